@@ -1,0 +1,260 @@
+"""The one way to write a file, to digest one, to copy one and to vouch for a folder.
+
+A write is: temporary file in the same folder, fsync, rename, fsync of the folder. A reader therefore sees the old
+content or the new, never a part. Paths are accepted as ``str`` or ``os.PathLike``; ``pathlib`` is not imported here
+because the run record's append path uses this module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import stat
+from typing import Any
+
+from deft_aoi.contract.errors import Blocked, HardStop
+
+StrPath = str | os.PathLike[str]
+
+MANIFEST_NAME = "_MANIFEST.json"
+_CHUNK = 1 << 20
+_FICLONE = 0x40049409  # linux/fs.h: share the extents of another file (btrfs, xfs)
+
+
+def fsync_dir(path: StrPath) -> None:
+    """Make the folder's own entries durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def fsync_tree(path: StrPath) -> None:
+    """Make every regular file and folder under ``path`` durable, deepest first."""
+    for folder, _dirs, names in os.walk(path, topdown=False):
+        for name in names:
+            full = os.path.join(folder, name)
+            if os.path.islink(full):
+                continue
+            fd = os.open(full, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        fsync_dir(folder)
+
+
+def atomic_write_bytes(path: StrPath, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace ``path`` by ``data`` so that a crash leaves the old file or the new one.
+
+    Raises:
+        Blocked: no space is left (the old file stands).
+        OSError: any other failure (the old file stands).
+    """
+    target = os.fspath(path)
+    folder, name = os.path.split(target)
+    temp = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+    fd = -1
+    try:
+        fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+        os.close(fd)
+        fd = -1
+        os.replace(temp, target)
+    except OSError as error:
+        if fd >= 0:
+            os.close(fd)
+        with contextlib.suppress(OSError):
+            os.unlink(temp)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Blocked(
+                f"no space left while writing {target}",
+                found=os.strerror(error.errno),
+                hint="free space on that file system and run the same command again; the old file is untouched",
+            ) from error
+        raise
+    fsync_dir(folder or ".")
+
+
+def atomic_write_text(path: StrPath, text: str) -> None:
+    """Replace ``path`` by ``text`` (UTF-8). See :func:`atomic_write_bytes`."""
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def atomic_write_json(path: StrPath, obj: Any) -> None:
+    """Replace ``path`` by ``obj`` as JSON: sorted keys, ASCII, NaN refused, one newline at the end."""
+    atomic_write_text(path, json.dumps(obj, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False) + "\n")
+
+
+def read_json(path: StrPath, *, what: str) -> Any:
+    """Read a JSON file that the project wrote.
+
+    Raises:
+        HardStop: the file is missing or is not one JSON value.
+    """
+    try:
+        with open(path, encoding="utf-8") as handle:
+            return json.load(handle)
+    except FileNotFoundError as error:
+        raise HardStop(f"{what} is missing", expected=os.fspath(path)) from error
+    except (ValueError, RecursionError) as error:
+        raise HardStop(f"{what} is damaged", found=f"{type(error).__name__} in {os.fspath(path)}") from error
+
+
+def canonical_json(obj: Any) -> str:
+    """One spelling for one value: sorted keys, no spaces, ASCII. Digests are taken of this."""
+    return json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Hex SHA-256 of ``data``."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_json(obj: Any) -> str:
+    """Hex SHA-256 of the canonical JSON of ``obj``."""
+    return sha256_bytes(canonical_json(obj).encode("ascii"))
+
+
+def sha256_file(path: StrPath) -> str:
+    """Hex SHA-256 of a regular file."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(handle)
+
+
+def _digest(handle: Any) -> str:
+    digest = hashlib.sha256()
+    while chunk := handle.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def open_regular(path: StrPath) -> int:
+    """Open a regular file for reading without following a final symbolic link and without blocking on a FIFO.
+
+    Raises:
+        HardStop: ``path`` is a link, a folder, a device or a FIFO.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise HardStop(f"{os.fspath(path)} is not a regular file", found="a symbolic link or a special file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise HardStop(f"{os.fspath(path)} is not a regular file", found="a folder or a special file")
+    return fd
+
+
+def copy_hashed(src: StrPath, dst: StrPath) -> tuple[int, str]:
+    """Copy ``src`` to ``dst`` through one open descriptor and digest what was copied.
+
+    The copy is private: extents may be shared by the file system (reflink), the inode never is. What is digested is
+    read back from the copy when extents were shared, so the digest is always that of the copy.
+
+    Returns:
+        ``(size_bytes, sha256)`` of the copy.
+
+    Raises:
+        HardStop: ``src`` is not a regular file.
+    """
+    import fcntl
+
+    source = open_regular(src)
+    try:
+        target = os.open(dst, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            digest, size, reader = hashlib.sha256(), 0, source
+            try:
+                fcntl.ioctl(target, _FICLONE, source)
+                reader = target
+            except OSError:
+                os.ftruncate(target, 0)
+            while chunk := os.read(reader, _CHUNK):
+                digest.update(chunk)
+                size += len(chunk)
+                view = memoryview(chunk) if reader is source else memoryview(b"")
+                while view:
+                    view = view[os.write(target, view) :]
+            return size, digest.hexdigest()
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+
+
+def list_files(root: StrPath) -> list[str]:
+    """Relative POSIX paths of every entry under ``root`` that is not a folder, sorted; the manifest itself left out."""
+    top, found = os.fspath(root), []
+    for folder, _dirs, names in os.walk(top):
+        for name in names:
+            rel = os.path.relpath(os.path.join(folder, name), top)
+            if rel != MANIFEST_NAME:
+                found.append(rel)
+    return sorted(found)
+
+
+def _entry(root: str, rel: str) -> dict[str, Any]:
+    full = os.path.join(root, rel)
+    if os.path.islink(full):
+        link = os.readlink(full)
+        if os.path.isabs(link) or ".." in link.split(os.sep):
+            raise HardStop(f"symbolic link leaves its folder: {rel}", found=link)
+        return {"path": rel, "link": link}
+    return {"path": rel, "size": os.stat(full).st_size, "sha256": sha256_file(full)}
+
+
+def write_manifest(root: StrPath, *, inputs_digest: str, extra: dict[str, Any] | None = None) -> str:
+    """Vouch for every file under ``root``; written last, so that its presence means that the folder is whole.
+
+    Returns:
+        Hex SHA-256 of the manifest file.
+    """
+    top = os.fspath(root)
+    body = {
+        "version": 1,
+        "inputs_digest": inputs_digest,
+        "files": [_entry(top, rel) for rel in list_files(top)],
+        "extra": extra or {},
+    }
+    atomic_write_json(os.path.join(top, MANIFEST_NAME), body)
+    return sha256_file(os.path.join(top, MANIFEST_NAME))
+
+
+def read_manifest(root: StrPath) -> dict[str, Any]:
+    """Read the folder's manifest.
+
+    Raises:
+        HardStop: there is none, or it is damaged.
+    """
+    body = read_json(os.path.join(root, MANIFEST_NAME), what="folder manifest")
+    if not isinstance(body, dict) or not isinstance(body.get("files"), list):
+        raise HardStop("folder manifest is damaged", found=os.path.join(root, MANIFEST_NAME))
+    return body
+
+
+def verify_manifest(root: StrPath) -> list[str]:
+    """Compare the folder with its manifest.
+
+    Returns:
+        One line for each thing that does not hold; an empty list means that the folder is as it was published.
+    """
+    top = os.fspath(root)
+    listed = {entry["path"]: entry for entry in read_manifest(top)["files"]}
+    problems = [f"not in the manifest: {rel}" for rel in list_files(top) if rel not in listed]
+    for rel, entry in listed.items():
+        full = os.path.join(top, rel)
+        if not os.path.lexists(full):
+            problems.append(f"missing: {rel}")
+        elif _entry(top, rel) != entry:
+            problems.append(f"changed: {rel}")
+    return problems

@@ -1,0 +1,298 @@
+"""Where everything lies: the workspace, a run's folder, the user's own folders (DESIGN sections 5 and 7)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.text import check_name, safe_text
+
+__all__ = [
+    "RunPaths",
+    "Workspace",
+    "cache_home",
+    "check_name",
+    "data_home",
+    "iteration_label",
+    "resolve_under",
+    "state_home",
+]
+
+
+def _home(variable: str, fallback: str) -> Path:
+    return Path(os.environ.get(variable) or Path.home() / fallback) / "deft-aoi"
+
+
+def data_home() -> Path:
+    """The user's data folder (the skill's own environment lives there)."""
+    return _home("XDG_DATA_HOME", ".local/share")
+
+
+def state_home() -> Path:
+    """The user's state folder (pending plans and approvals live there)."""
+    return _home("XDG_STATE_HOME", ".local/state")
+
+
+def cache_home() -> Path:
+    """The user's cache folder (digests of images that were decoded at pre-flight live there)."""
+    return _home("XDG_CACHE_HOME", ".cache")
+
+
+def resolve_under(root: Path, *parts: str) -> Path:
+    """Join untrusted ``parts`` below ``root``.
+
+    Args:
+        root: a folder whose own symbolic links are resolved.
+        parts: relative POSIX paths as found in data.
+
+    Returns:
+        The path, which need not exist.
+
+    Raises:
+        HardStop: NUL, an absolute path, ``..``, ``~``, a back-slash, an over-long part, or a symbolic link on the way.
+    """
+    current = str(root)
+    for part in parts:
+        if "\0" in part or "\\" in part or part.startswith(("/", "~")) or any(ord(c) < 32 for c in part):
+            raise HardStop(
+                f"the path {safe_text(part)} is not allowed",
+                expected="a relative path with / between folders",
+                found=safe_text(part),
+            )
+        for piece in part.split("/"):
+            if piece in ("", "."):
+                continue
+            if piece == ".." or len(piece.encode()) > 255:
+                raise HardStop(
+                    f"the path {safe_text(part)} leaves its folder or is too long",
+                    expected=f"a path below {root}",
+                    found=safe_text(part),
+                )
+            current = f"{current}/{piece}"
+            if os.path.islink(current):
+                raise HardStop(
+                    f"a symbolic link is on the way: {safe_text(part)}",
+                    expected="real files and folders below the workspace",
+                    found=safe_text(os.path.relpath(current, root)),
+                    hint="copy the data into the workspace",
+                )
+    return Path(current)
+
+
+def iteration_label(number: int) -> str:
+    """``baseline`` for 0, else ``iterN``."""
+    return "baseline" if number == 0 else f"iter{number}"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The customer's folder. ``root`` is a real path (symbolic links resolved once, by :meth:`at`)."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str]) -> Workspace:
+        """Open the workspace at ``path``.
+
+        Raises:
+            HardStop: there is no such folder, or its path has a space or a quote (TAO's launcher splits its command
+                line there, TAO_CONTRACT 1.1).
+        """
+        root = Path(path).expanduser()
+        if not root.is_dir():
+            raise HardStop(
+                f"the workspace {safe_text(root)} does not exist",
+                expected="a folder with specs/, train/base/, kpi/ and augmentation/",
+                hint="see --workspace; make_demo_workspace.py renders one to try",
+            )
+        real = root.resolve()
+        if any(c.isspace() or c in "'\"\\,:$`" for c in str(real)):
+            raise HardStop(
+                f"the workspace's path {safe_text(real, 200)} has a character that TAO's launcher cannot take",
+                expected="a path without spaces, quotes, commas, colons, $ and back-slashes",
+                hint="move the workspace to a plain path",
+            )
+        return cls(real)
+
+    @property
+    def baseline_spec(self) -> Path:
+        """The user's spec; never rewritten."""
+        return self.root / "specs" / "baseline_spec.yaml"
+
+    @property
+    def training_csv(self) -> Path:
+        """Base training rows."""
+        return self.root / "train" / "base" / "training_set.csv"
+
+    @property
+    def validation_csv(self) -> Path:
+        """Validation rows."""
+        return self.root / "train" / "base" / "validation_set.csv"
+
+    @property
+    def kpi_images(self) -> Path:
+        """Images of the base training, validation, KPI and hold-out rows."""
+        return self.root / "kpi" / "images"
+
+    @property
+    def kpi_csv(self) -> Path:
+        """The KPI test set."""
+        return self.root / "kpi" / "testing_set.csv"
+
+    @property
+    def holdout_csv(self) -> Path:
+        """The optional hold-out, scored once at the end."""
+        return self.root / "kpi" / "holdout_set.csv"
+
+    @property
+    def pool_dir(self) -> Path:
+        """The mining pool's folder."""
+        return self.root / "augmentation" / "mining_pool"
+
+    @property
+    def pool_csv(self) -> Path:
+        """The mining pool's rows; append-only."""
+        return self.pool_dir / "mining_pool.csv"
+
+    @property
+    def pregen_dir(self) -> Path:
+        """The pre-generated synthetic pairs."""
+        return self.root / "augmentation" / "anomalygen"
+
+    @property
+    def pregen_ng(self) -> Path:
+        """Synthetic defect images."""
+        return self.pregen_dir / "reconstructed_image"
+
+    @property
+    def pregen_ok(self) -> Path:
+        """Their defect-free partners."""
+        return self.pregen_dir / "original_image"
+
+    @property
+    def defect_spec(self) -> Path:
+        """Optional: which stems have which defect type."""
+        return self.pregen_dir / "defect_spec.jsonl"
+
+    @property
+    def backbone_dir(self) -> Path:
+        """Staged backbone weights, real suffix kept."""
+        return self.root / "augmentation" / "backbone"
+
+    @property
+    def results(self) -> Path:
+        """All runs of this workspace."""
+        return self.root / "results"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Caches that outlive a run: digests, embeddings."""
+        return self.root / ".deft"
+
+    @property
+    def env_file(self) -> Path:
+        """Optional credentials file."""
+        return self.root / ".env"
+
+    def rel(self, path: str | os.PathLike[str]) -> str:
+        """``path`` relative to the workspace, POSIX.
+
+        Raises:
+            HardStop: ``path`` is outside.
+        """
+        try:
+            return Path(path).relative_to(self.root).as_posix()
+        except ValueError as error:
+            raise HardStop(f"{safe_text(path, 200)} is outside the workspace", expected=f"below {self.root}") from error
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The layout of one run's folder (RESULTS_DIR)."""
+
+    root: Path
+
+    @property
+    def workspace(self) -> Workspace:
+        """The workspace that holds this run: RESULTS_DIR is ``<workspace>/results/run_…``."""
+        return Workspace(self.root.parent.parent)
+
+    @property
+    def log(self) -> Path:
+        """The record."""
+        return self.root / "loop_log.jsonl"
+
+    @property
+    def state(self) -> Path:
+        """The view of the record."""
+        return self.root / "deft_state.json"
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.root / "DEFT_Loop_Report.html"
+
+    @property
+    def best_model(self) -> Path:
+        """Hand-over: which checkpoint, which threshold."""
+        return self.root / "best_model.json"
+
+    @property
+    def best_spec(self) -> Path:
+        """Hand-over: the spec to run it with."""
+        return self.root / "best_model_inference_spec.yaml"
+
+    @property
+    def run(self) -> Path:
+        """What the tree of DESIGN section 7 does not name: plan, lock, jobs, logs."""
+        return self.root / "run"
+
+    @property
+    def plan(self) -> Path:
+        """The approved plan."""
+        return self.run / "plan.json"
+
+    @property
+    def lock(self) -> Path:
+        """The driver's kernel lock."""
+        return self.run / "run.lock"
+
+    @property
+    def jobs(self) -> Path:
+        """Job records."""
+        return self.run / "jobs"
+
+    @property
+    def logs(self) -> Path:
+        """Job logs."""
+        return self.run / "logs"
+
+    @property
+    def holdout(self) -> Path:
+        """Hold-out scoring, once, at the end."""
+        return self.run / "holdout"
+
+    @property
+    def synth_pool(self) -> Path:
+        """Staged synthetic pairs and the pool."""
+        return self.root / "synth_pool"
+
+    def iteration(self, label: str) -> Path:
+        """``baseline`` or ``iterN``."""
+        return self.root / label
+
+    def stage_dir(self, label: str, stage: str) -> Path:
+        """The folder that ``stage`` of iteration ``label`` publishes."""
+        folder = {
+            "rca": "rca_results",
+            "routing": "routing_results",
+            "data_mining": "mining_filter",
+            "prestage": "",
+        }.get(stage, stage)
+        return self.synth_pool if stage == "prestage" else self.iteration(label) / folder
+
+    def rel(self, path: str | os.PathLike[str]) -> str:
+        """``path`` relative to the run's folder, POSIX: how outputs are named in the record."""
+        return Path(path).relative_to(self.root).as_posix()
