@@ -1,0 +1,95 @@
+"""The skill's own interpreter: find it, switch to it, or say how to make it. Standard library only.
+
+A plugin install brings source files and no packages. ``ensure_interpreter`` is called before anything heavy: where the
+running interpreter lacks a package, the script starts again under the environment that ``setup_env.py`` made in
+``$XDG_DATA_HOME/deft-aoi/env``, with the same arguments; where that does not help it is exit 4 with the one command
+that does.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+from .contract.errors import Blocked
+
+READY_FILE = ".deft-aoi-ready.json"
+"""Written last by ``setup_env.py``: an environment without it is half made and is never used."""
+
+_SWITCHED = "DEFT_AOI_SWITCHED"
+"""Set across the switch, so that an environment that lacks a package is reported and not entered again and again."""
+
+SCRIPTS_DIR = Path(__file__).resolve().parent.parent
+
+
+def env_dir() -> Path:
+    """Folder of the skill's own environment: ``$XDG_DATA_HOME/deft-aoi/env`` (``~/.local/share`` where unset)."""
+    base = os.environ.get("XDG_DATA_HOME", "")
+    root = Path(base) if os.path.isabs(base) else Path.home() / ".local" / "share"
+    return root / "deft-aoi" / "env"
+
+
+def env_python() -> Path | None:
+    """The environment's interpreter, or None where ``setup_env.py`` has not finished making it."""
+    python = env_dir() / "bin" / "python"
+    if not (env_dir() / READY_FILE).is_file() or not os.access(python, os.X_OK):
+        return None
+    return python
+
+
+def ready_record() -> dict[str, object]:
+    """What ``setup_env.py`` recorded about the finished environment; empty where there is none."""
+    try:
+        record = json.loads((env_dir() / READY_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def missing(requires: tuple[str, ...]) -> list[str]:
+    """The top-level modules of ``requires`` that this interpreter cannot find (nothing is imported)."""
+    absent = []
+    for name in requires:
+        try:
+            found = importlib.util.find_spec(name.partition(".")[0]) is not None
+        except (ImportError, ValueError):
+            found = False
+        if not found:
+            absent.append(name)
+    return absent
+
+
+def setup_command() -> str:
+    """The one command that makes the environment."""
+    return f"python3 {SCRIPTS_DIR / 'setup_env.py'}"
+
+
+def ensure_interpreter(requires: tuple[str, ...]) -> None:
+    """Returns when this interpreter has every module of ``requires``; else starts the script again where it has.
+
+    Args:
+        requires: importable module names, such as ``("pandas", "pyarrow")``.
+
+    Raises:
+        Blocked: there is no environment that has them. The message holds the one command that makes it.
+    """
+    absent = missing(requires)
+    if not absent:
+        return
+    python = env_python()
+    if python is None or os.environ.get(_SWITCHED) == "1":
+        where = str(python) if python is not None and os.environ.get(_SWITCHED) == "1" else sys.executable
+        raise Blocked(
+            f"Python packages are missing: {', '.join(absent)}",
+            expected="the skill's own environment",
+            found=f"{where} without them",
+            hint=setup_command(),
+        )
+    os.environ[_SWITCHED] = "1"
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # sys.orig_argv keeps interpreter switches and `-m module`, which sys.argv has lost by now.
+    os.execv(str(python), [str(python), *sys.orig_argv[1:]])
