@@ -1,0 +1,60 @@
+"""The KPI target, as people write it: ``FAR < 0.1% at recall=100%`` (DESIGN section 8)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from deft_aoi.contract.errors import UsageError
+from deft_aoi.contract.text import safe_text
+
+DEFAULT_TARGET = "FAR < 0.1% at recall=100%"
+
+_GRAMMAR = re.compile(
+    r"\s*FAR\s*(?P<op><=|<|≤)\s*(?P<far>\d+(?:\.\d+)?)\s*%\s*(?:at|@)\s*recall\s*(?:>=|≥|=)\s*(?P<recall>\d+(?:\.\d+)?)\s*%\s*",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class KpiTarget:
+    """A bound on the false-alarm rate at a recall.
+
+    Attributes:
+        far_op: ``<`` or ``<=``.
+        far_fraction: the bound, a fraction in (0, 1].
+        recall_fraction: the recall that must be reached, a fraction in (0, 1].
+        text: the canonical spelling.
+    """
+
+    far_op: str
+    far_fraction: float
+    recall_fraction: float
+    text: str
+
+    def is_met(self, far_fraction: float) -> bool:
+        """Whether a false-alarm rate (fraction) meets the bound."""
+        return far_fraction < self.far_fraction if self.far_op == "<" else far_fraction <= self.far_fraction
+
+
+def parse_kpi_target(text: str) -> KpiTarget:
+    """Parse ``FAR < 0.1% at recall=100%``, ``FAR <= 1% at recall>=99.5%`` and the like.
+
+    Raises:
+        UsageError: the text is not of that form, or a number is out of range.
+    """
+    match = _GRAMMAR.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            "the KPI target cannot be read",
+            expected="FAR < X% at recall=Y%   (also <=, recall>=Y%)",
+            found=safe_text(text),
+            hint='for example --kpi-target "FAR < 0.1%% at recall=100%%"'.replace("%%", "%"),
+        )
+    far_pct, recall_pct = float(match["far"]), float(match["recall"])
+    for name, value in (("FAR target", far_pct), ("recall target", recall_pct)):
+        if not 0 < value <= 100:
+            raise UsageError(f"the {name} must be a percent in (0, 100], got {value:g}", found=safe_text(text))
+    op = "<" if match["op"] == "<" else "<="
+    canonical = f"FAR {op} {match['far'].strip()}% at recall{'=' if recall_pct == 100 else '>='}{match['recall']}%"
+    return KpiTarget(op, far_pct / 100.0, recall_pct / 100.0, canonical)

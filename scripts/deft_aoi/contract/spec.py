@@ -1,0 +1,194 @@
+"""Experiment specs: read safely, merged, overridden, derived; never rewritten (DESIGN sections 3 and 10).
+
+Precedence: TAO's schema defaults < the engine's shipped spec < the workspace's spec < the command line.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deft_aoi.contract.changenet_csv import ImageLayout
+from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.files import StrPath, atomic_write_text
+from deft_aoi.contract.text import check_name, safe_text
+
+Spec = dict[str, Any]
+
+MAX_SPEC_BYTES = 1 << 20
+MAX_DEPTH = 24
+EMBEDDED_BACKBONE = "embedded_siamese"
+_EXT = re.compile(r"\.[A-Za-z0-9]{1,8}")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader without aliases, without duplicate keys and with a bounded depth."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", mark)
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise yaml.constructor.ConstructorError(None, None, "nested too deep", mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _value in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int) or key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"duplicate or unusable key {safe_text(key)}", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _plain_floats(loader: yaml.SafeLoader) -> None:
+    """Read ``1e-4`` as a number, as OmegaConf and TAO do (YAML 1.1 takes it for text)."""
+    resolver = re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][-+]?\d+)$")
+    loader.add_implicit_resolver("tag:yaml.org,2002:float", resolver, list("-+0123456789."))
+
+
+_plain_floats(_StrictLoader)  # type: ignore[arg-type]
+
+
+def load_yaml(path: StrPath, *, what: str = "spec") -> Any:
+    """Read one YAML document: no tags, no aliases, no duplicate keys, bounded size and depth.
+
+    Raises:
+        HardStop: missing, too large, or not such a document; the message names line and column.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise HardStop(f"the {what} is missing", expected=str(file))
+    if file.stat().st_size > MAX_SPEC_BYTES:
+        size = file.stat().st_size
+        raise HardStop(f"the {what} is too large", expected=f"at most {MAX_SPEC_BYTES} bytes", found=f"{size} bytes")
+    try:
+        return yaml.load(file.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise HardStop(
+            f"the {what} {file.name} cannot be read", found=where + safe_text(getattr(error, "problem", None) or error, 160)
+        ) from error
+
+
+def load_spec(path: StrPath, *, what: str = "spec") -> Spec:
+    """Read a spec: a YAML mapping. Raises :class:`HardStop` otherwise."""
+    spec = load_yaml(path, what=what)
+    if not isinstance(spec, dict):
+        raise HardStop(f"the {what} is not a mapping", expected="task, model, dataset, train …", found=type(spec).__name__)
+    return spec
+
+
+def get(spec: Spec, dotted: str, default: Any = None) -> Any:
+    """Value at ``a.b.c``, or ``default`` where a part is absent (an explicit null is returned as ``None``)."""
+    node: Any = spec
+    for part in dotted.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return default
+        node = node[part]
+    return node
+
+
+def put(spec: Spec, dotted: str, value: Any) -> None:
+    """Set ``a.b.c`` in place, making mappings on the way."""
+    *parents, last = dotted.split(".")
+    for part in parents:
+        child = spec.get(part)
+        if not isinstance(child, dict):
+            child = spec[part] = {}
+        spec = child
+    spec[last] = value
+
+
+def drop(spec: Spec, dotted: str) -> None:
+    """Remove ``a.b.c`` in place if it is there."""
+    *parents, last = dotted.split(".")
+    node = get(spec, ".".join(parents), None) if parents else spec
+    if isinstance(node, dict):
+        node.pop(last, None)
+
+
+def merge(*specs: Spec) -> Spec:
+    """Merge mappings, later ones over earlier ones; lists are replaced; nothing is shared with the inputs."""
+    out: Spec = {}
+    for spec in specs:
+        for key, value in spec.items():
+            if isinstance(value, dict):
+                base = out.get(key)
+                out[key] = merge(base if isinstance(base, dict) else {}, value)
+            else:
+                out[key] = list(value) if isinstance(value, list) else value
+    return out
+
+
+def apply_overrides(spec: Spec, overrides: list[str] | tuple[str, ...]) -> Spec:
+    """Apply ``a.b.c=value`` texts (values are YAML scalars or flow collections) over a copy of ``spec``.
+
+    Raises:
+        HardStop: an override is not of that form.
+    """
+    out = merge(spec)
+    for text in overrides:
+        key, sep, raw = text.partition("=")
+        if not sep or not re.fullmatch(r"[A-Za-z_][\w]*(\.[A-Za-z_0-9][\w]*)*", key):
+            raise HardStop("a spec override cannot be read", expected="a.b.c=value", found=safe_text(text))
+        try:
+            put(out, key, yaml.load(raw, Loader=_StrictLoader))  # noqa: S506 - a SafeLoader
+        except yaml.YAMLError as error:
+            raise HardStop(f"the value of the override {key} cannot be read", found=safe_text(raw)) from error
+    return out
+
+
+def dump_spec(spec: Spec, path: StrPath) -> None:
+    """Write a derived spec atomically, keys in their order."""
+    atomic_write_text(path, yaml.safe_dump(spec, sort_keys=False, allow_unicode=False, width=1000))
+
+
+def lights(spec: Spec) -> tuple[str, ...]:
+    """Keys of ``dataset.classify.input_map`` in their order; ``("",)`` when it is null or empty."""
+    mapping = get(spec, "dataset.classify.input_map") or {}
+    if not isinstance(mapping, dict):
+        raise HardStop("dataset.classify.input_map is not a mapping", expected="{LightName: 0}", found=safe_text(mapping))
+    return tuple(check_name(str(light), "light") for light in mapping) or ("",)
+
+
+def image_ext(spec: Spec) -> str:
+    """``dataset.classify.image_ext`` with its dot.
+
+    Raises:
+        HardStop: absent (TAO has no default that works, TAO_CONTRACT section 2) or not an extension.
+    """
+    ext = get(spec, "dataset.classify.image_ext")
+    if not isinstance(ext, str) or not _EXT.fullmatch(ext):
+        raise HardStop(
+            "dataset.classify.image_ext is not an extension with its dot", expected=".jpg, .png, .bmp", found=safe_text(ext)
+        )
+    return ext
+
+
+def layout(spec: Spec, images_dir: Path) -> ImageLayout:
+    """The :class:`ImageLayout` of this spec below ``images_dir``."""
+    return ImageLayout(images_dir, lights(spec), image_ext(spec))
+
+
+def backbone_type(spec: Spec) -> str:
+    """``model.backbone.type``; TAO's default when absent."""
+    return str(get(spec, "model.backbone.type") or "fan_small_12_p4_hybrid")
+
+
+def engine_for(spec: Spec) -> str:
+    """``embedded`` for ``embedded_siamese``, ``tao`` for every TAO backbone."""
+    return "embedded" if backbone_type(spec) == EMBEDDED_BACKBONE else "tao"
