@@ -1,0 +1,51 @@
+"""Every constant of mining, each with its reason."""
+
+from __future__ import annotations
+
+TOP_K_PER_TARGET = 5
+"""Neighbours asked for per target: the seed's default (DESIGN section 7)."""
+
+METRIC = "cosine"
+METRICS = ("cosine", "euclidean", "manhattan")
+
+MIN_SIMILARITY: dict[str, float | None] = {
+    # The seed's cut for SigLIP appearance embeddings (DESIGN section 7).
+    "siglip": 0.9,
+    # No cut: the pair feature's cosine has no scale that carries over from one training to the next, so any constant
+    # would be a guess. `None` means that nothing is cut, and nothing else.
+    "pair_feature": None,
+    # Raw pixels are the study's control; a cut would only hide what it does.
+    "pixels": None,
+}
+"""Default cut-off by encoder name (the part of the encoder's identity before ``:``)."""
+
+YIELD_WARNING_FRACTION = 0.5
+"""Fewer kept rows than this share of the previous iteration's is a warning (issue 5)."""
+
+BLOCK_BYTES = 256 << 20
+"""Default budget of :func:`deft_aoi.mining.neighbours.top_k` for its blocks."""
+
+MAX_IMAGE_PIXELS = 64 << 20
+"""64 Mpx: an AOI crop is below 1 Mpx, a whole-board scan below 64; beyond it a file is a decompression bomb."""
+
+MAX_IMAGE_BYTES = 256 << 20
+"""A 64 Mpx RGB bitmap is 192 MiB: no honest image is larger."""
+
+IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+JPEG_QUALITY = 95
+"""Used only where a synthetic image must be re-encoded to the spec's ``.jpg``: visually lossless, no chroma subsampling."""
+
+MAX_LISTED = 50
+"""Findings that a hard stop spells out; the rest is counted."""
+
+
+def encoder_family(name: str) -> str:
+    """``siglip`` for ``siglip:google/…``: the part of an encoder's name that the defaults go by."""
+    return name.split(":", 1)[0]
+
+
+def default_min_similarity(encoder_name: str) -> float | None:
+    """The cut-off used when none was given; ``None`` (no cut) for an encoder without one."""
+    return MIN_SIMILARITY.get(encoder_family(encoder_name))

@@ -1,0 +1,8 @@
+"""The pre-generated pairs in one place: :func:`scan` reads them, :func:`stage` copies them, :func:`check_unchanged` guards them."""
+
+from __future__ import annotations
+
+from deft_aoi.mining.scan import PregenPair, PregenPairs, scan
+from deft_aoi.mining.staging import StagedPairs, check_unchanged, load_staged, stage
+
+__all__ = ["PregenPair", "PregenPairs", "StagedPairs", "check_unchanged", "load_staged", "scan", "stage"]

@@ -1,0 +1,292 @@
+"""Embeddings by content and encoder: an image is embedded once per encoder in its life, also across runs.
+
+``<cache>/embeddings/<encoder digest>/`` holds ``encoder.json`` and append-only parts: ``part-*.parquet`` (``content_id``,
+``embedding``: fixed-size list of float32, L2-normalised, encoder identity in the schema's metadata) with a ``.npy`` beside
+each, because decoding a million embeddings from Parquet costs seconds and mapping them costs none. The Parquet part is
+the truth; a missing or odd ``.npy`` is made again from it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.files import atomic_write_bytes, atomic_write_json, canonical_json, digest_json, fsync_dir, read_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_METADATA_KEY = b"deft_aoi.encoder"
+
+
+@dataclass(frozen=True)
+class EncoderIdentity:
+    """Who made an embedding.
+
+    Attributes:
+        name: ``pair_feature``, ``siglip:<model>``, ``pixels:<side>``, …; the part before ``:`` selects the defaults.
+        weights_sha256: digest of the weights, or a word where there are none.
+        preprocessing: what was done to the pixels, lights in their order.
+    """
+
+    name: str
+    weights_sha256: str
+    preprocessing: str
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 over all three."""
+        return digest_json(asdict(self))
+
+    def as_dict(self) -> dict[str, str]:
+        """For records and manifests."""
+        return {**asdict(self), "digest": self.digest}
+
+
+def normalize_rows(vectors: np.ndarray) -> np.ndarray:
+    """Scale rows of ``(N, D)`` to unit length, as float32; a zero row stays zero.
+
+    Raises:
+        HardStop: a value is not finite.
+    """
+    import numpy as np
+
+    out = np.array(vectors, dtype=np.float32, order="C", ndmin=2)
+    if not np.isfinite(out).all():
+        bad = int((~np.isfinite(out).all(axis=1)).argmax())
+        raise HardStop("an embedding is not finite", expected="finite numbers", found=f"row {bad} of {len(out)}")
+    lengths = np.sqrt(np.einsum("ij,ij->i", out, out, dtype=np.float64))
+    out /= np.where(lengths > 0, lengths, 1.0).astype(np.float32)[:, None]
+    return out
+
+
+class EmbeddingStore:
+    """Embeddings of one encoder.
+
+    Args:
+        cache_dir: ``<workspace>/.deft``.
+        encoder_identity: whose embeddings; another encoder has another folder.
+
+    Raises:
+        HardStop: the folder belongs to another encoder (a digest collision or a tampered cache).
+    """
+
+    def __init__(self, cache_dir: Path, encoder_identity: EncoderIdentity) -> None:
+        self.encoder = encoder_identity
+        self.dir = cache_dir / "embeddings" / encoder_identity.digest[:32]
+        self.dir.mkdir(parents=True, exist_ok=True)
+        card = self.dir / "encoder.json"
+        if not card.exists():
+            atomic_write_json(card, encoder_identity.as_dict())
+        elif read_json(card, what="encoder card") != encoder_identity.as_dict():
+            raise HardStop("an embedding cache belongs to another encoder", found=str(card), hint=f"remove {self.dir}")
+        self._parts: list[tuple[np.ndarray, np.ndarray]] = []
+        self._names: list[str] = []
+        self._ids: np.ndarray | None = None
+        self._order: np.ndarray | None = None
+        self._load()
+
+    @property
+    def dim(self) -> int | None:
+        """Length of an embedding; ``None`` while the store is empty."""
+        return self._parts[0][1].shape[1] if self._parts else None
+
+    def __len__(self) -> int:
+        """Distinct contents."""
+        return 0 if self._ids is None else len(self._ids)
+
+    def missing(self, content_ids: Sequence[str]) -> list[str]:
+        """Ids that have no embedding yet: distinct, in first-seen order."""
+        distinct = list(dict.fromkeys(content_ids))
+        positions = self._positions(distinct)
+        return [cid for cid, at in zip(distinct, positions, strict=True) if at < 0]
+
+    def add(self, content_ids: Sequence[str], embeddings: np.ndarray) -> int:
+        """Add embeddings as one atomic part; ids that are there already are skipped.
+
+        Args:
+            content_ids: ``N`` ids.
+            embeddings: ``(N, D)``; normalised here.
+
+        Returns:
+            The number that was new.
+
+        Raises:
+            HardStop: other length than the ids, other ``D`` than the store, or a value that is not finite.
+        """
+        import numpy as np
+
+        matrix = np.asarray(embeddings)
+        if matrix.ndim != 2 or len(matrix) != len(content_ids):
+            raise HardStop(
+                "embeddings and ids do not match", expected=f"({len(content_ids)}, D) numbers", found=f"shape {matrix.shape}"
+            )
+        if self.dim is not None and matrix.shape[1] != self.dim:
+            raise HardStop(
+                f"the encoder {self.encoder.name} changed its size", expected=f"{self.dim} numbers", found=f"{matrix.shape[1]}"
+            )
+        wanted = set(self.missing(content_ids))
+        rows = [i for i, cid in enumerate(content_ids) if cid in wanted and not wanted.discard(cid)]
+        if not rows:
+            return 0
+        ids = [content_ids[i] for i in rows]
+        self._write_part(ids, normalize_rows(matrix[rows]))
+        self._load()
+        return len(rows)
+
+    def matrix(self, content_ids: Sequence[str]) -> np.ndarray:
+        """Gather ``(N, D)`` float32, unit rows, in the order of ``content_ids``.
+
+        Raises:
+            HardStop: an id has no embedding.
+        """
+        import numpy as np
+
+        positions = self._require(content_ids)
+        out = np.empty((len(content_ids), self.dim or 0), dtype=np.float32)
+        start = 0
+        for _ids, part in self._parts:
+            mine = np.flatnonzero((positions >= start) & (positions < start + len(part)))
+            out[mine] = part[positions[mine] - start]
+            start += len(part)
+        return out
+
+    def mapped(self, content_ids: Sequence[str]) -> np.ndarray:
+        """Like :meth:`matrix`, memory-mapped: for a pool that shall not be held in memory.
+
+        The file is kept beside the parts under the digest of the ids, so that the second iteration maps it at once;
+        older ones are removed.
+        """
+        import numpy as np
+
+        name = f"mapped-{digest_json(list(content_ids))[:32]}.npy"
+        path = self.dir / name
+        if not path.exists():
+            positions = self._require(content_ids)
+            temp = self.dir / f".{name}.{os.getpid()}.tmp"
+            out = np.lib.format.open_memmap(temp, mode="w+", dtype=np.float32, shape=(len(content_ids), self.dim or 0))
+            for begin in range(0, len(content_ids), 65536):
+                out[begin : begin + 65536] = self._take(positions[begin : begin + 65536])
+            out.flush()
+            del out
+            for old in self.dir.glob("mapped-*.npy"):
+                old.unlink(missing_ok=True)
+            temp.rename(path)
+            fsync_dir(self.dir)
+        return np.load(path, mmap_mode="r")
+
+    def _take(self, positions: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        out = np.empty((len(positions), self.dim or 0), dtype=np.float32)
+        start = 0
+        for _ids, part in self._parts:
+            mine = np.flatnonzero((positions >= start) & (positions < start + len(part)))
+            out[mine] = part[positions[mine] - start]
+            start += len(part)
+        return out
+
+    def _require(self, content_ids: Sequence[str]) -> np.ndarray:
+        positions = self._positions(content_ids)
+        absent = int((positions < 0).sum())
+        if absent:
+            raise HardStop(
+                f"{absent} of {len(content_ids)} samples have no embedding by {self.encoder.name}",
+                expected="every sample embedded before mining",
+                hint="run the embedding job for what store.missing() names",
+            )
+        return positions
+
+    def _positions(self, content_ids: Sequence[str]) -> np.ndarray:
+        """Row of each id over all parts, -1 where it is missing."""
+        import numpy as np
+
+        if self._ids is None or self._order is None or not len(self._ids) or not len(content_ids):
+            return np.full(len(content_ids), -1, dtype=np.int64)
+        wanted = np.array([str(c).encode("ascii") for c in content_ids], dtype=f"S{max(self._ids.dtype.itemsize, 64)}")
+        at = np.searchsorted(self._ids, wanted)
+        at = np.minimum(at, len(self._ids) - 1)
+        return np.where(self._ids[at] == wanted, self._order[at], -1)
+
+    def _write_part(self, ids: list[str], matrix: np.ndarray) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
+        table = pa.table({"content_id": pa.array(ids), "embedding": vectors})
+        metadata = {_METADATA_KEY: canonical_json(self.encoder.as_dict()).encode("ascii")}
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
+        sink = io.BytesIO()
+        pq.write_table(table, sink, compression="none", use_dictionary=False)
+        name = f"part-{len(self._names):06d}-{digest_json(ids)[:12]}.parquet"
+        _write_npy(self.dir / name.replace(".parquet", ".npy"), matrix)
+        atomic_write_bytes(self.dir / name, sink.getvalue())
+
+    def _load(self) -> None:
+        """Pick up parts that are new since the last look."""
+        import numpy as np
+
+        for path in sorted(self.dir.glob("part-*.parquet")):
+            if path.name in self._names:
+                continue
+            part = self._read_part(path)
+            if part is not None:
+                self._names.append(path.name)
+                self._parts.append(part)
+        if self._parts:
+            ids = np.concatenate([ids for ids, _matrix in self._parts])
+            # np.unique keeps the first position of an id that two processes embedded at the same time.
+            self._ids, self._order = np.unique(ids, return_index=True)
+
+    def _read_part(self, path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+        """Ids and mapped embeddings of a part; a damaged part is set aside: it is a cache and is embedded again."""
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            parquet = pq.ParquetFile(path)
+            owner = json.loads((parquet.schema_arrow.metadata or {})[_METADATA_KEY])
+            ids = np.array(parquet.read(["content_id"]).column(0).to_pylist(), dtype="S64")
+            dim = parquet.schema_arrow.field("embedding").type.list_size
+        except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError):
+            path.rename(path.with_suffix(".damaged"))
+            return None
+        if owner != self.encoder.as_dict():
+            raise HardStop("embeddings of another encoder lie in this store", found=str(path), hint="remove that file")
+        sidecar = path.with_suffix(".npy")
+        mapped = _map(sidecar, (len(ids), dim))
+        if mapped is None:
+            column = parquet.read(["embedding"]).column(0).combine_chunks()
+            values: Any = column.flatten() if len(column) else pa.array([], pa.float32())
+            _write_npy(sidecar, values.to_numpy(zero_copy_only=False).reshape(len(ids), dim))
+            mapped = _map(sidecar, (len(ids), dim))
+        return None if mapped is None else (ids, mapped)
+
+
+def _map(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    import numpy as np
+
+    try:
+        mapped = np.load(path, mmap_mode="r")
+    except (OSError, ValueError):
+        return None
+    return mapped if mapped.shape == shape and mapped.dtype == np.float32 else None
+
+
+def _write_npy(path: Path, matrix: np.ndarray) -> None:
+    import numpy as np
+
+    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temp.open("wb") as handle:
+        np.save(handle, np.ascontiguousarray(matrix, dtype=np.float32))
+        handle.flush()
+        os.fsync(handle.fileno())
+    temp.rename(path)
+    fsync_dir(path.parent)
