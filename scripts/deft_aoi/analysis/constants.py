@@ -1,0 +1,55 @@
+"""The numbers that this room chooses, each with its reason."""
+
+from __future__ import annotations
+
+INTERVAL_LEVEL = 0.95
+"""Two-sided level of every printed interval, and one-sided level of "the sample supports the target"."""
+
+DEFAULT_RECALLS = (1.0, 0.995, 0.99, 0.98, 0.95)
+"""Recalls that are always reported: one odd sample can decide the first, so its neighbours stand beside it."""
+
+RECALL_SLACK = 1e-12
+"""Relative slack when a recall fraction is turned into a count: 0.995 x 200 must be 199, whatever binary says."""
+
+MARGIN_BAND_PROBABILITY = 0.1
+"""Half-width of the margin band for ``learnable`` scores, which are probabilities."""
+
+MARGIN_BAND_OF_EVAL_MARGIN = 0.1
+"""The same for ``euclidean`` scores, as a share of ``eval_margin``: distances have no scale of their own."""
+
+TOP_K_PER_LABEL = 50
+"""Weakest rows per label that may ask for neighbours."""
+
+RCA_IMAGES = 10
+"""Pictures for a person or an agent to look at; more are not looked at."""
+
+MAX_THRESHOLD_ROWS = 10_000
+"""Rows of ``threshold_metrics.csv``; beyond it thresholds are decimated evenly by rank."""
+
+MAX_LISTED = 20
+"""Rows that a report names; the count is always given in full."""
+
+MAX_SLICES = 50
+"""Slices listed per column, most false alarms first."""
+
+SECONDS_PER_CALL = 10.0
+"""Operator time for one call at the review station, used for the AOI units unless the user gives their own."""
+
+SPLIT_FOLDS = 5
+"""Folds by board of the split estimate: each fold is judged at the threshold that the other four choose."""
+
+MAX_PIXELS = 64_000_000
+"""Largest image that is decoded, from its header: a component crop is far smaller, a decompression bomb far larger."""
+
+IMAGE_FORMATS = ("PNG", "JPEG", "BMP")
+"""Formats that are decoded, whatever the file is called."""
+
+THUMB_SIDE = 8
+"""Side of the block-mean thumbnail that proposes near-duplicates."""
+
+NEAR_RMSE = 8.0
+"""Grey levels: two pairs whose images differ by less are near-duplicates. On DeepPCB a coarse hash alone proposes 31,000
+pairs; those below this are about 300, without a label conflict."""
+
+THUMB_SLACK = 1.0
+"""Thumbnails are rounded to whole grey levels, so the bound that proposes is wider by one."""

@@ -1,0 +1,166 @@
+"""What stands behind the KPI: which samples decide it, which defect types and slices carry it, what it costs on the line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from deft_aoi.analysis.constants import MAX_LISTED, MAX_SLICES
+from deft_aoi.analysis.intervals import clopper_pearson
+from deft_aoi.analysis.operating_point import OperatingPoint, Sweep, at_count, at_recall, defects_needed, sweep
+from deft_aoi.analysis.scored import Scored, label_of_group, name_group
+
+SLICE_COLUMNS = ("part_type", "comp_type_1", "boardname", "light")
+LOWEST = 5
+DROP = (1, 2, 3)
+
+
+def per_defect(s: Scored, point: OperatingPoint) -> list[dict[str, Any]]:
+    """Recall and lowest scores of each defect type at the point, lowest recall first."""
+    out = []
+    for code, name in enumerate(s.label_names):
+        if code == 0:
+            continue
+        rows = np.flatnonzero(s.label_codes == code)
+        if not len(rows):
+            continue
+        order = rows[np.argsort(s.scores[rows], kind="stable")]
+        caught = int((s.scores[rows] > point.threshold).sum())
+        mask = s.label_codes == code
+        missed = s.distinct(mask & (s.scores <= point.threshold))
+        n = s.distinct(mask)
+        out.append(
+            {
+                "label": name,
+                "rows": len(rows),
+                "distinct": n,
+                "caught": caught,
+                "missed": len(rows) - caught,
+                "recall_fraction": caught / len(rows),
+                "recall_interval": list(clopper_pearson(n - missed, n)),
+                "lowest": s.list_rows(order, LOWEST),
+            }
+        )
+    return sorted(out, key=lambda d: (d["recall_fraction"], d["label"]))
+
+
+def setting_samples(s: Scored, point: OperatingPoint) -> list[dict[str, Any]]:
+    """The rows on both ends of the threshold interval: the lowest caught defects and the highest cleared parts."""
+    out = []
+    for role, score, rows in (
+        ("lowest flagged", point.interval_high, np.flatnonzero(s.scores == point.interval_high)),
+        ("highest passed", point.interval_low, np.flatnonzero(s.scores == point.interval_low)),
+    ):
+        if np.isfinite(score):
+            out += [{"role": role, **row} for row in s.list_rows(rows, LOWEST)]
+    return out
+
+
+def drop_n(s: Scored, all_scores: Sweep, recall_fraction: float) -> list[dict[str, Any]]:
+    """FAR if the 1, 2, 3 hardest defects were caught by other means (a second inspection, a corrected label).
+
+    They count as caught, so the recall still needed of the others is smaller by as many.
+    """
+    needed = defects_needed(recall_fraction, all_scores.n_defect)
+    defects = np.flatnonzero(s.defect)
+    order = defects[np.argsort(s.scores[defects], kind="stable")[: max(DROP)]]
+    out = []
+    for n in DROP:
+        rest = Sweep(all_scores.good, all_scores.bad[n:])
+        if rest.n_defect == 0 or needed - n < 1:
+            break
+        point = at_count(rest, needed - n)
+        out.append(
+            {
+                "dropped": n,
+                "threshold": point.threshold,
+                "fp": point.fp,
+                "far_fraction": point.far_fraction,
+                "samples": s.list_rows(order[:n]),
+            }
+        )
+    return out
+
+
+def slices(s: Scored, point: OperatingPoint) -> dict[str, Any]:
+    """False alarms and misses by part type, board and light, for each such column that the set has."""
+    flagged = s.scores > point.threshold
+    out: dict[str, Any] = {}
+    for column in SLICE_COLUMNS:
+        codes = name_group(s.frame, column)
+        if codes is None:
+            continue
+        n = int(codes.max()) + 1
+        if n < 2:
+            continue
+        good = np.bincount(codes[~s.defect], minlength=n)
+        bad = np.bincount(codes[s.defect], minlength=n)
+        fp = np.bincount(codes[~s.defect & flagged], minlength=n)
+        fn = np.bincount(codes[s.defect & ~flagged], minlength=n)
+        worst = np.lexsort((np.arange(n), -(good + bad), -fp, -fn))[:MAX_SLICES]
+        first = np.zeros(n, dtype=np.int64)
+        first[codes[::-1]] = np.arange(len(codes))[::-1]
+        out[column] = {
+            "groups": n,
+            "listed": [
+                {
+                    "value": label_of_group(s.frame, column, int(first[g])),
+                    "pass_rows": int(good[g]),
+                    "fp": int(fp[g]),
+                    "far_fraction": float(fp[g] / good[g]) if good[g] else None,
+                    "defect_rows": int(bad[g]),
+                    "fn": int(fn[g]),
+                    "recall_fraction": float(1 - fn[g] / bad[g]) if bad[g] else None,
+                }
+                for g in worst
+            ],
+        }
+    return out
+
+
+def aoi_units(s: Scored, point: OperatingPoint, seconds_per_call: float) -> dict[str, Any]:
+    """The point in the units of a line: false calls per board and ppm, escapes ppm, operator minutes.
+
+    ppm = per million inspected components of this set. Its share of defects is not that of a line, so escapes and
+    operator time are those of this set.
+    """
+    boards = name_group(s.frame, "boardname")
+    n_boards = None if boards is None else int(boards.max()) + 1
+    return {
+        "boards": n_boards,
+        "false_calls_per_board": None if not n_boards else point.fp / n_boards,
+        "false_calls_ppm": 1e6 * point.fp / len(s),
+        "escapes_ppm": 1e6 * point.fn / len(s),
+        "seconds_per_call": float(seconds_per_call),
+        "operator_minutes": (point.tp + point.fp) * seconds_per_call / 60.0,
+        "operator_minutes_on_false_calls": point.fp * seconds_per_call / 60.0,
+    }
+
+
+def suspects(s: Scored, all_scores: Sweep, recall_fraction: float) -> dict[str, Any]:
+    """Rows whose score belongs to the other class, and the KPI if their labels were the other way round.
+
+    A good part that scores above the median defect and a defect that scores below the median good part are suspects: not
+    proof, a reason to look. Nothing is relabelled.
+    """
+    median_bad = float(np.median(all_scores.bad))
+    median_good = float(np.median(all_scores.good))
+    empty: dict[str, Any] = {"count": 0, "listed": [], "far_fraction_if_relabelled": None, "threshold_if_relabelled": None}
+    if median_good >= median_bad:
+        return empty  # the model does not separate: its scores say nothing about labels
+    wrong = np.where(s.defect, s.scores <= median_good, s.scores >= median_bad)
+    rows = np.flatnonzero(wrong)
+    if not len(rows):
+        return empty
+    defect = s.defect ^ wrong
+    if defect.all() or not defect.any():
+        return empty
+    point = at_recall(sweep(s.scores, defect), recall_fraction)
+    depth = np.where(s.defect[rows], median_good - s.scores[rows], s.scores[rows] - median_bad)
+    return {
+        "count": len(rows),
+        "listed": s.list_rows(rows[np.argsort(-depth, kind="stable")], MAX_LISTED),
+        "far_fraction_if_relabelled": point.far_fraction,
+        "threshold_if_relabelled": point.threshold,
+    }

@@ -1,0 +1,152 @@
+"""The files of one analysis: ``kpi.json``, ``summary.txt``, ``threshold_metrics.csv``, the misses at best F1, plots."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deft_aoi.analysis.constants import MAX_THRESHOLD_ROWS
+from deft_aoi.analysis.operating_point import Sweep, candidate_thresholds, sweep
+from deft_aoi.contract import schema
+from deft_aoi.contract.files import atomic_write_text
+from deft_aoi.contract.text import plain_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+THRESHOLD_COLUMNS = ("threshold", "tp", "fp", "tn", "fn", "far_fraction", "recall_fraction", "precision_fraction", "f1")
+
+
+def write_outputs(
+    report: dict[str, Any], frame: pd.DataFrame, out_dir: Path, *, plots: bool = True, bins: int = 50
+) -> list[Path]:
+    """Write every output of an analysis.
+
+    Args:
+        report: what :func:`deft_aoi.analysis.kpi.analyze` returned.
+        frame: the frame it was given.
+        out_dir: existing or new folder.
+        plots: also draw SVG and PNG (imports matplotlib).
+        bins: histogram bins of the score plot.
+
+    Returns:
+        The files written.
+    """
+    out = Path(out_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    columns = report["columns"]
+    scores = frame[columns["score"]].astype("float64").to_numpy()
+    defect = (frame[columns["label"]] != columns["pass_label"]).to_numpy(dtype=bool)
+    curve = sweep(scores, defect)
+    written = [out / n for n in ("kpi.json", "summary.txt", "threshold_metrics.csv", "best_f1_missed_no_pass_samples.csv")]
+    atomic_write_text(written[2], _threshold_csv(curve, report))
+    missed = np.flatnonzero(defect & (scores <= report["best_f1"]["threshold"]))
+    atomic_write_text(written[3], missed_csv(frame, missed[np.argsort(scores[missed], kind="stable")]))
+    atomic_write_text(written[1], summary_text(report))
+    if plots:
+        from deft_aoi.analysis.plots import draw_all
+
+        written += draw_all(report, curve, out, bins)
+    schema.write_checked(written[0], report, "kpi")
+    return written
+
+
+def _threshold_csv(curve: Sweep, report: dict[str, Any]) -> str:
+    keep = tuple(p["threshold"] for p in (*report["operating_points"], report["best_f1"]))
+    thresholds = candidate_thresholds(curve, MAX_THRESHOLD_ROWS, keep)
+    tp, fp = curve.counts_at(thresholds)
+    tn, fn = curve.n_pass - fp, curve.n_defect - tp
+    flagged = tp + fp
+    precision = np.divide(tp, flagged, out=np.zeros(len(tp)), where=flagged > 0)
+    table = (thresholds, tp, fp, tn, fn, fp / curve.n_pass, tp / curve.n_defect, precision, 2 * tp / (2 * tp + fp + fn))
+    return csv_lines(THRESHOLD_COLUMNS, zip(*(column.tolist() for column in table), strict=True))
+
+
+def csv_lines(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """CSV text; floats in full precision (``repr``)."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def missed_csv(frame: pd.DataFrame, rows: Any) -> str:
+    """Rows of the frame as a file that people open in a spreadsheet: cells that would be a formula get an apostrophe."""
+    part = frame.iloc[rows]
+    body = ([spreadsheet_cell(v) for v in row] for row in part.itertuples(index=False, name=None))
+    return csv_lines(map(str, part.columns), body)
+
+
+def spreadsheet_cell(value: Any) -> Any:
+    """``value``, with an apostrophe before text that a spreadsheet would run as a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+
+
+def summary_text(report: dict[str, Any]) -> str:
+    """``summary.txt``: the verdict, then the tables behind it."""
+    return "\n".join([report["verdict_sentence"], "", *_points(report), "", *_why(report), ""])
+
+
+def _points(report: dict[str, Any]) -> Iterator[str]:
+    c = report["counts"]
+    yield f"rows {c['rows']}  PASS {c['pass_rows']} ({c['distinct_pass']} distinct)  defects {c['defect_rows']} " + (
+        f"({c['distinct_defect']} distinct)"
+    )
+    if not c["distinct_by_content"]:
+        yield "distinct contents are unknown here: every row counts as one observation"
+    yield f"AUROC {report['auroc']:.6f}  AUPR {report['aupr']:.6f}  rule: {report['rule']}"
+    yield ""
+    yield f"{'recall >=':>10} {'threshold':>24} {'FAR':>9} {'95 % interval':>20} {'TP':>7} {'FP':>7} {'TN':>7} {'FN':>7}"
+    rows = [(f"{p['recall_target_fraction']:.1%}", p) for p in report["operating_points"]]
+    for name, p in [*rows, ("best F1", report["best_f1"])]:
+        low, high = p["far_interval"]
+        yield (
+            f"{name:>10} {p['threshold']!r:>24} {p['far_fraction']:>9.3%} {f'{low:.3%} .. {high:.3%}':>20} "
+            f"{p['tp']:>7} {p['fp']:>7} {p['tn']:>7} {p['fn']:>7}"
+        )
+
+
+def _why(report: dict[str, Any]) -> Iterator[str]:
+    p = report["target_point"]
+    yield f"threshold interval at the target recall: [{p['interval_low']!r}, {p['interval_high']!r})  {p['note']}".rstrip()
+    for row in report["setting_samples"]:
+        yield f"  {row['role']}: {_row(row)}"
+    for drop in report["drop_n"]:
+        yield f"without the {drop['dropped']} hardest defect(s): FAR {drop['far_fraction']:.3%}"
+    size = report["sample_size"]
+    if size is not None:
+        yield (
+            f"sample size (one-sided 95 %): {size['distinct_pass']} distinct good parts; the target needs "
+            f"{size['required_distinct_pass']} without a false alarm; this set can support "
+            f"{size['best_supportable_far_fraction']:.3%} at best"
+        )
+    estimate = report["estimate"]
+    if estimate is not None:
+        yield (
+            f"the threshold was chosen on these rows; {estimate['kind'].replace('_', ' ')} in {estimate['folds']} folds: FAR "
+            f"{estimate['far_fraction']:.3%} ({estimate['far_min_fraction']:.3%} .. {estimate['far_max_fraction']:.3%}), recall "
+            f"{estimate['recall_fraction']:.3%} ({estimate['recall_min_fraction']:.3%} .. "
+            f"{estimate['recall_max_fraction']:.3%})"
+        )
+    yield ""
+    for d in report["per_defect"]:
+        lowest = d["lowest"][0]
+        yield (
+            f"{plain_text(d['label'], 24):<24} caught {d['caught']}/{d['rows']}  lowest {lowest['score']:.6g} "
+            f"({plain_text(lowest['sample_id'], 100)})"
+        )
+    suspected = report["suspected_label_errors"]
+    if suspected["count"]:
+        far = suspected["far_fraction_if_relabelled"]
+        yield f"{suspected['count']} suspected label error(s); FAR if relabelled {far:.3%}"
+        yield from (f"  {_row(row)}" for row in suspected["listed"])
+
+
+def _row(row: dict[str, Any]) -> str:
+    return f"line {row['line']}: {plain_text(row['sample_id'], 100)} {plain_text(row['label'], 24)} score {row['score']!r}"

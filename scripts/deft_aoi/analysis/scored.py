@@ -1,0 +1,252 @@
+"""A scored set, checked: every row has a finite score and a label, both classes are there, no sample contradicts itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deft_aoi.analysis.constants import MAX_LISTED
+from deft_aoi.analysis.operating_point import Floats, Sweep, sweep
+from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.text import PASS, normalize_label, plain_text, safe_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Bools = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.int64]
+
+NAME_COLUMNS = ("input_path", "golden_path", "object_name")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A checked set of N scored rows.
+
+    Attributes:
+        frame: the rows as read.
+        scores: (N,) float64, higher = more defective.
+        defect: (N,) bool.
+        label_codes: (N,) index into ``label_names``.
+        label_names: canonical labels, the good one first.
+        content: (N,) code of the row's content; rows of one code are one observation. ``None`` when it is unknown.
+        featureless: (N,) rows whose images are all flat; exempt from the conflict rule.
+    """
+
+    frame: pd.DataFrame
+    scores: Floats
+    defect: Bools
+    label_codes: Codes
+    label_names: tuple[str, ...]
+    content: Codes | None = None
+    featureless: Bools | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def sweep(self) -> Sweep:
+        """Both classes' scores, sorted."""
+        return sweep(self.scores, self.defect)
+
+    def distinct(self, rows: Bools) -> int:
+        """Distinct contents among the rows of a mask; the number of rows when contents are unknown."""
+        if self.content is None:
+            return int(rows.sum())
+        return len(np.unique(self.content[rows]))
+
+    def describe(self, row: int) -> dict[str, Any]:
+        """Row ``row`` as a report names it."""
+        return {
+            "line": row + 2,
+            "sample_id": sample_id(self.frame, row),
+            "label": self.label_names[self.label_codes[row]],
+            "score": float(self.scores[row]),
+        }
+
+    def list_rows(self, rows: npt.NDArray[np.intp], limit: int = MAX_LISTED) -> list[dict[str, Any]]:
+        """The first ``limit`` rows, described."""
+        return [self.describe(int(r)) for r in rows[:limit]]
+
+
+def sample_id(frame: pd.DataFrame, row: int) -> str:
+    """How a row is named everywhere: ``input_path/object_name``, or its line when it has no such columns."""
+    if "input_path" in frame.columns and "object_name" in frame.columns:
+        return f"{frame['input_path'].iat[row]}/{frame['object_name'].iat[row]}"
+    return f"line {row + 2}"
+
+
+def sample_ids(frame: pd.DataFrame) -> list[str]:
+    """:func:`sample_id` of every row."""
+    return [f"{p}/{o}" for p, o in zip(frame["input_path"], frame["object_name"], strict=True)]
+
+
+def check_scored(
+    frame: pd.DataFrame,
+    *,
+    label_column: str = "label",
+    score_column: str = "siamese_score",
+    pass_label: str = PASS,
+    content_ids: Any = None,
+    featureless: Any = None,
+    both_classes: bool = True,
+) -> Scored:
+    """Check a scored frame.
+
+    Args:
+        frame: N rows with a label and a score column; the scores may be text.
+        label_column: name of the label column.
+        score_column: name of the score column.
+        pass_label: the good label, compared exactly, as TAO compares it.
+        content_ids: (N,) identities by content, or ``None``.
+        featureless: (N,) booleans that go with them.
+        both_classes: also refuse a set that lacks PASS or defect rows.
+
+    Raises:
+        HardStop: naming the line (the first data row is line 2): a missing column, no rows, a score that is no finite
+            number, an empty label, a ``pass``, a missing class, one sample with two labels.
+    """
+    for column in (label_column, score_column):
+        if column not in frame.columns:
+            raise HardStop(
+                f"the scored set lacks the column {safe_text(column)}",
+                expected=f"{label_column}, {score_column}",
+                found=safe_text(", ".join(map(str, frame.columns)), 200),
+                hint="give --label-column or --score-column, or score the set again",
+            )
+    if frame.empty:
+        raise HardStop("the scored set has no rows", expected="at least one PASS and one defect row")
+    scores = _scores(frame, score_column)
+    codes, names = _labels(frame, label_column, pass_label)
+    defect = codes != 0
+    if both_classes:
+        for missing, what in ((defect.all(), f"{pass_label} rows"), (not defect.any(), "defect rows")):
+            if missing:
+                raise HardStop(
+                    f"the scored set has no {what}",
+                    expected="both classes: FAR needs good parts and recall needs defects",
+                    found=", ".join(f"{n}: {int((codes == i).sum())}" for i, n in enumerate(names))[:200],
+                    hint="add such rows to the KPI set",
+                )
+    flat = None if featureless is None else np.asarray(featureless, dtype=bool)
+    content = None if content_ids is None else _factorize(content_ids)[0]
+    for array, what in ((content, "content_ids"), (flat, "featureless")):
+        if array is not None and len(array) != len(frame):
+            raise ValueError(f"{what} must be (N,) with N = {len(frame)}, got {len(array)}")
+    scored = Scored(frame, scores, defect, codes, names, content, flat)
+    _refuse_conflicts(scored)
+    return scored
+
+
+def _scores(frame: pd.DataFrame, column: str) -> Floats:
+    import pandas as pd
+
+    cells = frame[column]
+    values: Floats = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if len(wrong):
+        raise HardStop(
+            f"line {wrong[0] + 2}: the score is not a finite number",
+            expected=f"a number in the column {column}",
+            found=f"{safe_text(cells.iloc[int(wrong[0])])}; {len(wrong)} such row(s)",
+            hint="score the set again: NaN means that training diverged or an image could not be read",
+        )
+    return values
+
+
+def _factorize(values: Any) -> tuple[Codes, Any]:
+    import pandas as pd
+
+    codes, uniques = pd.factorize(pd.Series(values), use_na_sentinel=False)
+    return codes.astype(np.int64), uniques
+
+
+def _labels(frame: pd.DataFrame, column: str, pass_label: str) -> tuple[Codes, tuple[str, ...]]:
+    raw, uniques = _factorize(frame[column])
+    names = [pass_label]
+    remap = np.zeros(len(uniques), dtype=np.int64)
+    for i, value in enumerate(uniques):
+        text = value if isinstance(value, str) else ""
+        if text == pass_label:
+            continue
+        name = _defect_name(text, pass_label, column, lambda i=i: int(np.flatnonzero(raw == i)[0]) + 2)  # type: ignore[misc]
+        if name not in names:
+            names.append(name)
+        remap[i] = names.index(name)
+    order = [0, *(i for i in sorted(range(1, len(names)), key=lambda i: names[i]))]
+    rank = np.empty(len(names), dtype=np.int64)
+    rank[order] = np.arange(len(names))
+    return rank[remap][raw], tuple(names[i] for i in order)
+
+
+def _defect_name(text: str, pass_label: str, column: str, line: Any) -> str:
+    if text.strip().lower() == pass_label.lower():
+        raise HardStop(
+            f"line {line()}: the label {safe_text(text)} is not {pass_label}",
+            expected=f"{pass_label}, exactly: TAO compares it case-sensitively and takes anything else for a defect",
+            found=safe_text(text),
+            hint=f"write {pass_label} in the {column} column",
+        )
+    try:
+        return normalize_label(text)
+    except HardStop as error:
+        error.message = f"line {line()}: {error.message}"
+        raise
+
+
+def _refuse_conflicts(s: Scored) -> None:
+    if s.content is not None:
+        _refuse_conflict(s, s.content, "content")
+    elif all(c in s.frame.columns for c in NAME_COLUMNS):
+        codes = name_codes(s.frame)
+        if codes is not None:
+            _refuse_conflict(s, codes, "name")
+
+
+def name_codes(frame: pd.DataFrame) -> Codes | None:
+    """One code for each (input_path, golden_path, object_name); ``None`` when every row has its own object_name."""
+    codes, uniques = _factorize(frame["object_name"])
+    if len(uniques) == len(frame):
+        return None
+    for column in ("input_path", "golden_path"):
+        more, found = _factorize(frame[column])
+        codes = codes * len(found) + more
+        codes = _factorize(codes)[0] if column == "input_path" else codes
+    return _factorize(codes)[0]
+
+
+def _refuse_conflict(s: Scored, codes: Codes, what: str) -> None:
+    first = np.empty(int(codes.max()) + 1, dtype=np.int64)
+    rows = np.arange(len(codes))
+    first[codes[::-1]] = rows[::-1]
+    other = s.label_codes[first[codes]] != s.label_codes
+    if s.featureless is not None and what == "content":
+        other &= ~s.featureless
+    found = np.flatnonzero(other)
+    if len(found):
+        a, b = int(first[codes[found[0]]]), int(found[0])
+        labels = [plain_text(s.label_names[s.label_codes[r]]) for r in (a, b)]
+        raise HardStop(
+            f"lines {a + 2} and {b + 2} are one sample by {what} and have two labels",
+            expected="one label for one sample",
+            found=f"{safe_text(sample_id(s.frame, a), 120)} is {labels[0]}, {safe_text(sample_id(s.frame, b), 120)} is "
+            f"{labels[1]}; {len(found)} such row(s)",
+            hint="look at the image, keep one label, remove the other row; check_data.py --write-fixed proposes a clean file",
+        )
+
+
+def name_group(frame: pd.DataFrame, column: str) -> Codes | None:
+    """Codes of a grouping column (board, part type); ``None`` when it is absent or empty throughout."""
+    if column not in frame.columns:
+        return None
+    codes, uniques = _factorize(frame[column])
+    values = [u for u in uniques if isinstance(u, str) and u]
+    return codes if values or any(not isinstance(u, str) and u == u for u in uniques) else None
+
+
+def label_of_group(frame: pd.DataFrame, column: str, row: int) -> str:
+    """A group's value as text, from one of its rows; empty where the cell is empty."""
+    value = frame[column].iat[row]
+    return value if isinstance(value, str) else "" if value is None or value != value else str(value)
