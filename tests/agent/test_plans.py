@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from deft_aoi.contract import plans
 from deft_aoi.contract.errors import HardStop
 
