@@ -1,0 +1,206 @@
+"""Identity of a sample by content: the decoded pixels of every light, input then golden (DESIGN sections 7 and 10).
+
+Renamed and re-encoded copies have one identity, because file names, encodings and metadata do not enter it. Pixels are
+RGB8 as TAO decodes them: no EXIF rotation. A pair whose images are all flat is ``featureless`` and identifies nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deft_aoi.analysis.constants import IMAGE_FORMATS, MAX_PIXELS, THUMB_SIDE
+from deft_aoi.analysis.digest_cache import DigestCache, FileIdentity
+from deft_aoi.analysis.scored import sample_ids
+from deft_aoi.contract.changenet_csv import ImageLayout
+from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.paths import resolve_under
+from deft_aoi.contract.text import safe_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL import Image
+
+SAVE_EVERY = 20_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """One data set with its identities: what the leakage and assembly rules compare.
+
+    Attributes:
+        name: how messages call it: ``training set``, ``KPI set``, ``pool``.
+        frame: N ChangeNet rows.
+        layout: how rows name images.
+        ids: (N,) frame of :meth:`ContentIndex.digest_pairs`.
+    """
+
+    name: str
+    frame: pd.DataFrame
+    layout: ImageLayout
+    ids: pd.DataFrame
+
+    def take(self, keep: Any) -> Part:
+        """The rows of a boolean mask, index 0..n-1."""
+        return Part(self.name, self.frame[keep].reset_index(drop=True), self.layout, self.ids[keep].reset_index(drop=True))
+
+
+def open_image(path: str | os.PathLike[str]) -> Image.Image:
+    """Open and decode an image as RGB8, as TAO does: no EXIF rotation.
+
+    Raises:
+        HardStop: not a PNG, JPEG or BMP, damaged, or larger than 64 megapixels by its header (checked before decoding).
+        FileNotFoundError: there is no such file.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a bomb warning is moot: the size is checked right below
+            image = Image.open(path, formats=IMAGE_FORMATS)
+        with image:
+            if image.width * image.height > MAX_PIXELS:
+                raise HardStop(
+                    f"the image {safe_text(path, 200)} is too large",
+                    expected=f"at most {MAX_PIXELS // 1_000_000} megapixels",
+                    found=f"{image.width} x {image.height}",
+                )
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise HardStop(
+            f"the image {safe_text(path, 200)} cannot be decoded",
+            expected="a whole PNG, JPEG or BMP file",
+            found=safe_text(error, 120),
+            hint="replace the file or remove its row",
+        ) from error
+
+
+def identify(image: Image.Image) -> tuple[bytes, bool, bytes]:
+    """Digest, flatness and thumbnail of an RGB image.
+
+    Returns:
+        SHA-256 over shape and pixels; whether every pixel has one colour; the 8 x 8 block means in grey levels.
+    """
+    from PIL import Image
+
+    raw = image.tobytes()
+    digest = hashlib.sha256(b"RGB8 %d %d\n" % image.size)
+    digest.update(raw)
+    flat = raw == raw[:3] * (len(raw) // 3)
+    thumb = image.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BOX).convert("L").tobytes()
+    return digest.digest(), flat, thumb
+
+
+class ContentIndex:
+    """Identities of images, cached by (path, size, mtime_ns, ctime_ns, inode), so that only new files are decoded.
+
+    Args:
+        cache_dir: folder of the cache file; made when needed.
+    """
+
+    def __init__(self, cache_dir: str | os.PathLike[str]) -> None:
+        self._cache = DigestCache(Path(cache_dir))
+        self.decoded = 0
+
+    def identities(self, paths: Iterable[str]) -> dict[str, FileIdentity]:
+        """Identity of each distinct path; decodes what the cache does not know and saves it.
+
+        Raises:
+            HardStop: an image is missing or cannot be decoded.
+        """
+        known, unknown = self._cache.lookup(paths)
+        for number, (path, stamp) in enumerate(unknown, start=1):
+            identity = FileIdentity(*identify(open_image(path)))
+            if self._cache.stamp(path) == stamp:  # a file that changed while it was read is not remembered
+                self._cache.add(path, stamp, identity)
+            known[path] = identity
+            if number % SAVE_EVERY == 0:
+                self._cache.save()
+        self.decoded += len(unknown)
+        if unknown:
+            self._cache.save()
+        return known
+
+    def digest_pairs(self, frame: pd.DataFrame, layout: ImageLayout, *, what: str = "set") -> pd.DataFrame:
+        """Identify every row.
+
+        Args:
+            frame: N ChangeNet rows.
+            layout: how they name images.
+            what: how messages name the set.
+
+        Returns:
+            Frame with the index of ``frame``: ``content_id`` (hex SHA-256 over the image digests, each light's input, then
+            each light's golden), ``featureless`` (bool), ``phash`` (bytes, 64 for each image: block-mean thumbnails).
+
+        Raises:
+            HardStop: an image is missing or damaged, with the line, or a path leaves the layout's folder.
+        """
+        import pandas as pd
+
+        columns = image_paths(frame, layout)
+        try:
+            known = self.identities(p for column in columns for p in column)
+        except FileNotFoundError as error:
+            raise _missing(frame, columns, str(error.filename), what) from error
+        per_image = [[known[p] for p in column] for column in columns]
+        ids, flat, thumbs = [], [], []
+        for images in zip(*per_image, strict=True):
+            ids.append(hashlib.sha256(b"".join([i.digest for i in images])).hexdigest())
+            flat.append(all([i.flat for i in images]))  # noqa: C419  (a list is twice as fast for two images)
+            thumbs.append(b"".join([i.thumb for i in images]))
+        return pd.DataFrame({"content_id": ids, "featureless": flat, "phash": thumbs}, index=frame.index)
+
+    def part(self, name: str, frame: pd.DataFrame, layout: ImageLayout) -> Part:
+        """A data set with its identities."""
+        return Part(name, frame, layout, self.digest_pairs(frame, layout, what=name))
+
+
+def image_paths(frame: pd.DataFrame, layout: ImageLayout) -> list[list[str]]:
+    """Absolute image paths by column: each light's input, then each light's golden; N paths in each.
+
+    Raises:
+        HardStop: a folder leaves the layout's folder or is a symbolic link.
+    """
+    folders: dict[str, str] = {}
+    for column in ("input_path", "golden_path"):
+        for folder in frame[column].unique():
+            folders[folder] = str(resolve_under(layout.images_dir, folder))
+    out = []
+    names = frame["object_name"].tolist()
+    for column in ("input_path", "golden_path"):
+        roots = [folders[f] for f in frame[column]]
+        for light in layout.lights:
+            tail = layout.file_name("", light)
+            out.append([f"{root}/{name}{tail}" for root, name in zip(roots, names, strict=True)])
+    return out
+
+
+def _missing(frame: pd.DataFrame, columns: list[list[str]], path: str, what: str) -> HardStop:
+    for i, column in enumerate(columns):
+        if path in column:
+            row = column.index(path)
+            name = "input_path" if i < len(columns) // 2 else "golden_path"
+            return HardStop(
+                f"{what}, line {row + 2}, column {name}: the image is missing",
+                expected=safe_text(path, 300),
+                found=f"no such file for {safe_text(sample_ids(frame.iloc[[row]])[0], 160)}",
+                hint="every light of input_map needs its file; check images_dir, image_ext and input_map in the spec",
+            )
+    return HardStop(f"{what}: an image is missing", expected=safe_text(path, 300))
+
+
+def distinct_counts(ids: pd.DataFrame) -> Mapping[str, int]:
+    """Rows, distinct contents and featureless rows of a set."""
+    return {
+        "rows": len(ids),
+        "distinct": int(ids["content_id"].nunique()),
+        "featureless": int(ids["featureless"].sum()),
+    }
