@@ -1,0 +1,209 @@
+"""The local platform: a child process with a supervisor of its own (see :mod:`deft_aoi.platforms.supervise`)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from deft_aoi.contract import files
+from deft_aoi.contract.errors import Blocked, HardStop, JobFailed
+from deft_aoi.contract.text import plain_text
+from deft_aoi.platforms import base, supervise
+from deft_aoi.platforms.base import Finding, JobRequest, JobState, JobStatus
+
+_SCRIPTS = Path(__file__).resolve().parents[2]  # the folder that holds the package `deft_aoi`
+# All that a job inherits. Whatever else it needs is in its request, so that a run does not depend on a shell's history.
+_INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "CUDA_HOME",
+              "SSL_CERT_FILE", "HF_HOME", "XDG_CACHE_HOME", "NVIDIA_VISIBLE_DEVICES")
+_START_SEC = 30.0
+
+
+class LocalPlatform:
+    """Runs jobs as processes of this machine."""
+
+    name = "local"
+
+    def submit(self, request: JobRequest, record_dir: Path) -> None:
+        """Start the job unless one of that name runs or has finished already.
+
+        Raises:
+            HardStop: a job of that name exists with another command.
+            Blocked: more than one host was asked for, a secret is absent, or the supervisor did not start.
+        """
+        if request.nodes != 1:
+            raise Blocked("the local platform has one host", expected="nodes = 1", found=str(request.nodes))
+        environment = job_environment(request)
+        with base.name_lock(request.name, record_dir):
+            record = base.read_record(request.name, record_dir)
+            if record is not None:
+                base.check_same_request(record, request, self.name)
+                if self.status(request.name, record_dir).state is not JobState.UNKNOWN:
+                    return
+            path = base.write_record(request, record_dir, self.name)
+            _start_supervisor(path, environment)
+
+    def status(self, name: str, record_dir: Path) -> JobStatus:
+        """Read what the supervisor wrote, and whether it lives."""
+        started = base.launched_ns(name, record_dir)
+        if started is None:
+            return JobStatus(JobState.UNKNOWN, detail="no such job")
+        identity, outcome = _read(record_dir, name, "run"), _read(record_dir, name, "exit")
+        if outcome is None and identity is not None and not supervise.is_alive(identity["supervisor"]):
+            outcome = _read(record_dir, name, "exit")  # it may have ended between the two reads
+            if outcome is None:
+                return JobStatus(JobState.ERROR, None, "the job's supervisor was killed or the machine restarted", started)
+        if outcome is not None:
+            return _finished(outcome, (Path(record_dir) / f"{name}.cancel").exists(), started)
+        if identity is None:
+            return JobStatus(JobState.UNKNOWN, detail="recorded, never started", started_ns=started)
+        beat = (time.time_ns() - _beat_ns(record_dir, name)) / 1e9
+        state = JobState.RUNNING if identity.get("child") else JobState.PENDING
+        return JobStatus(state, None, f"pid {(identity.get('child') or identity['supervisor'])['pid']}, "
+                         f"heartbeat {max(beat, 0):.0f} s ago", started)
+
+    def logs(self, name: str, record_dir: Path, tail: int = 200) -> str:
+        """Return the last ``tail`` lines of the job's output: untrusted text."""
+        record = base.read_record(name, record_dir)
+        return base.tail_lines(record["request"]["log_path"], tail) if record else ""
+
+    def cancel(self, name: str, record_dir: Path) -> None:
+        """End the job's process group; the supervisor writes the last word.
+
+        Raises:
+            JobFailed: the job did not end within the grace period.
+        """
+        if base.read_record(name, record_dir) is None or self.status(name, record_dir).state.finished:
+            return
+        files.atomic_write_text(Path(record_dir) / f"{name}.cancel", "")
+        last = base.wait(self, name, record_dir, timeout_sec=supervise.GRACE_SEC + 10, poll_sec=0.1)
+        if not last.state.finished:
+            raise JobFailed(f"the job {name} did not end", found=last.detail, hint="end its process by hand")
+
+    def retire(self, name: str, record_dir: Path) -> None:
+        """Set a finished job aside, so that its name is free again.
+
+        Raises:
+            HardStop: the job still runs.
+        """
+        with base.name_lock(name, record_dir):
+            if base.read_record(name, record_dir) is None:
+                return
+            status = self.status(name, record_dir)
+            if status.state in (JobState.PENDING, JobState.RUNNING):
+                raise HardStop(f"the job {name} still runs", found=status.detail, hint="cancel it first")
+            base.set_aside(name, record_dir)
+
+
+def job_environment(request: JobRequest) -> dict[str, str]:
+    """The whole environment of a local job.
+
+    Raises:
+        Blocked: a named secret is absent.
+    """
+    environment = {k: os.environ[k] for k in _INHERITED if k in os.environ}
+    environment["PYTHONPATH"] = str(_SCRIPTS)
+    environment.update({"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"})
+    if isinstance(request.gpus, tuple):
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(request.gpus)
+    elif request.gpus == 0:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    elif "CUDA_VISIBLE_DEVICES" in os.environ:
+        ids = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(ids[: request.gpus])
+    if request.python:
+        environment["PATH"] = f"{Path(request.python).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
+    extra = dict(request.env)
+    if "PYTHONPATH" in extra:
+        # The job's own comes first; ours stays, for the supervisor and the embedded engine.
+        extra["PYTHONPATH"] = f"{extra['PYTHONPATH']}{os.pathsep}{_SCRIPTS}"
+    return environment | extra | base.secret_values(request.secret_names)
+
+
+def probe() -> list[Finding]:
+    """Read-only look at this machine: processors, memory, GPUs."""
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    found = [Finding("processors", True, f"{len(os.sched_getaffinity(0))} usable, {pages * size / 2**30:.0f} GiB memory")]
+    gpus = list_gpus()
+    found.append(Finding("GPUs", True, "; ".join(f"{g['id']}: {g['model']}, {g['memory_gib']:.0f} GiB" for g in gpus)
+                         or "none (the embedded engine runs on the processors; TAO needs a GPU)"))
+    return found
+
+
+def list_gpus() -> list[dict[str, Any]]:
+    """GPUs that a job may see, by index, respecting ``CUDA_VISIBLE_DEVICES``.
+
+    Returns:
+        ``{"id", "uuid", "model", "memory_gib"}`` each; empty without an NVIDIA driver.
+    """
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"],
+            capture_output=True, text=True, timeout=20, check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines() if line.count(",") == 3]
+    gpus = [{"id": i, "uuid": u, "model": plain_text(n), "memory_gib": float(m) / 1024} for i, u, n, m in rows]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return gpus
+    by_name = {g["id"]: g for g in gpus} | {g["uuid"]: g for g in gpus}
+    return [by_name[v.strip()] for v in visible.split(",") if v.strip() in by_name]
+
+
+def _start_supervisor(record: Path, environment: dict[str, str]) -> None:
+    # The supervisor runs with our interpreter and our path, even where the job's are another engine's.
+    child = subprocess.Popen(
+        [sys.executable, "-m", "deft_aoi.platforms.supervise", str(record)],
+        cwd="/", env={"PYTHONPATH": str(_SCRIPTS), "PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stderr is not None
+    with child.stdout, child.stderr:
+        with contextlib.suppress(BrokenPipeError), child.stdin:
+            child.stdin.write(json.dumps(environment).encode())
+        ready = select.select([child.stdout], [], [], _START_SEC)[0]
+        if not ready or os.read(child.stdout.fileno(), 1) != b"+":
+            if child.poll() is None and not ready:
+                child.kill()
+            if child.wait() == 0:
+                return  # another supervisor of this name was first
+            raise Blocked("the job's supervisor did not start", found=plain_text(child.stderr.read().decode(), 300))
+    # Nobody waits for it here: a finished supervisor is a zombie until then, and is_alive() counts those as ended.
+    _CHILDREN.append(child)
+    for known in list(_CHILDREN):
+        if known.poll() is not None:
+            _CHILDREN.remove(known)
+
+
+_CHILDREN: list[subprocess.Popen[bytes]] = []
+
+
+def _read(record_dir: Path, name: str, kind: str) -> dict[str, Any] | None:
+    path = Path(record_dir) / f"{name}.{kind}.json"
+    return files.read_json(path, what=f"the {kind} file of job {name}") if path.exists() else None
+
+
+def _beat_ns(record_dir: Path, name: str) -> int:
+    try:
+        return (Path(record_dir) / f"{name}.run.json").stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _finished(outcome: dict[str, Any], was_cancelled: bool, started: int) -> JobStatus:
+    code, reason = outcome.get("exit_code"), str(outcome.get("reason") or "")
+    if reason == "canceled" or (was_cancelled and code != 0):
+        return JobStatus(JobState.CANCELED, code, "canceled", started)
+    if code == 0 and not reason:
+        return JobStatus(JobState.COMPLETE, 0, "", started)
+    return JobStatus(JobState.ERROR, code, reason or f"exit code {code}", started)
