@@ -79,7 +79,8 @@ def test_two_drivers_submitting_at_once_make_one_job(tmp_path):
     driver = f"""
         import sys; from pathlib import Path
         from deft_aoi.platforms.base import JobRequest, get_platform
-        job = JobRequest("deft-race", ({PY!r}, "-c", "open('starts', 'a').write('x')"), {str(tmp_path)!r}, {str(tmp_path / "l")!r})
+        argv = ({PY!r}, "-c", "open('starts', 'a').write('x')")
+        job = JobRequest("deft-race", argv, {str(tmp_path)!r}, {str(tmp_path / "l")!r})
         get_platform("local").submit(job, Path({str(tmp_path / "jobs")!r}))
     """
     environment = os.environ | {"PYTHONPATH": str(Path(base.__file__).parents[2])}
@@ -166,7 +167,7 @@ def test_the_job_inherits_nothing_but_what_it_needs(local, tmp_path, monkeypatch
 def test_a_secret_reaches_the_job_and_nothing_on_disk(local, tmp_path, monkeypatch):
     canary = "canary-5c1d9e77aa"
     monkeypatch.setenv("HF_TOKEN", canary)
-    code = "import os; print('token', os.environ['HF_TOKEN']); print(len(os.environ['HF_TOKEN'])); raise ValueError(os.environ['HF_TOKEN'])"
+    code = "import os; t = os.environ['HF_TOKEN']; print('token', t); print(len(t)); raise ValueError(t)"
     job = request(tmp_path, code, secret_names=("HF_TOKEN",))
     local.submit(job, tmp_path / "jobs")
     base.wait(local, job.name, tmp_path / "jobs", timeout_sec=20)
