@@ -117,7 +117,9 @@ def read_embedding_column(table: Any, path: Path) -> np.ndarray:
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     values = np.asarray(column.flatten().to_numpy(zero_copy_only=False), dtype=np.float32)
-    lengths = np.unique(np.asarray(column.value_lengths() if not pa.types.is_fixed_size_list(column.type) else [column.type.list_size]))
+    lengths = np.unique(
+        np.asarray(column.value_lengths() if not pa.types.is_fixed_size_list(column.type) else [column.type.list_size])
+    )
     if count and (len(lengths) != 1 or column.null_count or len(values) != count * lengths[0]):
         raise HardStop(f"the embeddings in {path.name} differ in length or are missing", expected="one length for all rows")
     return values.reshape(count, -1) if count else np.empty((0, 0), dtype=np.float32)

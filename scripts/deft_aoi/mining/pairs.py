@@ -1,4 +1,4 @@
-"""The pre-generated pairs in one place: :func:`scan` reads them, :func:`stage` copies them, :func:`check_unchanged` guards them."""
+"""The pre-generated pairs in one place: ``scan`` reads them, ``stage`` copies them, ``check_unchanged`` guards them."""
 
 from __future__ import annotations
 

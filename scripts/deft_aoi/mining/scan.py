@@ -109,7 +109,8 @@ def _list_side(workspace: Workspace, folder: Path, problems: list[str], ignored:
     found: dict[str, str] = {}
     for entry in sorted(os.scandir(folder), key=lambda e: e.name):
         rel = f"{rel_folder}/{entry.name}"
-        stem, extension = os.path.splitext(unicodedata.normalize("NFC", entry.name))
+        name = Path(unicodedata.normalize("NFC", entry.name))
+        stem, extension = name.stem, name.suffix
         if entry.name.startswith(".") or extension.lower() not in IMAGE_EXTENSIONS or entry.is_dir(follow_symlinks=False):
             ignored.append(rel)
             continue

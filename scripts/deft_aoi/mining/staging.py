@@ -8,7 +8,6 @@ from the spec's. What is written names the folder it will have after publication
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -153,7 +152,11 @@ def _copy_all(pairs: PregenPairs, out_dir: Path, workspace: Workspace, key: str)
                 for light in pairs.lights:
                     rel = f"{folder}/{layout.file_name(pair.stem, light)}"
                     entry = done.get(rel)
-                    if entry is None or not _still(out_dir / rel, entry, "") or not _still(workspace.root / source, entry, "source_"):
+                    if (
+                        entry is None
+                        or not _still(out_dir / rel, entry, "")
+                        or not _still(workspace.root / source, entry, "source_")
+                    ):
                         entry = _copy_one(workspace, source, out_dir, rel, pairs.image_ext)
                         journal.write(json.dumps(entry) + "\n")
                         copied += 1
@@ -184,7 +187,7 @@ def _read_journal(out_dir: Path, key: str) -> dict[str, dict[str, Any]]:
 
 
 def _stat_fields(path: Path, prefix: str) -> dict[str, int]:
-    info = os.stat(path, follow_symlinks=False)
+    info = path.lstat()
     return {
         f"{prefix}size": info.st_size,
         f"{prefix}mtime_ns": info.st_mtime_ns,
@@ -289,7 +292,9 @@ def check_unchanged(workspace: Workspace, synth_pool: Path, *, relist: bool = Tr
         parameters = manifest["parameters"]
         now = scan(workspace, tuple(parameters["lights"]), parameters["image_ext"], decode=False)
         if digest_json([[p.stem, p.defect_type, p.ng, p.ok] for p in now.pairs]) != parameters["sources"]:
-            problems.append(f"{manifest['pairs']} pairs were staged, the folder now pairs to other files or types ({len(now.pairs)})")
+            problems.append(
+                f"{manifest['pairs']} pairs were staged, the folder now pairs to other files or types ({len(now.pairs)})"
+            )
     if problems:
         raise HardStop(
             f"the pre-generated pairs changed during the run ({len(problems)} findings)",

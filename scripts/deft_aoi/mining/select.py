@@ -1,0 +1,381 @@
+"""Which pool rows join the training set, and why the others do not.
+
+Every distinct content of the pool is one item (a featureless row is its own item). Each target's neighbours among the
+items are judged; every row of a proposed item is counted as kept or as rejected for one reason, and the counts must
+balance, else the run stops: a silent drop.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from deft_aoi.contract.errors import HardStop, UsageError
+from deft_aoi.contract.text import is_pass, safe_text
+from deft_aoi.mining import variants
+from deft_aoi.mining.defaults import BLOCK_BYTES, METRIC, METRICS, TOP_K_PER_TARGET
+from deft_aoi.mining.neighbours import top_k
+from deft_aoi.mining.pool import ROW_KEY
+from deft_aoi.mining.store import EmbeddingStore
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+KEPT = "kept"
+PAIR_REASONS = ("below_min_similarity", "label_filter")
+SOURCE_REASONS = ("leaks", "already_in_training", "featureless", "conflicting_labels", "duplicate_content")
+REASONS = PAIR_REASONS + SOURCE_REASONS
+
+
+@dataclass(frozen=True)
+class MiningConfig:
+    """How to mine (schema ``mining_config``).
+
+    Attributes:
+        top_k: neighbours a target.
+        metric: ``cosine``, ``euclidean``, ``manhattan``.
+        min_similarity: cut-off; ``None`` cuts nothing, and means nothing else.
+        filter_by_label: reject neighbours of another label than the target's (after the search, as TAO does).
+        search_eligible: search only among rows that could be kept, so that what was mined before takes no place.
+        quota_per_label: at most so many neighbours of one label a target; ``None`` is no quota.
+        diversity_margin: among neighbours whose similarity is within this of the nearest, take the farthest from one
+            another first; ``None`` is plain k-NN.
+        hard_pass: for targets that are false alarms (label PASS), search among PASS rows only.
+        backend: of :func:`deft_aoi.mining.neighbours.top_k`.
+        block_bytes: of the same.
+    """
+
+    top_k: int = TOP_K_PER_TARGET
+    metric: str = METRIC
+    min_similarity: float | None = None
+    filter_by_label: bool = False
+    search_eligible: bool = False
+    quota_per_label: int | None = None
+    diversity_margin: float | None = None
+    hard_pass: bool = False
+    backend: str = "auto"
+    block_bytes: int = BLOCK_BYTES
+
+    def __post_init__(self) -> None:
+        wrong = []
+        if not 1 <= self.top_k <= 1000:
+            wrong.append(f"top_k {self.top_k}, expected 1 to 1000")
+        if self.metric not in METRICS:
+            wrong.append(f"metric {self.metric}, expected one of {METRICS}")
+        if self.min_similarity is not None and self.metric == "cosine" and not -1 <= self.min_similarity <= 1:
+            wrong.append(f"min_similarity {self.min_similarity}, expected -1 to 1 or none")
+        if self.quota_per_label is not None and self.quota_per_label < 1:
+            wrong.append(f"quota_per_label {self.quota_per_label}, expected 1 or more")
+        if self.diversity_margin is not None and self.diversity_margin < 0:
+            wrong.append(f"diversity_margin {self.diversity_margin}, expected 0 or more")
+        if wrong:
+            raise UsageError("mining: wrong setting", found="; ".join(wrong))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the record; backend and budget are left out since they cannot change the result."""
+        names = ("top_k", "metric", "min_similarity", "filter_by_label", "search_eligible", "quota_per_label", "diversity_margin")
+        return {**{name: getattr(self, name) for name in names}, "hard_pass": self.hard_pass}
+
+
+@dataclass(frozen=True)
+class Exclusions:
+    """What may not be mined.
+
+    Attributes:
+        training_ids: contents that training has.
+        training_keys: ``(input_path, golden_path, object_name)`` of its rows (:func:`deft_aoi.mining.pool.row_keys`).
+        leaks: name of an evaluation set (``validation``, ``kpi``, ``holdout``) → its contents.
+    """
+
+    training_ids: AbstractSet[str] = frozenset()
+    training_keys: AbstractSet[tuple[str, str, str]] = frozenset()
+    leaks: Mapping[str, AbstractSet[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Mined:
+    """The outcome.
+
+    Attributes:
+        pairs: one row a target and proposed source row: ``target_filepath, target_label, source_filepath, sample_id,
+            content_id, rank, similarity, label, provenance, decision, encoder``.
+        kept: pool rows to add, pool order, with ``similarity``, ``target_ids`` and ``encoder``.
+        counts: ``candidates``, ``kept``, ``rejected``, ``targets``, ``pool_rows``, ``pairs``.
+        rejected: reason → rows; every reason is there.
+        leaks: evaluation set → rejected rows.
+        config: what was asked for.
+        encoder: name of the encoder.
+        warnings: lines for a person.
+        targets: the targets, as given.
+        target_embeddings: ``(T, D)``.
+    """
+
+    pairs: pd.DataFrame
+    kept: pd.DataFrame
+    counts: dict[str, int]
+    rejected: dict[str, int]
+    leaks: dict[str, int]
+    config: MiningConfig
+    encoder: str
+    warnings: tuple[str, ...]
+    targets: pd.DataFrame
+    target_embeddings: np.ndarray
+
+    @property
+    def exhausted(self) -> bool:
+        """Nothing new was found: the loop ends as ``pool_exhausted``."""
+        return self.counts["kept"] == 0
+
+
+def select(
+    targets: pd.DataFrame,
+    target_embeddings: np.ndarray,
+    pool: pd.DataFrame,
+    pool_embeddings: EmbeddingStore | np.ndarray,
+    *,
+    config: MiningConfig,
+    encoder: str,
+    exclusions: Exclusions | None = None,
+    previous_kept: int | None = None,
+) -> Mined:
+    """Mine the pool for the neighbours of ``targets``.
+
+    Args:
+        targets: one row a weak sample: ``filepath``, ``label``; further columns are kept.
+        target_embeddings: ``(T, D)``, aligned with ``targets``.
+        pool: ``deft_aoi.mining.pool.Pool.frame`` plus ``filepath`` (see :func:`with_filepath`).
+        pool_embeddings: a store that holds every content of the pool, or ``(N, D)`` aligned with ``pool``.
+        config: see :class:`MiningConfig`.
+        encoder: name of the encoder, written beside every row.
+        exclusions: training and evaluation contents.
+        previous_kept: rows kept by the previous iteration, for the yield warning.
+
+    Returns:
+        The decisions. The same input gives the same outcome on any machine.
+
+    Raises:
+        HardStop: frames and embeddings do not fit, or the counts do not balance.
+    """
+    import numpy as np
+
+    if len(targets) != len(target_embeddings):
+        raise HardStop("targets and embeddings do not match", expected=f"{len(targets)} rows", found=f"{len(target_embeddings)}")
+    excluded = exclusions or Exclusions()
+    targets = targets.reset_index(drop=True)
+    pool = pool.reset_index(drop=True)
+    items = _make_items(pool, excluded)
+    searched = np.flatnonzero(items.reason == KEPT) if config.search_eligible else np.arange(len(items.first))
+    matrix, rows = _item_matrix(items, searched, pool, pool_embeddings)
+    tie_order = np.argsort(np.argsort(items.key[searched], kind="stable"), kind="stable")
+
+    def _search(queries: np.ndarray, among: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        part = matrix if len(among) == len(searched) else np.ascontiguousarray(matrix[rows[among]])
+        found, similarity = top_k(
+            queries,
+            part,
+            k,
+            metric=config.metric,
+            backend=config.backend,
+            block_bytes=config.block_bytes,
+            tie_order=tie_order[among],
+            normalized=isinstance(pool_embeddings, EmbeddingStore),
+        )
+        return among[found], similarity
+
+    proposals = variants.propose(
+        _search, target_embeddings, targets["label"].tolist(), items.label[searched], matrix, rows, config=config
+    )
+    pairs = _judge(targets, pool, items, searched, proposals, config)
+    return _conclude(pairs, targets, target_embeddings, pool, items, config, encoder, previous_kept)
+
+
+def with_filepath(frame: pd.DataFrame, light: str, image_ext: str) -> pd.DataFrame:
+    """The pool's frame with ``filepath``, the test image of ``light`` (workspace-relative)."""
+    name = frame["object_name"] + (f"_{light}" if light else "") + image_ext
+    return frame.assign(filepath=frame["input_path"] + "/" + name)
+
+
+@dataclass(frozen=True)
+class _Items:
+    """Distinct contents: ``first`` row, ``reason`` (or ``kept``), ``label``, tie ``key``; ``of_row`` maps rows to items."""
+
+    first: np.ndarray
+    reason: np.ndarray
+    leak: np.ndarray
+    label: np.ndarray
+    key: np.ndarray
+    of_row: np.ndarray
+
+
+def _make_items(pool: pd.DataFrame, excluded: Exclusions) -> _Items:
+    import numpy as np
+    import pandas as pd
+
+    sample = pool["sample_id"] if "sample_id" in pool.columns else pd.Series([f"row-{i:09d}" for i in range(len(pool))])
+    featureless = pool["featureless"].to_numpy(bool) if "featureless" in pool.columns else np.zeros(len(pool), bool)
+    identity = pool["content_id"].where(~featureless, pool["content_id"] + ":" + sample)
+    of_row, keys = pd.factorize(identity)
+    first = np.zeros(len(keys), dtype=np.int64)
+    first[of_row[::-1]] = np.arange(len(pool))[::-1]
+    label = pool["label"].to_numpy(object)[first]
+    content = pool["content_id"].to_numpy(object)[first]
+    reason = np.full(len(keys), KEPT, dtype=object)
+    leak = np.full(len(keys), "", dtype=object)
+    plain = ~featureless[first]
+    labels = pd.Series(pool["label"].to_numpy(object)).groupby(of_row).nunique().to_numpy()
+    reason[(labels > 1) & plain] = "conflicting_labels"
+    reason[np.isin(content, list(excluded.training_ids)) & plain] = "already_in_training"
+    for name, ids in excluded.leaks.items():
+        mine = np.isin(content, list(ids)) & plain
+        reason[mine], leak[mine] = "leaks", name
+    if excluded.training_keys and (~plain).any() and set(ROW_KEY) <= set(pool.columns):
+        rows = first[~plain]
+        keys_of = pool.iloc[rows][list(ROW_KEY)].itertuples(index=False, name=None)
+        used = np.array([key in excluded.training_keys for key in keys_of], dtype=bool)
+        reason[np.flatnonzero(~plain)[used]] = "featureless"
+    return _Items(first, reason, leak, label, np.asarray(keys, dtype=object), of_row)
+
+
+def _item_matrix(
+    items: _Items, searched: np.ndarray, pool: pd.DataFrame, source: EmbeddingStore | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings of the searched items, and the matrix row of each."""
+    import numpy as np
+
+    first = items.first[searched]
+    if isinstance(source, EmbeddingStore):
+        return source.mapped(pool["content_id"].to_numpy(object)[first].tolist()), np.arange(len(first))
+    if len(source) != len(pool):
+        raise HardStop("pool and embeddings do not match", expected=f"{len(pool)} rows", found=f"{len(source)}")
+    whole = len(first) == len(pool) and bool((first == np.arange(len(first))).all())
+    return (source if whole else np.asarray(source)[first]), np.arange(len(first))
+
+
+def _judge(
+    targets: pd.DataFrame,
+    pool: pd.DataFrame,
+    items: _Items,
+    searched: np.ndarray,
+    proposals: list[list[tuple[int, float]]],
+    config: MiningConfig,
+) -> pd.DataFrame:
+    """One row a target and source row, with its decision."""
+    import numpy as np
+    import pandas as pd
+
+    order = np.argsort(items.of_row, kind="stable")
+    begin = np.searchsorted(items.of_row[order], np.arange(len(items.first) + 1))
+    labels, sources = targets["label"].tolist(), pool["label"].to_numpy(object)
+    out: dict[str, list[Any]] = {"target": [], "row": [], "rank": [], "similarity": [], "decision": []}
+    for target, found in enumerate(proposals):
+        for rank, (local, similarity) in enumerate(found, start=1):
+            item = int(searched[local])
+            for row in order[begin[item] : begin[item + 1]]:
+                decision = str(items.reason[item])
+                if config.min_similarity is not None and similarity < config.min_similarity:
+                    decision = "below_min_similarity"
+                elif config.filter_by_label and sources[row] != labels[target]:
+                    decision = "label_filter"
+                elif decision == KEPT and row != items.first[item]:
+                    decision = "duplicate_content"
+                for name, value in zip(out, (target, int(row), rank, similarity, decision), strict=True):
+                    out[name].append(value)
+    pairs = pd.DataFrame(out)
+    return pairs.astype({"target": "int64", "row": "int64", "rank": "int64", "similarity": "float32"})
+
+
+def _conclude(
+    pairs: pd.DataFrame,
+    targets: pd.DataFrame,
+    target_embeddings: np.ndarray,
+    pool: pd.DataFrame,
+    items: _Items,
+    config: MiningConfig,
+    encoder: str,
+    previous_kept: int | None,
+) -> Mined:
+    progress = {name: i for i, name in enumerate((*PAIR_REASONS, *SOURCE_REASONS, KEPT))}
+    # A row was as good as its best pair: a neighbour too far from one target may be near another.
+    best = pairs.assign(progress=pairs["decision"].map(progress).astype("int64")).groupby("row")["progress"].max()
+    names = list(progress)
+    decided = {int(row): names[int(step)] for row, step in best.items()}
+    tally = Counter(decided.values())
+    rejected = {reason: tally.get(reason, 0) for reason in REASONS}
+    leaks = Counter(str(items.leak[items.of_row[row]]) for row, reason in decided.items() if reason == "leaks")
+    kept_rows = sorted(row for row, reason in decided.items() if reason == KEPT)
+    kept = _kept_frame(pairs, targets, pool, kept_rows, encoder)
+    counts = {
+        "targets": len(targets),
+        "pool_rows": len(pool),
+        "pairs": len(pairs),
+        "candidates": int(pairs["row"].nunique()),
+        "kept": len(kept),
+        "rejected": sum(rejected.values()),
+    }
+    if counts["candidates"] != counts["kept"] + counts["rejected"]:
+        raise HardStop(
+            "silent drop: the mined rows do not balance",
+            expected=f"{counts['candidates']} candidates = kept + rejected",
+            found=f"{counts['kept']} kept + {counts['rejected']} rejected",
+        )
+    warnings = [*premine_warnings(targets, pool)]
+    if previous_kept is not None:
+        warnings += variants.yield_warning(counts["kept"], previous_kept)
+    table = _pair_table(pairs, targets, pool, encoder)
+    return Mined(
+        table, kept, counts, rejected, dict(sorted(leaks.items())), config, encoder, tuple(warnings), targets, target_embeddings
+    )
+
+
+def _kept_frame(pairs: pd.DataFrame, targets: pd.DataFrame, pool: pd.DataFrame, rows: list[int], encoder: str) -> pd.DataFrame:
+    mine = pairs[pairs["decision"] == KEPT].sort_values(["row", "similarity", "target"], ascending=[True, False, True])
+    paths = targets["filepath"].astype(str)
+    grouped = mine.groupby("row")
+    nearest = grouped["similarity"].first()
+    asked = grouped["target"].agg(lambda t: ";".join(paths.iloc[list(t)[:5]]))
+    kept = pool.iloc[rows].copy()
+    kept["similarity"] = [f"{float(nearest[row]):.7g}" for row in rows]
+    kept["target_ids"] = [str(asked[row]) for row in rows]
+    kept["encoder"] = encoder
+    return kept.reset_index(drop=True)
+
+
+def _pair_table(pairs: pd.DataFrame, targets: pd.DataFrame, pool: pd.DataFrame, encoder: str) -> pd.DataFrame:
+    import pandas as pd
+
+    def _of(frame: pd.DataFrame, column: str, rows: pd.Series) -> list[Any]:
+        return frame[column].to_numpy(object)[rows.to_numpy()].tolist() if column in frame.columns else [""] * len(rows)
+
+    columns = {
+        "target_filepath": _of(targets, "filepath", pairs["target"]),
+        "target_label": _of(targets, "label", pairs["target"]),
+        "source_filepath": _of(pool, "filepath", pairs["row"]),
+        "sample_id": _of(pool, "sample_id", pairs["row"]),
+        "content_id": _of(pool, "content_id", pairs["row"]),
+        "rank": pairs["rank"].to_numpy(),
+        "similarity": pairs["similarity"].to_numpy(),
+        "label": _of(pool, "label", pairs["row"]),
+        "provenance": _of(pool, "provenance", pairs["row"]),
+        "decision": pairs["decision"].tolist(),
+    }
+    return pd.DataFrame(columns).assign(encoder=encoder)
+
+
+def premine_warnings(targets: pd.DataFrame, pool: pd.DataFrame) -> list[str]:
+    """Target labels of which the pool has no row: mining can only find look-alikes of other labels for them."""
+    counts = Counter(targets["label"].tolist())
+    absent = sorted(set(counts) - set(pool["label"].unique()))
+    return [
+        f"the pool has no row labelled {safe_text(label)}, which {counts[label]} targets have"
+        + ("" if is_pass(label) else ": collect or generate such defects")
+        for label in absent
+    ]
+
+
+def with_min_similarity(config: MiningConfig, value: float | None) -> MiningConfig:
+    """The configuration with another cut-off."""
+    return replace(config, min_similarity=value)
