@@ -15,7 +15,7 @@ from deft_aoi.analysis.operating_point import Sweep, candidate_thresholds
 from deft_aoi.contract.files import atomic_write_bytes
 
 GOOD, BAD, LINE = "#4477aa", "#cc6677", "#222222"  # distinguishable with any colour vision
-STYLE = {"svg.hashsalt": "deft-aoi", "svg.fonttype": "none", "font.size": 10, "axes.grid": True, "grid.alpha": 0.3}
+STYLE: Any = {"svg.hashsalt": "deft-aoi", "svg.fonttype": "none", "font.size": 10, "axes.grid": True, "grid.alpha": 0.3}
 
 
 def draw_all(report: dict[str, Any], curve: Sweep, out_dir: Path, bins: int) -> list[Path]:
@@ -26,13 +26,14 @@ def draw_all(report: dict[str, Any], curve: Sweep, out_dir: Path, bins: int) -> 
     """
     written = []
     with matplotlib.rc_context(STYLE):
+        canvas: Any = FigureCanvasAgg  # its constructor has no types
         for name, draw in (
             ("score_distribution", lambda a: _distribution(a, report, curve, bins)),
             ("far_vs_recall", lambda a: _far_recall(a, report, curve)),
             ("confusion_matrix", lambda a: _confusion(a, report)),
         ):
-            figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-            FigureCanvasAgg(figure)
+            figure: Any = Figure(figsize=(6.4, 4.2), layout="constrained")
+            canvas(figure)
             draw(figure.add_subplot())
             written += _save(figure, out_dir, name)
     return written

@@ -171,7 +171,7 @@ def _labels(frame: pd.DataFrame, column: str, pass_label: str) -> tuple[Codes, t
         text = value if isinstance(value, str) else ""
         if text == pass_label:
             continue
-        name = _defect_name(text, pass_label, column, lambda i=i: int(np.flatnonzero(raw == i)[0]) + 2)  # type: ignore[misc]
+        name = _defect_name(text, pass_label, column, lambda i=i: int(np.flatnonzero(raw == i)[0]) + 2)
         if name not in names:
             names.append(name)
         remap[i] = names.index(name)
@@ -242,11 +242,19 @@ def name_group(frame: pd.DataFrame, column: str) -> Codes | None:
     if column not in frame.columns:
         return None
     codes, uniques = _factorize(frame[column])
-    values = [u for u in uniques if isinstance(u, str) and u]
-    return codes if values or any(not isinstance(u, str) and u == u for u in uniques) else None
+    return codes if any(cell_text(u) for u in uniques) else None
 
 
 def label_of_group(frame: pd.DataFrame, column: str, row: int) -> str:
     """A group's value as text, from one of its rows; empty where the cell is empty."""
-    value = frame[column].iat[row]
+    return cell_text(frame[column].iat[row])
+
+
+def cell_text(value: Any) -> str:
+    """A cell as text; empty for a missing one."""
     return value if isinstance(value, str) else "" if value is None or value != value else str(value)
+
+
+def weakness(scored: Scored, threshold: float) -> Floats:
+    """(N,) float64 signed weakness; positive = on the wrong side of the threshold."""
+    return np.where(scored.defect, threshold - scored.scores, scored.scores - threshold)

@@ -1,0 +1,222 @@
+"""The files of a root-cause analysis (DESIGN section 7): gaps, threshold, metrics, breakdown, pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deft_aoi.analysis.constants import RCA_IMAGES
+from deft_aoi.analysis.identity import open_image
+from deft_aoi.analysis.scored import Scored, check_scored, weakness
+from deft_aoi.contract import schema
+from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.files import atomic_write_bytes, atomic_write_text
+from deft_aoi.contract.text import plain_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL import Image
+
+CELL = 192
+GAP = 6
+
+
+def write_outputs(
+    gaps: pd.DataFrame,
+    frame: pd.DataFrame,
+    threshold: float,
+    out_dir: Path,
+    *,
+    band: float,
+    recall_fraction: float = 1.0,
+    top_k_per_label: int,
+    excluded: Collection[str] = (),
+    images: bool = True,
+) -> dict[str, Any]:
+    """Write ``kpi_gaps.parquet``, ``threshold.txt``, ``metrics.json``, ``weak_samples_breakdown.txt`` and ``rca_images/``.
+
+    Args:
+        gaps: what :func:`deft_aoi.analysis.gaps.find_gaps` returned.
+        frame: the scored frame it was given.
+        threshold: the threshold it was given.
+        out_dir: existing or new folder.
+        band: half-width of the margin band, from :func:`deft_aoi.analysis.gaps.margin_band`.
+        recall_fraction: the target recall, for the record.
+        top_k_per_label: as given to ``find_gaps``.
+        excluded: as given to ``find_gaps``.
+        images: also draw the pictures.
+
+    Returns:
+        The object in ``metrics.json`` (schema ``metrics``).
+
+    Raises:
+        HardStop: the KPI is unreachable: every row has the same score, so no threshold separates anything.
+            ``unreachable_kpi.txt`` is written first.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    out = Path(out_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    scored = check_scored(frame)
+    _refuse_unreachable(scored, recall_fraction, out)
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pandas(gaps, preserve_index=False), buffer)
+    atomic_write_bytes(out / "kpi_gaps.parquet", buffer.getvalue())
+    atomic_write_text(out / "threshold.txt", f"{float(threshold)!r}\n")
+    pictures = write_images(gaps, out / "rca_images") if images else []
+    metrics = _metrics(scored, gaps, threshold, band, recall_fraction, top_k_per_label, excluded, pictures)
+    atomic_write_text(out / "weak_samples_breakdown.txt", "\n".join(_breakdown(metrics, gaps)) + "\n")
+    schema.write_checked(out / "metrics.json", metrics, "metrics")
+    return metrics
+
+
+def _refuse_unreachable(scored: Scored, recall_fraction: float, out: Path) -> None:
+    if scored.scores.min() != scored.scores.max():
+        return
+    text = (
+        "The KPI is unreachable with this model: all rows have one score, so no threshold separates defects from good parts.\n"
+        f"Target recall: {recall_fraction:.6%}\n"
+        "Best reachable recall with any good part passed: 0 %\n"
+        f"Recall 100 % is reached only by flagging all {int((~scored.defect).sum())} good parts (FAR 100 %).\n"
+    )
+    atomic_write_text(out / "unreachable_kpi.txt", text)
+    raise HardStop(
+        "the KPI is unreachable: every row of the KPI set has the same score",
+        expected="scores that differ between rows",
+        found=f"{len(scored)} rows at {float(scored.scores[0])!r}",
+        hint="training collapsed: look at its loss, learning rate and class balance; see unreachable_kpi.txt",
+    )
+
+
+def _metrics(
+    scored: Scored,
+    gaps: pd.DataFrame,
+    threshold: float,
+    band: float,
+    recall_fraction: float,
+    top_k: int,
+    excluded: Collection[str],
+    pictures: list[dict[str, Any]],
+) -> dict[str, Any]:
+    weak = weakness(scored, threshold)
+    samples = gaps.drop_duplicates("sample_id")
+    per_label = []
+    taken = np.zeros(len(scored), dtype=bool)
+    taken[samples["row"].to_numpy(dtype=np.int64)] = True
+    for code, name in enumerate(scored.label_names):
+        rows = scored.label_codes == code
+        if rows.any():
+            per_label.append(
+                {
+                    "label": name,
+                    "rows": int(rows.sum()),
+                    "wrong": int((weak[rows] > 0).sum() if code == 0 else (weak[rows] >= 0).sum()),
+                    "within_band": int(((np.abs(weak[rows]) <= band) & (weak[rows] <= 0)).sum()),
+                    "targets": int((rows & taken).sum()),
+                    "worst_weakness": float(weak[rows].max()),
+                }
+            )
+    flagged = scored.scores > threshold
+    return {
+        "schema_version": 1,
+        "threshold": float(threshold),
+        "margin_band": float(band),
+        "target_recall_fraction": float(recall_fraction),
+        "far_fraction": float((flagged & ~scored.defect).sum() / (~scored.defect).sum()),
+        "recall_fraction": float((flagged & scored.defect).sum() / scored.defect.sum()),
+        "rows": len(scored),
+        "gap_samples": len(samples),
+        "gap_rows": len(gaps),
+        "top_k_per_label": int(top_k),
+        "excluded": sorted(excluded),
+        "labels": per_label,
+        "images": pictures,
+    }
+
+
+def _breakdown(metrics: dict[str, Any], gaps: pd.DataFrame) -> Iterator[str]:
+    yield f"threshold {metrics['threshold']!r}   margin band +- {metrics['margin_band']:g}   rule: score > threshold = defect"
+    yield f"FAR {metrics['far_fraction']:.4%}   recall {metrics['recall_fraction']:.4%}   rows {metrics['rows']}"
+    yield ""
+    yield f"{'label':<24} {'rows':>7} {'wrong':>7} {'in band':>8} {'targets':>8} {'worst weakness':>15}"
+    for row in metrics["labels"]:
+        yield (
+            f"{plain_text(row['label'], 24):<24} {row['rows']:>7} {row['wrong']:>7} {row['within_band']:>8} "
+            f"{row['targets']:>8} {row['worst_weakness']:>15.6g}"
+        )
+    yield ""
+    yield f"{metrics['gap_samples']} targets (weakest first), {len(metrics['excluded'])} excluded by the spot check"
+    for row in gaps.drop_duplicates("sample_id").to_dict("records"):
+        yield (
+            f"  line {row['row'] + 2}: {plain_text(row['label'], 24)} score {row['siamese_score']:.6g} "
+            f"weakness {row['weakness']:+.6g} {plain_text(row['sample_id'], 120)}"
+        )
+
+
+def write_images(gaps: pd.DataFrame, folder: Path) -> list[dict[str, Any]]:
+    """Draw test | golden | difference for the samples to look at, one row of pictures for each light.
+
+    Returns:
+        ``{"file", "sample_id", "label", "siamese_score", "weakness"}`` for each picture.
+    """
+    chosen = pick_images(gaps)
+    out = []
+    if chosen:
+        folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(chosen, start=1):
+        rows = gaps[gaps["sample_id"] == name]
+        first = rows.iloc[0]
+        file = f"weak_{number:02d}_line_{int(first['row']) + 2:05d}.png"
+        buffer = io.BytesIO()
+        contact_sheet(list(rows["filepath"]), list(rows["golden_path"])).save(buffer, format="PNG")
+        atomic_write_bytes(folder / file, buffer.getvalue())
+        out.append(
+            {
+                "file": f"{folder.name}/{file}",
+                "sample_id": name,
+                "label": str(first["label"]),
+                "siamese_score": float(first["siamese_score"]),
+                "weakness": float(first["weakness"]),
+            }
+        )
+    return out
+
+
+def contact_sheet(tests: list[str], goldens: list[str]) -> Image.Image:
+    """One picture: a row for each light, test | golden | difference; small crops are enlarged without smoothing.
+
+    The difference is the absolute grey difference, stretched so that its largest value is white.
+    """
+    from PIL import Image, ImageChops
+
+    sheet = Image.new("RGB", (3 * CELL + 2 * GAP, len(tests) * (CELL + GAP) - GAP), "white")
+    for i, (test_path, golden_path) in enumerate(zip(tests, goldens, strict=True)):
+        test, golden = open_image(test_path), open_image(golden_path)
+        if golden.size != test.size:
+            golden = golden.resize(test.size, Image.Resampling.BILINEAR)
+        difference = ImageChops.difference(test, golden).convert("L")
+        peak = difference.getextrema()[1]
+        stretched = difference.point(lambda v, peak=peak: v * 255 // peak) if peak else difference
+        for j, image in enumerate((test, golden, stretched.convert("RGB"))):
+            scale = CELL / max(image.size)
+            size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+            how = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
+            sheet.paste(image.resize(size, how), (j * (CELL + GAP), i * (CELL + GAP)))
+    return sheet
+
+
+def pick_images(gaps: pd.DataFrame, limit: int = RCA_IMAGES) -> list[str]:
+    """Sample ids to look at: labels take turns, the weakest first, so that no label hides the others."""
+    samples = gaps.drop_duplicates("sample_id")
+    queues = {label: list(part["sample_id"]) for label, part in samples.groupby("label", sort=False)}
+    out: list[str] = []
+    while len(out) < limit and any(queues.values()):
+        for queue in queues.values():
+            if queue and len(out) < limit:
+                out.append(queue.pop(0))
+    return out

@@ -1,0 +1,45 @@
+"""Check a training CSV: schema, labels, every light of every row, rows twice, conflicts, leakage by content, growth.
+
+Exit codes: 0 it holds, 2 usage, 3 a rule is broken (the message names the rows), 4 blocked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from deft_aoi.cli import Result, run_main
+
+EXAMPLES = """Examples:
+  validate_training_csv.py train/base/training_set.csv --workspace W --images-dir kpi/images
+  validate_training_csv.py R/iter1/dataset/train_combined_iter1.csv --workspace W --previous train/base/training_set.csv
+  validate_training_csv.py bad.csv --workspace W --write-fixed clean.csv
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("csv", type=Path, help="training CSV to check")
+    p.add_argument("--workspace", type=Path, required=True, help="its validation, KPI and hold-out sets are compared")
+    p.add_argument("--images-dir", default=".", help="folder below the workspace that the rows are relative to (default: .)")
+    p.add_argument("--previous", type=Path, help="training CSV whose rows must all be in this one")
+    p.add_argument("--write-fixed", type=Path, metavar="CSV", help="where a rule is broken, write a proposed clean copy here")
+    return p
+
+
+def run(args: argparse.Namespace) -> Result:
+    from deft_aoi.analysis.commands import validate_command
+
+    text, data = validate_command(args)
+    return Result(text, data)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_main(build_parser, run, argv, requires=("numpy", "pandas", "pyarrow", "PIL", "omegaconf"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
