@@ -134,7 +134,8 @@ def test_real_inferences_are_a_success(finished, which, rows):
 
 def test_an_inference_with_another_number_of_rows_fails(finished):
     out, log, launched = finished(INFER)
-    assert failed("inference", out, exit_code=0, log_path=log, launched_ns=launched, expected_rows=579).known_error.id == "bad-output"
+    error = failed("inference", out, exit_code=0, log_path=log, launched_ns=launched, expected_rows=579)
+    assert error.known_error.id == "bad-output"
 
 
 @pytest.mark.parametrize("score", ["nan", "inf", "", "0.5,0.5"])
@@ -179,14 +180,14 @@ TEXTS = [
     ("RuntimeError: DataLoader worker (pid 77) is killed by signal: Bus error. It is possible that dataloader's workers "
      "are out of shared memory.", "shared-memory"),
     ("OSError: [Errno 28] No space left on device", "disk-full"),
-    ("ValueError: Dataset size (7) is smaller than the total batch size (16). Not enough data for inference.", "rows-below-batch"),
-    ("FileNotFoundError: [Errno 2] No such file or directory: '/ws/augmentation/backbone/c_radio.safetensors'", "missing-backbone"),
+    ("ValueError: Dataset size (7) is smaller than the total batch size (16).", "rows-below-batch"),
+    ("FileNotFoundError: [Errno 2] No such file or directory: '/ws/aug/backbone/c_radio.pth'", "missing-backbone"),
     ("ValueError: You shouldn't freeze a model without specifying pretrained_backbone_path", "frozen-backbone"),
-    ("ValueError: difference_module='learnable' requires train.classify.loss='ce', got 'contrastive'", "loss-difference-mismatch"),
+    ("difference_module='learnable' requires train.classify.loss='ce', got 'contrastive'", "loss-difference-mismatch"),
     ("RuntimeError: Error(s) in loading state_dict: size mismatch for model.decoder.linear_c1.proj.weight: copying a param",
      "size-mismatch"),
     ("KeyError: 'radio_model.blocks.0'", "size-mismatch"),
-    ("FileNotFoundError: [Errno 2] No such file or directory: '/r/train/changenet_model_classify_latest.pth'", "missing-checkpoint"),
+    ("FileNotFoundError: [Errno 2] No such file or directory: '/r/train/changenet_classify_latest.pth'", "missing-checkpoint"),
     ("FileNotFoundError: Image file wasn't found at /ws/kpi/images/test/C1_SolderLight.jpg", "missing-image"),
     ("FileNotFoundError: No inference csv file was found at /ws/x.csv", "missing-csv"),
     ("RuntimeError: invalid multinomial distribution (sum of probabilities <= 0)", "no-pass-rows"),
