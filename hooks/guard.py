@@ -20,8 +20,11 @@ TRIGGERS = (
     b"render_report", b"route_gaps", b"analyze_gaps", b"record_spot_check", b"align_token",
 )  # fmt: skip
 
-GATED = frozenset({"init_deft_state", "run_loop", "run_stage", "prestage_pregen"})
-"""Scripts that start work. Each refuses by itself (exit 5) without an approval; here it is refused one step earlier."""
+GATED = frozenset((
+    "init_deft_state", "run_stage", "run_loop", "prestage_pregen", "changenet_data_pair_prepare",
+    "prepare_inference_spec", "route_gaps",
+))  # fmt: skip
+"""Scripts that change a run or start a job (a test compares this with the loop's own list). Each refuses by itself (exit 5) without an approval; here it is refused one step earlier."""
 
 PERSON_ONLY = frozenset({"approve", "repair_run"})
 
@@ -298,8 +301,11 @@ def has_approval(words: "list[str]", cwd: str) -> bool:
         return True  # the run's first event is its approval; the script checks that the digest still holds
     if run and "$" in run:
         return True  # an unexpanded variable: the script's own gate decides
-    if plans.is_digest(digest):
-        return plans.read_approval(digest) is not None
+    if digest:
+        folder = plans.plans_dir()
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        fits = [n[:64] for n in names if n.startswith(digest) and n.endswith(".json") and plans.is_digest(n[:-5])]
+        return len(fits) == 1 and plans.read_approval(fits[0]) is not None
     pending = plans.read_pending()
     return pending is not None and plans.read_approval(str(pending["digest"])) is not None
 

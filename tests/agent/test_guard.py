@@ -240,3 +240,11 @@ def test_a_foreign_call_costs_less_than_20_ms():
     guard = statistics.median(once([str(GUARD), "tool"]) for _ in range(9))
     bare = statistics.median(once(["-c", "pass"]) for _ in range(9))
     assert guard < 20 or guard - bare < 10, f"guard {guard:.1f} ms, bare interpreter {bare:.1f} ms"
+
+
+def test_the_hook_and_the_loop_agree_on_what_is_gated():
+    gate = pytest.importorskip("deft_aoi.loop.gate")
+    source = GUARD.read_text()
+    listed = source.partition("GATED = frozenset((")[2].partition("))")[0]
+    names = {name.strip().strip('"') for name in listed.replace("\n", " ").split(",") if name.strip()}
+    assert names == {name.removesuffix(".py") for name in gate.GATED}
