@@ -66,8 +66,9 @@ def _parse(line: str, number: int) -> DefectLine:
     except (ValueError, RecursionError) as error:
         raise HardStop(f"defect_spec.jsonl, line {number}: not JSON", found=safe_text(error)) from error
     except HardStop as error:
-        error.message = f"defect_spec.jsonl, line {number}: {error.message}"
-        raise
+        raise HardStop(
+            f"defect_spec.jsonl, line {number}: {error.message}", expected=error.expected, found=error.found, hint=error.hint
+        ) from error
     if defect_type == PASS:
         raise HardStop(f"defect_spec.jsonl, line {number}: PASS is not a defect type", hint="name the defect")
     stems = frozenset(obj["stems"]) if "stems" in obj else None

@@ -30,7 +30,7 @@ def load_image(path: Path) -> Image.Image:
             raise HardStop("an image is too large", expected=f"at most {MAX_IMAGE_BYTES >> 20} MiB", found=f"{size_bytes} bytes")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked right below
                 with Image.open(handle, formats=IMAGE_FORMATS) as image:
                     width, height = image.size
                     if width * height > MAX_IMAGE_PIXELS:
@@ -42,6 +42,10 @@ def load_image(path: Path) -> Image.Image:
                     return image.convert("RGB")
         except HardStop:
             raise
+        except Image.DecompressionBombError as error:
+            raise HardStop(
+                "an image is oversize", expected=f"at most {MAX_IMAGE_PIXELS >> 20} Mpx", found=safe_text(error, 120)
+            ) from error
         except Exception as error:  # Pillow raises many types on damaged bytes
             raise HardStop("an image cannot be decoded", found=safe_text(error, 120)) from error
 
