@@ -271,7 +271,7 @@ def check_unchanged(workspace: Workspace, synth_pool: Path, *, relist: bool = Tr
         relist: also compare the names in the pre-generated folders (new or vanished files).
 
     Returns:
-        What ``ingest_summary.json`` holds: ``{"version", "pairs", "counts_by_type", "files_checked", "files_digested", "manifest_sha256"}``.
+        What ``ingest_summary.json`` holds: version, pairs, counts_by_type, files_checked, files_digested, manifest_sha256.
 
     Raises:
         HardStop: mutation of the pre-generated folder or of the staged files, all listed.
