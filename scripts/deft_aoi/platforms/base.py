@@ -156,15 +156,14 @@ class Finding:
     """One line of a read-only probe.
 
     Attributes:
-        name: what was looked at, e.g. ``docker engine``.
-        ok: whether a job could run as far as this is concerned.
-        detail: what was found.
+        level: ``ok``; ``warn``: a job may still run; ``missing``: something absent that can be supplied; ``stop``: no job
+            can run here.
+        text: what was looked at and found; may hold untrusted words.
         fix: what to do where it is not ok.
     """
 
-    name: str
-    ok: bool
-    detail: str
+    level: str
+    text: str
     fix: str = ""
 
 
@@ -213,21 +212,33 @@ def get_platform(name: str, options: Mapping[str, Any] | None = None) -> Platfor
     Raises:
         UsageError: no such platform or option.
     """
-    given = {k: v for k, v in (options or {}).items() if v is not None}
-    if name == "local":
-        from deft_aoi.platforms.local import LocalPlatform as Chosen
-    elif name == "docker":
-        from deft_aoi.platforms.docker import DockerPlatform as Chosen  # type: ignore[assignment]
-    elif name == "slurm":
-        from deft_aoi.platforms.slurm import SlurmPlatform as Chosen  # type: ignore[assignment]
-    elif name == "kubernetes":
-        from deft_aoi.platforms.kubernetes import KubernetesPlatform as Chosen  # type: ignore[assignment]
-    else:
+    if name not in PLATFORMS:
         raise UsageError(f"there is no platform {safe_text(name)}", expected=" | ".join(PLATFORMS))
-    try:
-        return Chosen(**given)
-    except TypeError as error:
-        raise UsageError(f"the platform {name} does not take these options", found=safe_text(error, 160)) from error
+    module = _module(name)
+    given = {k: v for k, v in (options or {}).items() if v is not None}
+    unknown = sorted(set(given) - set(module.OPTIONS))
+    if unknown:
+        known = " | ".join(sorted(module.OPTIONS))
+        raise UsageError(f"the platform {name} has no option {safe_text(unknown[0])}", expected=known)
+    opened: Platform = module.PLATFORM({k: str(v) for k, v in given.items()})
+    return opened
+
+
+def probe(name: str, options: Mapping[str, Any] | None = None) -> list[Finding]:
+    """Look at a platform without changing anything and without logging in.
+
+    Raises:
+        UsageError: no such platform or option.
+    """
+    get_platform(name, options)
+    findings: list[Finding] = _module(name).probe({k: str(v) for k, v in (options or {}).items() if v is not None})
+    return findings
+
+
+def _module(name: str) -> Any:
+    import importlib
+
+    return importlib.import_module(f"deft_aoi.platforms.{name}")
 
 
 def wait(platform: Platform, name: str, record_dir: Path, *, timeout_sec: float | None = None,

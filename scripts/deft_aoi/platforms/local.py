@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,17 @@ _INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TZ
 _START_SEC = 30.0
 
 
+# Options of `--platform-option`: tao_python is read where the command is made.
+OPTIONS = ("tao_python",)
+
+
 class LocalPlatform:
     """Runs jobs as processes of this machine."""
 
     name = "local"
+
+    def __init__(self, _options: Mapping[str, str]) -> None:
+        """Open the platform; it has nothing to set."""
 
     def submit(self, request: JobRequest, record_dir: Path) -> None:
         """Start the job unless one of that name runs or has finished already.
@@ -126,36 +134,14 @@ def job_environment(request: JobRequest) -> dict[str, str]:
     return environment | extra | base.secret_values(request.secret_names)
 
 
-def probe() -> list[Finding]:
+def probe(_options: Mapping[str, str]) -> list[Finding]:
     """Read-only look at this machine: processors, memory, GPUs."""
-    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    found = [Finding("processors", True, f"{len(os.sched_getaffinity(0))} usable, {pages * size / 2**30:.0f} GiB memory")]
-    gpus = list_gpus()
-    found.append(Finding("GPUs", True, "; ".join(f"{g['id']}: {g['model']}, {g['memory_gib']:.0f} GiB" for g in gpus)
-                         or "none (the embedded engine runs on the processors; TAO needs a GPU)"))
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    found = [Finding("ok", f"local: {len(os.sched_getaffinity(0))} processors, {memory:.0f} GiB memory")]
+    python = _options.get("tao_python")
+    if python and not os.access(python, os.X_OK):
+        found.append(Finding("missing", f"--tao-python {python} cannot be executed", "give a Python 3.12 with the TAO wheels"))
     return found
-
-
-def list_gpus() -> list[dict[str, Any]]:
-    """GPUs that a job may see, by index, respecting ``CUDA_VISIBLE_DEVICES``.
-
-    Returns:
-        ``{"id", "uuid", "model", "memory_gib"}`` each; empty without an NVIDIA driver.
-    """
-    try:
-        done = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"],
-            capture_output=True, text=True, timeout=20, check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []
-    rows = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines() if line.count(",") == 3]
-    gpus = [{"id": i, "uuid": u, "model": plain_text(n), "memory_gib": float(m) / 1024} for i, u, n, m in rows]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return gpus
-    by_name = {g["id"]: g for g in gpus} | {g["uuid"]: g for g in gpus}
-    return [by_name[v.strip()] for v in visible.split(",") if v.strip() in by_name]
 
 
 def _start_supervisor(record: Path, environment: dict[str, str]) -> None:
@@ -207,3 +193,6 @@ def _finished(outcome: dict[str, Any], was_cancelled: bool, started: int) -> Job
     if code == 0 and not reason:
         return JobStatus(JobState.COMPLETE, 0, "", started)
     return JobStatus(JobState.ERROR, code, reason or f"exit code {code}", started)
+
+
+PLATFORM = LocalPlatform

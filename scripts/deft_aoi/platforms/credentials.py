@@ -1,0 +1,67 @@
+"""Which credentials a run needs, and whether they are there: presence only, never a value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+
+KNOWN = ("NGC_API_KEY", "NGC_KEY", "HF_TOKEN")
+_MAX_BYTES = 1 << 16
+
+
+def needed(platform: str, engine: str, encoder: str, *, air_gapped: bool = False) -> list[tuple[str, ...]]:
+    """Credentials that this run may need, each as the names of which one is enough.
+
+    Args:
+        platform: where jobs run.
+        engine: what answers.
+        encoder: the mining encoder; SigLIP is fetched from a model hub, ``baseline`` and ``latest`` are ours.
+        air_gapped: nothing is fetched, so nothing is needed.
+    """
+    if air_gapped:
+        return []
+    names: list[tuple[str, ...]] = []
+    if engine == "tao" and platform != "local":
+        names.append(("NGC_API_KEY", "NGC_KEY"))
+    if engine == "tao" or encoder.lower() in ("siglip", "clip"):
+        names.append(("HF_TOKEN",))
+    return names
+
+
+def read_file(path: Path) -> dict[str, str]:
+    """Read a credentials file: bare ``KEY=value`` lines, ``export`` and quotes allowed, no expansion.
+
+    Only the known names are taken, and an empty value counts as absent: the template's empty lines must never override a
+    good value of the environment.
+    """
+    try:
+        with Path(path).open("rb") as handle:
+            text = handle.read(_MAX_BYTES).decode("utf-8", "replace")
+    except (FileNotFoundError, IsADirectoryError, PermissionError):
+        return {}
+    found = {}
+    for line in text.splitlines():
+        key, sep, value = line.strip().removeprefix("export ").partition("=")
+        value = value.strip()
+        if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
+            value = value[1:-1].strip()
+        if sep and key.strip() in KNOWN and value and not value.startswith("$"):
+            found[key.strip()] = value
+    return found
+
+
+def present(env_file: Path) -> set[str]:
+    """Names of the known credentials that the environment or the file holds."""
+    return {n for n in KNOWN if os.environ.get(n, "").strip()} | set(read_file(env_file))
+
+
+def load(env_file: Path, environment: MutableMapping[str, str] | None = None) -> list[str]:
+    """Put the file's credentials into the environment where it has none; returns the names that were added."""
+    target = os.environ if environment is None else environment
+    added = []
+    for name, value in read_file(env_file).items():
+        if not target.get(name, "").strip():
+            target[name] = value
+            added.append(name)
+    return added

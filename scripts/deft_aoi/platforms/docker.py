@@ -1,0 +1,420 @@
+"""The Docker platform: one container a job, through the ``docker`` SDK.
+
+What a container gets and does not get: the caller's user (HOME, USER and LOGNAME set), the workspace at its own path and
+read-only, the job's folder writable, 8 GiB of shared memory, GPUs by id, no capabilities, no new privileges, no network
+unless the job asks for it, secrets only by name. The image must be the one that the plan pinned. The container carries
+the job's deterministic name and stays until its exit code and its whole log are on disk: a driver that comes back finds
+it, running or ended, and never starts a second one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from deft_aoi.contract import files
+from deft_aoi.contract.errors import Blocked, HardStop, JobFailed
+from deft_aoi.contract.text import plain_text, safe_text
+from deft_aoi.platforms import base, gpus
+from deft_aoi.platforms.base import Finding, JobRequest, JobState, JobStatus
+from deft_aoi.platforms.redact import LineRedactor
+
+OPTIONS = ("host", "user", "image", "embedding_image", "read_only_root", "tao_python")
+LABEL = "org.deft-aoi.job"
+ENGINE_LABEL = "org.deft-aoi.engine"
+"""An image with this label is known to write nowhere but to /tmp and the job's folder."""
+
+_PIDS_LIMIT = 4096
+_STACK_BYTES = 64 << 20  # NVIDIA's containers ask for these two limits
+_STOP_GRACE_SEC = 10
+_CLIENT_TIMEOUT_SEC = 60
+
+
+class DockerPlatform:
+    """Runs jobs as containers of a Docker Engine that sees the workspace at the same path.
+
+    Options: ``host`` (as ``DOCKER_HOST``), ``user`` (``UID:GID``), ``read_only_root`` (``yes``/``no``; by default only for
+    images that are labelled for it). ``image`` and ``embedding_image`` are read where the plan is made.
+    """
+
+    name = "docker"
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        """Keep the options; the engine is reached on first use."""
+        self._options = dict(options)
+        self._client: Any = None
+        self._followers: dict[str, _Follower] = {}
+
+    def submit(self, request: JobRequest, record_dir: Path) -> None:
+        """Start the job unless a container of that name exists or the job has finished already.
+
+        Raises:
+            HardStop: the image is not the pinned one, or the name belongs to something else.
+            Blocked: no engine, no image, no such GPU, or a secret is absent.
+        """
+        if request.nodes != 1:
+            raise Blocked("the docker platform has one host", expected="nodes = 1", found=str(request.nodes))
+        if not request.image:
+            raise HardStop("a docker job needs an image", found=request.name)
+        secrets = base.secret_values(request.secret_names)
+        with base.name_lock(request.name, record_dir), self._translate():
+            record = base.read_record(request.name, record_dir)
+            if record is not None:
+                base.check_same_request(record, request, self.name)
+            if _outcome(request.name, record_dir) is not None:
+                return
+            container = self._find(request.name)
+            if container is None:
+                image = self._pinned_image(request)
+                base.write_record(request, record_dir, self.name, image_id=image.id)
+                container = self._create(request, image, secrets)
+            elif record is None:
+                raise HardStop(f"a container named {request.name} exists that no record of this run knows",
+                               hint="remove that container by hand if it is not needed")
+            if container.status == "created":
+                container.start()
+
+    def status(self, name: str, record_dir: Path) -> JobStatus:
+        """Translate the container's state; keep its log and, at its end, its exit code."""
+        started = base.launched_ns(name, record_dir)
+        record = base.read_record(name, record_dir)
+        if record is None:
+            return JobStatus(JobState.UNKNOWN, detail="no such job")
+        outcome = _outcome(name, record_dir)
+        if outcome is None:
+            try:
+                with self._translate():
+                    container = self._find(name)
+            except Blocked as error:
+                return JobStatus(JobState.UNKNOWN, detail=error.message, started_ns=started)
+            if container is None:
+                return JobStatus(JobState.UNKNOWN, detail="recorded, but there is no such container", started_ns=started)
+            if container.status == "created":
+                return JobStatus(JobState.PENDING, detail="container created", started_ns=started)
+            follower = self._follow(container, record["request"], record_dir)
+            if container.status in ("running", "paused", "restarting"):
+                if _is_over(container, record["request"].get("time_limit_sec")):
+                    self._stop(container, name, record_dir, "time limit")
+                return JobStatus(JobState.RUNNING, None, f"container {container.short_id}", started)
+            outcome = self._settle(container, name, record_dir, follower)
+            if outcome is None:
+                return JobStatus(JobState.RUNNING, None, "ended; its log is still being read", started)
+        return _finished(outcome, started)
+
+    def logs(self, name: str, record_dir: Path, tail: int = 200) -> str:
+        """Return the last ``tail`` lines of the job's output: untrusted text."""
+        self.status(name, record_dir)
+        record = base.read_record(name, record_dir)
+        return base.tail_lines(record["request"]["log_path"], tail) if record else ""
+
+    def cancel(self, name: str, record_dir: Path) -> None:
+        """Stop the container and keep its log.
+
+        Raises:
+            JobFailed: it did not stop.
+        """
+        if self.status(name, record_dir).state.finished:
+            return
+        with self._translate():
+            container = self._find(name)
+            if container is None:
+                return
+            if container.status == "created":
+                files.atomic_write_json(_file(name, record_dir, "exit"), {"version": 1, "exit_code": None, "reason": "canceled"})
+                container.remove(force=True)
+                return
+            self._stop(container, name, record_dir, "canceled")
+        last = base.wait(self, name, record_dir, timeout_sec=60, poll_sec=0.2)
+        if not last.state.finished:
+            raise JobFailed(f"the container {name} did not stop", found=last.detail, hint="stop it by hand")
+
+    def retire(self, name: str, record_dir: Path) -> None:
+        """Set a finished job aside, so that its name is free again.
+
+        Raises:
+            HardStop: the job still runs.
+        """
+        if base.read_record(name, record_dir) is None:
+            return
+        if self.status(name, record_dir).state in (JobState.PENDING, JobState.RUNNING):
+            raise HardStop(f"the job {name} still runs", hint="cancel it first")
+        with base.name_lock(name, record_dir):
+            base.set_aside(name, record_dir)
+
+    def client(self) -> Any:
+        """The SDK's client of this engine.
+
+        Raises:
+            Blocked: the package is missing.
+        """
+        if self._client is None:
+            self._client = connect(self._options)
+        return self._client
+
+    def _find(self, name: str) -> Any:
+        import docker.errors
+
+        try:
+            container = self.client().containers.get(name)
+        except docker.errors.NotFound:
+            return None
+        if container.labels.get(LABEL) != name:
+            raise HardStop(f"a container named {name} exists that is not ours", hint="rename or remove it")
+        return container
+
+    def _pinned_image(self, request: JobRequest) -> Any:
+        import docker.errors
+
+        try:
+            image = self.client().images.get(request.image)
+        except docker.errors.ImageNotFound as error:
+            raise Blocked(f"the image {request.image} is not here", hint="the assets stage pulls it after approval") from error
+        known = {image.id, *(d.rpartition("@")[2] for d in image.attrs.get("RepoDigests") or ())}
+        if request.image_digest is not None and request.image_digest not in known:
+            raise HardStop(
+                f"the image {request.image} is not the approved one", expected=request.image_digest, found=safe_text(image.id),
+                hint="run the pre-flight again and approve the new plan, or bring back the approved image",
+            )
+        return image
+
+    def _create(self, request: JobRequest, image: Any, secrets: Mapping[str, str]) -> Any:
+        # By id, not by tag: between the check and this call the tag may move.
+        return self.client().containers.create(image.id, **container_settings(request, image, self._options, secrets))
+
+    def _stop(self, container: Any, name: str, record_dir: Path, reason: str) -> None:
+        files.atomic_write_json(_file(name, record_dir, "stop"), {"version": 1, "reason": reason})
+        container.stop(timeout=_STOP_GRACE_SEC)
+
+    def _follow(self, container: Any, request: Mapping[str, Any], record_dir: Path) -> _Follower | None:
+        """Copy the container's output to the log until it ends; one process of one host does this at a time."""
+        name = request["name"]
+        known = self._followers.get(name)
+        if known is not None and (known.is_alive() or known.is_complete):
+            return known
+        lock = os.open(Path(record_dir) / f".{name}.log.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        secrets = [os.environ.get(n, "") for n in request["secret_names"]]
+        follower = self._followers[name] = _Follower(container, Path(request["log_path"]), secrets, lock)
+        follower.start()
+        return follower
+
+    def _settle(self, container: Any, name: str, record_dir: Path, follower: _Follower | None) -> dict[str, Any] | None:
+        """The container has ended: wait for the rest of its log, write down its exit code, remove it."""
+        if follower is None:
+            return None  # another process copies the log and will settle the job
+        follower.join(timeout=_CLIENT_TIMEOUT_SEC)
+        if not follower.is_complete:
+            return None
+        state = container.attrs["State"]
+        stopped = _file(name, record_dir, "stop")
+        reason = files.read_json(stopped, what="stop file")["reason"] if stopped.exists() else ""
+        if state.get("OOMKilled"):
+            reason = "the host's memory ran out"
+        elif state.get("Error"):
+            reason = plain_text(state["Error"], 200)
+        outcome = {"version": 1, "exit_code": state.get("ExitCode"), "reason": reason}
+        files.atomic_write_json(_file(name, record_dir, "exit"), outcome)
+        self._followers.pop(name, None)
+        with contextlib.suppress(Exception):  # what matters is on disk; a container left behind is harmless
+            container.remove()
+        return outcome
+
+    @contextlib.contextmanager
+    def _translate(self) -> Iterator[None]:
+        """Turn the SDK's errors into ours."""
+        import docker.errors
+        import requests.exceptions
+
+        try:
+            yield
+        except requests.exceptions.RequestException as error:
+            raise Blocked("the Docker Engine does not answer", found=plain_text(error, 160), hint="start it") from error
+        except docker.errors.APIError as error:
+            text = plain_text(error.explanation or error, 240)
+            hint = "read the engine's message"
+            if "device driver" in text or "nvidia" in text.lower():
+                hint = "install the NVIDIA Container Toolkit on the engine's host"
+            raise Blocked("the Docker Engine refused the job", found=text, hint=hint) from error
+        except docker.errors.DockerException as error:
+            raise Blocked("the Docker Engine cannot be reached", found=plain_text(error, 160),
+                          hint="start it, and let this user use it") from error
+
+
+class _Follower(threading.Thread):
+    """Copies one container's output to the log, from the beginning.
+
+    Whoever comes back after a crash rewrites the log instead of guessing where it ended.
+    """
+
+    def __init__(self, container: Any, path: Path, secrets: list[str], lock: int) -> None:
+        super().__init__(daemon=True)
+        self._container, self._path, self._secrets, self._lock = container, path, secrets, lock
+        self.is_complete = False
+
+    def run(self) -> None:
+        """Follow until the container has ended and all of its output is on disk."""
+        import docker.errors
+        import requests.exceptions
+
+        redactor = LineRedactor(self._secrets)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("wb") as handle:
+                for chunk in self._container.logs(stream=True, follow=True, stdout=True, stderr=True):
+                    handle.write(redactor.feed(chunk))
+                    handle.flush()
+                handle.write(redactor.close())
+            self._container.reload()
+            self.is_complete = self._container.status in ("exited", "dead")
+        except (OSError, docker.errors.DockerException, requests.exceptions.RequestException):
+            return  # the engine went away or the disk is full: the next status call follows again
+        finally:
+            os.close(self._lock)
+
+
+PLATFORM = DockerPlatform
+
+
+def connect(options: Mapping[str, str]) -> Any:
+    """Open the SDK's client.
+
+    Raises:
+        Blocked: the package ``docker`` is missing, or there is no engine.
+    """
+    try:
+        import docker
+        import docker.errors
+    except ImportError as error:
+        raise Blocked("the Python package docker is missing", hint="run setup_env.py") from error
+    try:
+        if options.get("host"):
+            return docker.DockerClient(base_url=options["host"], timeout=_CLIENT_TIMEOUT_SEC)
+        return docker.from_env(timeout=_CLIENT_TIMEOUT_SEC)
+    except docker.errors.DockerException as error:
+        raise Blocked("the Docker Engine cannot be reached", found=plain_text(error, 160),
+                      hint="start it, and let this user use it") from error
+
+
+def container_settings(
+    request: JobRequest, image: Any, options: Mapping[str, str], secrets: Mapping[str, str]
+) -> dict[str, Any]:
+    """The arguments of ``containers.create``: what the container gets, and nothing else."""
+    from docker.types import LogConfig, Ulimit
+
+    uid, gid = _user(options)
+    labels = (image.attrs.get("Config") or {}).get("Labels") or {}
+    is_read_only = options.get("read_only_root", "yes" if ENGINE_LABEL in labels else "no").lower() in ("yes", "true", "1")
+    home = {"HOME": "/tmp", "USER": "deft", "LOGNAME": "deft"}
+    return {
+        "command": list(request.argv),
+        "entrypoint": "",
+        "name": request.name,
+        "labels": {LABEL: request.name},
+        "user": f"{uid}:{gid}",
+        "environment": home | dict(request.env) | dict(secrets),
+        "working_dir": str(request.cwd),
+        "mounts": _mounts(request),
+        "shm_size": request.shm_gib << 30,
+        "device_requests": _device_requests(request),
+        "network_mode": "bridge" if request.network else "none",
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "pids_limit": _PIDS_LIMIT,
+        "read_only": is_read_only,
+        "tmpfs": {"/tmp": "rw,nosuid,nodev,mode=1777"} if is_read_only else {},
+        "ulimits": [Ulimit(name="memlock", soft=-1, hard=-1), Ulimit(name="stack", soft=_STACK_BYTES, hard=_STACK_BYTES)],
+        "log_config": LogConfig(type=LogConfig.types.JSON),
+        "auto_remove": False,
+        "stdin_open": False,
+        "tty": False,
+    }
+
+
+def _user(options: Mapping[str, str]) -> tuple[int, int]:
+    if "user" not in options:
+        return os.getuid(), os.getgid()
+    uid, _, gid = options["user"].partition(":")
+    if not (uid.isdigit() and gid.isdigit()):
+        raise HardStop("the docker option user is malformed", expected="UID:GID", found=safe_text(options["user"]))
+    return int(uid), int(gid)
+
+
+def _mounts(request: JobRequest) -> list[Any]:
+    """Binds at the same path inside and outside; the shorter ones first, so that a folder within another ends up on top."""
+    from docker.types import Mount
+
+    wanted = {str(p): True for p in request.read_only} | {str(p): False for p in request.writable}
+    for path in wanted:
+        if not Path(path).exists():
+            raise HardStop("a folder of the job does not exist", found=safe_text(path, 200))
+    return [Mount(target=p, source=p, type="bind", read_only=ro) for p, ro in sorted(wanted.items(), key=lambda i: len(i[0]))]
+
+
+def _device_requests(request: JobRequest) -> list[Any]:
+    from docker.types import DeviceRequest
+
+    ids = request.gpus
+    if isinstance(ids, int):
+        if ids == 0:
+            return []
+        ids = tuple(g.index for g in gpus.inventory()[:ids])
+        if len(ids) < request.gpu_count:
+            raise Blocked("not enough GPUs", expected=str(request.gpu_count), found=str(len(ids)))
+    return [DeviceRequest(device_ids=list(ids), capabilities=[["gpu"]])]
+
+
+def _is_over(container: Any, limit_sec: int | None) -> bool:
+    if not limit_sec:
+        return False
+    import calendar
+
+    started = calendar.timegm(time.strptime(container.attrs["State"]["StartedAt"][:19], "%Y-%m-%dT%H:%M:%S"))
+    return time.time() - started > limit_sec
+
+
+def _file(name: str, record_dir: Path, kind: str) -> Path:
+    return Path(record_dir) / f"{name}.{kind}.json"
+
+
+def _outcome(name: str, record_dir: Path) -> dict[str, Any] | None:
+    path = _file(name, record_dir, "exit")
+    return files.read_json(path, what=f"the exit file of job {name}") if path.exists() else None
+
+
+def _finished(outcome: Mapping[str, Any], started: int | None) -> JobStatus:
+    code, reason = outcome.get("exit_code"), str(outcome.get("reason") or "")
+    if reason == "canceled":
+        return JobStatus(JobState.CANCELED, code, reason, started)
+    if code == 0 and not reason:
+        return JobStatus(JobState.COMPLETE, 0, "", started)
+    return JobStatus(JobState.ERROR, code, reason or f"exit code {code}", started)
+
+
+def probe(options: Mapping[str, str]) -> list[Finding]:
+    """Read-only look at the engine: does it answer, does it know NVIDIA's runtime."""
+    try:
+        client = connect(options)
+        info = client.info()
+    except Blocked as error:
+        return [Finding("missing", f"{error.message} {error.found}".strip(), error.hint)]
+    except Exception as error:  # whatever the SDK raises: the probe reports, it does not fail
+        return [Finding("missing", f"the Docker Engine does not answer: {plain_text(error, 120)}", "start it")]
+    found = [Finding("ok", f"Docker Engine {plain_text(info.get('ServerVersion'))}, {plain_text(info.get('Driver'))}, "
+                     f"{info.get('NCPU')} processors, {(info.get('MemTotal') or 0) / 2**30:.0f} GiB")]
+    runtimes = set(info.get("Runtimes") or ())
+    if "nvidia" in runtimes or info.get("CDISpecDirs"):
+        found.append(Finding("ok", "NVIDIA Container Toolkit is known to the engine"))
+    elif gpus.inventory():
+        found.append(Finding("warn", "this host has GPUs, but the engine does not know NVIDIA's runtime",
+                             "install the NVIDIA Container Toolkit and restart the engine"))
+    return found
