@@ -1,0 +1,127 @@
+"""Publishing a stage's folder: work aside, vouch for it, rename it, and find it again after a crash.
+
+``<final>.tmp-<n>/`` holds the work of an attempt. The manifest is written last and names the digest of the inputs, so a
+folder with a manifest is whole, and one for other inputs is not taken for this stage's. The rename is the publication.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+
+from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.files import (
+    MANIFEST_NAME,
+    atomic_write_text,
+    fsync_dir,
+    fsync_tree,
+    read_manifest,
+    sha256_file,
+    verify_manifest,
+    write_manifest,
+)
+
+StrPath = str | os.PathLike[str]
+_MARK = ".inputs"
+
+
+def _attempts(final: str) -> list[tuple[int, str]]:
+    parent, name = os.path.split(final)
+    pattern = re.compile(re.escape(name) + r"\.tmp-([0-9]+)")
+    if not os.path.isdir(parent):
+        return []
+    found = ((pattern.fullmatch(entry), entry) for entry in os.listdir(parent))
+    return sorted((int(m[1]), os.path.join(parent, entry)) for m, entry in found if m)
+
+
+def attempt_dir(final: StrPath, *, inputs_digest: str = "") -> str:
+    """The folder to work in: the unfinished attempt for the same inputs, else a new one.
+
+    An attempt for other inputs is set aside as ``<final>.stale`` (the newest only).
+    """
+    target = os.fspath(final)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    attempts = _attempts(target)
+    number = attempts[-1][0] if attempts else 0
+    for _number, path in attempts:
+        if path == attempts[-1][1] and _marked(path) == inputs_digest:
+            return path
+        shutil.rmtree(f"{target}.stale", ignore_errors=True)
+        _unlink(path + _MARK)
+        os.rename(path, f"{target}.stale")
+    path = f"{target}.tmp-{number + 1}"
+    atomic_write_text(path + _MARK, inputs_digest)
+    os.mkdir(path)
+    return path
+
+
+def _marked(path: str) -> str | None:
+    try:
+        with open(path + _MARK, encoding="ascii") as handle:
+            return handle.read()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def publish(tmp: StrPath, final: StrPath, *, inputs_digest: str, extra: dict[str, object] | None = None) -> str:
+    """Vouch for the attempt and give it its final name.
+
+    Returns:
+        Digest of the manifest.
+
+    Raises:
+        HardStop: the final folder exists already.
+    """
+    source, target = os.fspath(tmp), os.fspath(final)
+    fsync_tree(source)
+    digest = write_manifest(source, inputs_digest=inputs_digest, extra=extra)
+    fsync_dir(source)
+    if os.path.lexists(target):
+        raise HardStop("a stage's folder exists already", found=target, hint="verify_run.py tells what it holds")
+    os.rename(source, target)
+    fsync_dir(os.path.dirname(target))
+    _unlink(source + _MARK)
+    return digest
+
+
+def adopt(final: StrPath, *, inputs_digest: str) -> str | None:
+    """Take over what an earlier attempt published, or was about to publish, for the same inputs.
+
+    Returns:
+        Digest of the manifest; ``None`` when there is nothing to adopt. A folder for other inputs is set aside.
+
+    Raises:
+        HardStop: the published folder is not what its manifest says.
+    """
+    target = os.fspath(final)
+    if not os.path.isdir(target):
+        for _number, path in reversed(_attempts(target)):
+            whole = os.path.exists(os.path.join(path, MANIFEST_NAME))
+            if whole and read_manifest(path)["inputs_digest"] == inputs_digest and not verify_manifest(path):
+                os.rename(path, target)
+                fsync_dir(os.path.dirname(target))
+                _unlink(path + _MARK)
+                break
+        else:
+            return None
+    manifest = os.path.join(target, MANIFEST_NAME)
+    if not os.path.exists(manifest) or read_manifest(target)["inputs_digest"] != inputs_digest:
+        shutil.rmtree(f"{target}.stale", ignore_errors=True)
+        os.rename(target, f"{target}.stale")
+        return None
+    problems = verify_manifest(target)
+    if problems:
+        raise HardStop(
+            "a published folder is not what its manifest says",
+            expected=target,
+            found="; ".join(problems[:5]),
+            hint="restore it, or remove the folder to have the stage done again",
+        )
+    return sha256_file(manifest)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
