@@ -19,7 +19,7 @@ _MASKS = {
     "green": ((0.035, 0.235, 0.095), (0.075, 0.36, 0.15)),
     "dark green": ((0.025, 0.15, 0.075), (0.055, 0.245, 0.12)),
     "light green": ((0.06, 0.30, 0.11), (0.115, 0.43, 0.165)),
-    "blue": ((0.03, 0.11, 0.29), (0.055, 0.19, 0.43)),
+    "black": ((0.030, 0.036, 0.034), (0.062, 0.074, 0.068)),
 }
 
 
@@ -52,7 +52,7 @@ class Layout:
 
 def sample_style(rng: np.random.Generator, product: int) -> BoardStyle:
     """Draw a product's look; most boards are green."""
-    name = ("green", "dark green", "light green", "green", "blue", "dark green")[product % 6]
+    name = ("green", "dark green", "light green", "green", "black", "light green")[product % 6]
     low, high = _MASKS[name]
     tint = rng.uniform(0.92, 1.08, 3)
     mask, over = (tuple(float(c * t) for c, t in zip(base, tint, strict=True)) for base in (low, high))

@@ -30,6 +30,8 @@ KNOWN = ("missing", "shift")
 UNSEEN = tuple(label for label in DEFECT_PACKAGES if label not in KNOWN)
 PRODUCTS = ("PA11-gateway", "PB07-inverter", "PC23-sensor", "PD02-charger", "PE15-display", "PF31-radio")
 PER_BOARD = 6
+EPOCHS = 10
+"""Enough on crops this easy to read, and the whole loop stays a matter of minutes on two cores."""
 PIN_COUNT = {"sot23": "3", "soic": "14"}
 
 
@@ -121,7 +123,7 @@ def render(task: Task) -> Rendered:
     site = sample_site(site_rng, style, packages[int(site_rng.integers(len(packages)))])
     golden = take(site, sample_build(golden_rng), Shot(), task.lights, task.size, golden_rng)
     defect = "" if task.label == PASS else task.label
-    severity = float(build_rng.uniform(0.12, 1.0))
+    severity = float(build_rng.uniform(0.15, 1.0))
     build = sample_build(build_rng, defect=defect, severity=severity)
     if task.split == "pregen":
         # A generator repaints the golden crop: same registration, slightly soft.
@@ -206,7 +208,7 @@ def make_demo(
         spec_lines = [{"defect_type": label, "stem_pattern": f"*+{label}_*", "count": pregen[label]} for label in UNSEEN]
         text = "".join(canonical_json(line) + "\n" for line in spec_lines)
         builder.write_bytes("augmentation/anomalygen/defect_spec.jsonl", text.encode())
-        builder.write_spec(embedded_spec(names, ".jpg", size))
+        builder.write_spec(embedded_spec(names, ".jpg", size, {"num_epochs": EPOCHS}))
         return builder.finish(
             kind="demo",
             parameters={"lights": list(names), "scale": scale, "seed": seed, "size": size},

@@ -18,7 +18,8 @@ EPOXY = Material((0.065, 0.065, 0.07), gloss=0.05)
 CERAMIC_WHITE = Material((0.62, 0.60, 0.55))
 INK = Material((0.78, 0.78, 0.76))
 LASER = Material((0.30, 0.30, 0.29))
-FLUX = Material((0.20, 0.17, 0.07), gloss=0.35)
+FLUX = Material((0.36, 0.26, 0.07), gloss=0.3)
+CHARRED = Material((0.07, 0.05, 0.03), gloss=0.15)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Build:
     which: int = 0
     lot: str = ""
     marking_alpha: float = 0.9
-    texture: tuple[float, ...] = field(default_factory=lambda: (0.5,) * 16)
+    texture: tuple[float, ...] = field(default_factory=lambda: (0.5,) * 25)
 
     def volume(self, joint: int) -> float:
         """Solder volume of a joint."""
@@ -294,38 +295,51 @@ def _draw_bridge(canvas: Canvas, frame: Frame, design: Design, build: Build, foo
     pairs = list(zip(below, below[1:], strict=False))
     a, b = pairs[build.which % len(pairs)] if design.package == "sot23" else pairs[1 + build.which % 2]
     y = foot + (build.texture[4] - 0.45) * 3.0
-    thick = 0.9 + 1.9 * build.severity
+    thick = 1.3 + 1.7 * build.severity
     sag = (build.texture[5] - 0.5) * 4.0
     mid = ((a + b) / 2, y + sag)
     for start, end in (((a, y), mid), (mid, (b, y))):
         canvas.capsule(frame, start, end, thick, TIN, height=lambda px, py, d: 0.4 + 2.6 * np.clip(-d / thick, 0, 1) ** 0.5)
 
 
+def _clear_spot(canvas: Canvas, texture: tuple[float, ...]) -> tuple[float, float]:
+    """A place that is not solder: a solder ball on a solder joint is no finding anybody could see."""
+    for k in range(0, 18, 2):
+        x, y = 10 + 44 * texture[6 + k], 10 + 44 * texture[7 + k]
+        col, row = int(np.searchsorted(canvas.x, x)), int(np.searchsorted(canvas.y, y))
+        reach = int(5 * canvas.scale)
+        if canvas.metal[row - reach : row + reach + 1, col - reach : col + reach + 1].max() < 0.3:
+            return x, y
+    return 12.0, 12.0
+
+
 def draw_foreign_object(canvas: Canvas, build: Build) -> None:
     """A fibre, a solder ball or a splash of flux that nobody ordered."""
     t = build.texture
     world = Frame(0.0, 0.0, 0.0)
-    x, y = 12 + 40 * t[6], 12 + 40 * t[7]
-    kind = int(t[8] * 3)
+    x, y = _clear_spot(canvas, t)
+    bright = canvas.albedo[np.searchsorted(canvas.y, y), np.searchsorted(canvas.x, x)].mean() > 0.25
+    kind = int(t[18] * 3)
     if kind == 0:
-        shade = Material(((0.55, 0.45, 0.32), (0.75, 0.75, 0.72), (0.10, 0.09, 0.08))[int(t[9] * 3)])
-        angle, length = t[10] * 2 * np.pi, 4.0 + 4.5 * build.severity
+        shade = Material((0.09, 0.08, 0.07) if bright else ((0.66, 0.56, 0.42), (0.80, 0.80, 0.78))[int(t[19] * 2)])
+        angle, length = t[20] * 2 * np.pi, 5.0 + 4.0 * build.severity
         points = [(x, y)]
         for k in range(4):
-            angle += (t[11 + k] - 0.5) * 1.6
+            angle += (t[21 + k] - 0.5) * 1.6
             points.append((points[-1][0] + length * np.cos(angle), points[-1][1] + length * np.sin(angle)))
         top = float(canvas.height.max()) * 0.4
         for a, b in zip(points, points[1:], strict=False):
-            canvas.capsule(world, a, b, 0.45 + 0.5 * build.severity, shade, height=top, alpha=0.9)
+            canvas.capsule(world, a, b, 0.75 + 0.5 * build.severity, shade, height=top, alpha=0.95)
     elif kind == 1:
-        radius = 1.2 + 1.8 * build.severity
-        for k in range(1 + int(t[10] * 2)):
-            at = (x + 5 * k * (t[11] - 0.5), y + 5 * k * (t[12] - 0.5))
+        radius = 2.0 + 1.6 * build.severity
+        for k in range(1 + int(t[19] * 2)):
+            at = (x + 8 * k * (t[20] - 0.5), y + 8 * k * (t[21] - 0.5))
             canvas.capsule(world, at, at, radius, TIN, height=_dome(radius * 1.2, radius))
     else:
+        flux = CHARRED if bright else FLUX
         for k in range(3):
-            at = (x + 3 * (t[9 + k] - 0.5), y + 3 * (t[12 + k % 3] - 0.5))
-            canvas.capsule(world, at, at, 2.0 + 2.2 * build.severity, FLUX, height=0.8, add=True, alpha=0.75)
+            at = (x + 3 * (t[19 + k] - 0.5), y + 3 * (t[22 + k % 2] - 0.5))
+            canvas.capsule(world, at, at, 2.8 + 2.2 * build.severity, flux, height=0.8, add=True, alpha=0.9)
 
 
 PACKAGES = ("resistor", "capacitor", "tantalum", "diode", "sot23", "soic")

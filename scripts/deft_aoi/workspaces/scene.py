@@ -94,7 +94,7 @@ def sample_build(rng: np.random.Generator, *, defect: str = "", severity: float 
         which=int(rng.integers(0, 60)),
         lot=_digits(rng, 4),
         marking_alpha=float(rng.uniform(0.6, 0.95)),
-        texture=tuple(float(t) for t in rng.random(18)),
+        texture=tuple(float(t) for t in rng.random(25)),
     )
 
 
