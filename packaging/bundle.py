@@ -63,7 +63,11 @@ def build(output: Path, root: Path = ROOT) -> Path:
         shutil.copyfile(root / name, copy)
         copy.chmod(0o644)
         digests[name] = hashlib.sha256(copy.read_bytes()).hexdigest()
-    manifest = {"name": NAME, "version": json.loads((root / ".claude-plugin/plugin.json").read_text())["version"], "files": digests}
+    manifest = {
+        "name": NAME,
+        "version": json.loads((root / ".claude-plugin/plugin.json").read_text())["version"],
+        "files": digests,
+    }
     (target / "MANIFEST.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return target
 

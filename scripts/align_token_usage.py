@@ -24,7 +24,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--log-path", type=Path, required=True, metavar="FILE", help="RESULTS_DIR/loop_log.jsonl")
-    parser.add_argument("--transcript", type=Path, action="append", default=[], metavar="FILE", help="a transcript or a folder of them")
+    parser.add_argument(
+        "--transcript", type=Path, action="append", default=[], metavar="FILE", help="a transcript or a folder of them"
+    )
     parser.add_argument("--project-dir", type=Path, metavar="DIR", help="Claude Code's folder of the project")
     parser.add_argument("--cwd", type=Path, metavar="DIR", help="the folder in which the session ran")
     parser.add_argument("--dry-run", action="store_true", help="only print, append nothing")
@@ -46,14 +48,20 @@ def run(args: argparse.Namespace) -> Result:
         f"{sum(found['skipped'].values())} lines skipped"
     )
     if not args.dry_run:
-        from deft_aoi.contract.files import digest_json
         from deft_aoi.record import log
 
+        results_dir = args.log_path.resolve().parent
+        data = usage.write_usage(results_dir, found)
         ack = log.append(
-            args.log_path.resolve().parent, iter_label="run", stage="usage", status="ok", summary=text.replace(",", ""),
-            data={"usage": found}, op_id=f"run/usage/{digest_json(found)[:16]}",
-        )  # fmt: skip
-        text += f"\nseq {ack.seq}"
+            results_dir,
+            iter_label="run",
+            stage="usage",
+            status="ok",
+            summary=text,
+            data=data,
+            op_id=f"run/usage/{data['sha256'][:16]}",
+        )
+        text += f"\nseq {ack.seq}: {data['file']}"
     return Result(text=text, data=found)
 
 

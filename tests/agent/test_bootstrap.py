@@ -35,8 +35,12 @@ def start(tmp_path, *, env_has_module, finished=True):
         (env / ".deft-aoi-ready.json").write_text(json.dumps({"lock_sha256": "x"}))
     if env_has_module:
         (next((env / "lib").glob("python3*")) / "site-packages" / "present_only_in_env.py").write_text("")
-    return subprocess.run([sys.executable, str(script), "a word"], capture_output=True, text=True,
-                          env={**os.environ, "XDG_DATA_HOME": str(tmp_path / "data")})
+    return subprocess.run(
+        [sys.executable, str(script), "a word"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XDG_DATA_HOME": str(tmp_path / "data")},
+    )
 
 
 def test_script_starts_again_under_the_skills_environment_with_the_same_arguments(tmp_path):

@@ -32,8 +32,7 @@ def gate(tmp_path, monkeypatch):
 def hook(which, call, raw=None):
     """One hook call; returns (exit code, decoded stdout or None, stderr)."""
     data = raw if raw is not None else json.dumps(call).encode()
-    done = subprocess.run([sys.executable, "-I", "-S", str(GUARD), which], input=data, capture_output=True,
-                          env=os.environ.copy())
+    done = subprocess.run([sys.executable, "-I", "-S", str(GUARD), which], input=data, capture_output=True, env=os.environ.copy())
     return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr.decode()
 
 
@@ -63,7 +62,7 @@ DENIED = [
     f"{S}run_agent.py 'go' --yes",
     "deft run_loop --workspace w --yes",
     f"{S}repair_run.py --results-dir r",
-    'echo \'{"seq":9}\' >> results/run_1/loop_log.jsonl',
+    "echo '{\"seq\":9}' >> results/run_1/loop_log.jsonl",
     "jq '.status=\"done\"' a.json > results/run_1/deft_state.json",
     "sed -i s/NOT/MET/ results/run_1/loop_log.jsonl",
     "echo x | tee -a results/run_1/loop_log.jsonl",
@@ -83,15 +82,33 @@ DENIED = [
 ]
 
 LEFT_ALONE = [
-    "ls -la", "git status", "make test", "npm run approve", "echo approve", "git commit -m 'write loop_log.jsonl docs'",
-    "cat results/run_1/loop_log.jsonl", "tail -n 3 results/run_1/loop_log.jsonl | jq .seq", "jq . r/deft_state.json > /tmp/x",
-    "grep -c ok r/loop_log.jsonl", "wc -l r/loop_log.jsonl", "cp r/loop_log.jsonl /tmp/copy", "git add r/loop_log.jsonl",
-    "cat /opt/skill/scripts/approve.py", f"{S}approve.py --help", f"{S}preflight.py --workspace w",
+    "ls -la",
+    "git status",
+    "make test",
+    "npm run approve",
+    "echo approve",
+    "git commit -m 'write loop_log.jsonl docs'",
+    "cat results/run_1/loop_log.jsonl",
+    "tail -n 3 results/run_1/loop_log.jsonl | jq .seq",
+    "jq . r/deft_state.json > /tmp/x",
+    "grep -c ok r/loop_log.jsonl",
+    "wc -l r/loop_log.jsonl",
+    "cp r/loop_log.jsonl /tmp/copy",
+    "git add r/loop_log.jsonl",
+    "cat /opt/skill/scripts/approve.py",
+    f"{S}approve.py --help",
+    f"{S}preflight.py --workspace w",
     f"{S}status.py --results-dir r",
     f"{S}log_stage.py --log-path r/loop_log.jsonl --iter-label run --stage note --status ok --summary x --duration-sec 0",
-    f"{S}verify_run.py --results-dir r && tail -1 r/loop_log.jsonl", f"{S}list_tao_platforms.py", "pip install --yes-really x",
-    "apt-get install --yes foo", "find . -name loop_log.jsonl", "sed -n 1,3p r/loop_log.jsonl", f"{S}run_loop.py --help",
-    "python3 -c 'print(1)'", "echo 'run_loop is fine'",
+    f"{S}verify_run.py --results-dir r && tail -1 r/loop_log.jsonl",
+    f"{S}list_tao_platforms.py",
+    "pip install --yes-really x",
+    "apt-get install --yes foo",
+    "find . -name loop_log.jsonl",
+    "sed -n 1,3p r/loop_log.jsonl",
+    f"{S}run_loop.py --help",
+    "python3 -c 'print(1)'",
+    "echo 'run_loop is fine'",
 ]
 
 
@@ -140,8 +157,16 @@ def test_another_projects_script_of_the_same_name_is_none_of_ours(gate, tmp_path
 
 
 @pytest.mark.parametrize("tool", ["Write", "Edit", "MultiEdit", "mcp__filesystem__write_file"])
-@pytest.mark.parametrize("path", ["/w/results/run_1/loop_log.jsonl", "deft_state.json", f"/s/deft-aoi/plans/{DIGEST}.json",
-                                  "/w/results/run_1/run//plan.json", f"x/{DIGEST}.approval.json"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/w/results/run_1/loop_log.jsonl",
+        "deft_state.json",
+        f"/s/deft-aoi/plans/{DIGEST}.json",
+        "/w/results/run_1/run//plan.json",
+        f"x/{DIGEST}.approval.json",
+    ],
+)
 def test_editor_tools_write_no_record(gate, tool, path):
     key = "path" if tool.startswith("mcp") else "file_path"
     code, answer, _ = hook("tool", {"tool_name": tool, "tool_input": {key: path, "content": "x"}})
@@ -177,8 +202,12 @@ def assistant(text, message_id="m1", **more):
 
 
 def prompt(gate, words, *entries):
-    call = {"prompt": words, "session_id": "s1", "hook_event_name": "UserPromptSubmit",
-            "transcript_path": transcript(gate / "t.jsonl", *entries)}
+    call = {
+        "prompt": words,
+        "session_id": "s1",
+        "hook_event_name": "UserPromptSubmit",
+        "transcript_path": transcript(gate / "t.jsonl", *entries),
+    }
     code, answer, error = hook("prompt", call)
     assert code == 0, error
     return answer
@@ -202,14 +231,17 @@ def test_a_question_a_condition_or_a_change_is_not_an_approval(gate, words):
     assert "NOT approved" in answer["hookSpecificOutput"]["additionalContext"]
 
 
-@pytest.mark.parametrize("entries", [
-    (),
-    (assistant("Shall I start?"),),
-    (SHOWN, USER, assistant("FAR is the false-alarm rate.", "m2")),
-    (assistant(f"plan {DIGEST[:12]}", isSidechain=True),),
-    ({"type": "user", "message": {"content": f"plan {DIGEST[:12]}"}},),
-    (assistant(f"plan {'d' * 12}"),),
-])
+@pytest.mark.parametrize(
+    "entries",
+    [
+        (),
+        (assistant("Shall I start?"),),
+        (SHOWN, USER, assistant("FAR is the false-alarm rate.", "m2")),
+        (assistant(f"plan {DIGEST[:12]}", isSidechain=True),),
+        ({"type": "user", "message": {"content": f"plan {DIGEST[:12]}"}},),
+        (assistant(f"plan {'d' * 12}"),),
+    ],
+)
 def test_go_without_this_plans_summary_as_the_last_thing_shown_approves_nothing(gate, entries):
     assert prompt(gate, "go", *entries) is None
     assert plans.read_approval(DIGEST) is None

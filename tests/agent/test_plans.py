@@ -80,8 +80,9 @@ def test_files_are_private(tmp_path):
 
 def test_loading_the_module_imports_nothing_heavy():
     code = "import sys; before=set(sys.modules); import deft_aoi.contract.plans; print(*(set(sys.modules)-before))"
-    out = subprocess.run([sys.executable, "-S", "-c", code], env={"PYTHONPATH": str(SCRIPTS)}, capture_output=True,
-                         text=True, check=True).stdout.split()
+    out = subprocess.run(
+        [sys.executable, "-S", "-c", code], env={"PYTHONPATH": str(SCRIPTS)}, capture_output=True, text=True, check=True
+    ).stdout.split()
     allowed = {"deft_aoi", "deft_aoi.contract", "deft_aoi.contract.plans", "__future__", "typing", "json", "time", "os"}
     heavy = {name for name in out if name.partition(".")[0] in {"pandas", "numpy", "pathlib", "dataclasses", "yaml"}}
     assert "deft_aoi.contract.plans" in out

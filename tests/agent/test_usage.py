@@ -21,7 +21,11 @@ EVENTS = [
 
 
 def line(message_id, minute, out=10, model="m", second=0, **more):
-    message = {"id": message_id, "model": model, "usage": {"input_tokens": 5, "output_tokens": out, "cache_read_input_tokens": 100}}
+    message = {
+        "id": message_id,
+        "model": model,
+        "usage": {"input_tokens": 5, "output_tokens": out, "cache_read_input_tokens": 100},
+    }
     return {"type": "assistant", "timestamp": f"2026-01-01T10:{minute:02d}:{second:02d}.500Z", "message": message, **more}
 
 
@@ -50,11 +54,18 @@ def test_what_lies_outside_the_run_is_not_the_runs(tmp_path):
 def test_windows_end_with_the_stages_ok_event_and_notes_have_none(tmp_path):
     path = write(tmp_path / "a.jsonl", line("x", 10), line("y", 25), line("z", 31), line("started", 13))
     stages = usage.align(EVENTS, usage.collect([path]))["stages"]
-    assert {k: v["messages"] for k, v in stages.items()} == {"run/assets": 1, "baseline/train": 1, "baseline/evaluate": 1, "run/loop_stop": 1}
+    assert {k: v["messages"] for k, v in stages.items()} == {
+        "run/assets": 1,
+        "baseline/train": 1,
+        "baseline/evaluate": 1,
+        "run/loop_stop": 1,
+    }
 
 
 def test_synthetic_and_partial_lines_are_skipped_and_counted(tmp_path):
-    path = write(tmp_path / "a.jsonl", line("s", 15, model="<synthetic>"), line("m", 15), {"type": "user"}, tail='{"type": "assis')
+    path = write(
+        tmp_path / "a.jsonl", line("s", 15, model="<synthetic>"), line("m", 15), {"type": "user"}, tail='{"type": "assis'
+    )
     collected = usage.collect([path])
     assert (collected.synthetic, collected.partial_lines, len(collected.messages)) == (1, 1, 1)
 
@@ -83,6 +94,25 @@ def test_nothing_named_and_nothing_found_are_told_apart(tmp_path):
 
 
 def test_the_runners_own_transcripts_are_understood(tmp_path):
-    turn = {"ts": "2026-01-01T10:15:00Z", "expect": {}, "reply": {"content": [], "usage": {"input_tokens": 3, "output_tokens": 4}}}
+    turn = {
+        "ts": "2026-01-01T10:15:00Z",
+        "expect": {},
+        "reply": {"content": [], "usage": {"input_tokens": 3, "output_tokens": 4}},
+    }
     path = write(tmp_path / "a.jsonl", {"deft_transcript": 1, "prompt": "x"}, turn)
     assert usage.align(EVENTS, usage.collect([path]))["total"]["output_tokens"] == 4
+
+
+def test_the_file_fits_its_schema_and_the_event_stays_small(tmp_path):
+    from deft_aoi.contract.schema import validate
+
+    many = [{**event(1, "approve", 0), "ts": "2026-01-01T00:00:00Z"}] + [
+        {**event(n, "train", 0, f"iter{n}"), "ts": f"2026-01-01T{n // 60:02d}:{n % 60:02d}:00Z"} for n in range(2, 1000)
+    ]
+    lines = [line(f"m{n}", n % 60) | {"timestamp": f"2026-01-01T{n // 60:02d}:{n % 60:02d}:00Z"} for n in range(2, 1000)]
+    found = usage.align(many, usage.collect([write(tmp_path / "a.jsonl", *lines)]))
+    validate(found, "usage")
+    data = usage.write_usage(tmp_path, found)
+    assert data["stages"] == 998
+    assert len(json.dumps(data)) < 1000
+    assert json.loads((tmp_path / "run" / "usage.json").read_text()) == found

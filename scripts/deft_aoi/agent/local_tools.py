@@ -76,7 +76,9 @@ class LocalTools:
         wrong = [k for k in given if k not in schema["properties"]] + [k for k in schema["required"] if k not in given]
         try:
             if wrong:
-                raise UsageError(f"{name}: the input does not fit", expected=f"{list(schema['properties'])}", found=f"{wrong}"[:100])
+                raise UsageError(
+                    f"{name}: the input does not fit", expected=f"{list(schema['properties'])}", found=f"{wrong}"[:100]
+                )
             return getattr(self, f"_{name}")(**given)
         except DeftError as error:
             return ToolResult(f"exit {error.exit_code}\n{error.render()}", error.exit_code)
@@ -99,7 +101,9 @@ class LocalTools:
     def _read_reference(self, name: str) -> ToolResult:
         folder = self.skill_root / "references"
         if name not in {p.name for p in folder.iterdir() if p.is_file()}:
-            raise UsageError("no such reference", expected=", ".join(sorted(p.name for p in folder.iterdir())), found=repr(name)[:80])
+            raise UsageError(
+                "no such reference", expected=", ".join(sorted(p.name for p in folder.iterdir())), found=repr(name)[:80]
+            )
         return ToolResult((folder / name).read_text(encoding="utf-8"))
 
     def _read_run_file(self, path: str, offset: int = 0) -> ToolResult:

@@ -87,7 +87,9 @@ def replay(transcript: Transcript, workspace: Path, *, home: Path | None = None,
         if script.drift:
             result.problems.append(script.drift)
         if script.at < len(transcript.turns):
-            result.problems.append(f"{len(transcript.turns) - script.at} turns unused, the first on line {transcript.turns[script.at].line}")
+            result.problems.append(
+                f"{len(transcript.turns) - script.at} turns unused, the first on line {transcript.turns[script.at].line}"
+            )
         figures = _figures(done.stdout)
         if figures is None:
             result.problems.append(f"the session gave no result: {done.stderr.strip()[-600:]}")
@@ -116,7 +118,11 @@ def _environment(home: Path, url: str) -> dict[str, str]:
     guard = home / "loopback_only"
     guard.mkdir(parents=True, exist_ok=True)
     (guard / "sitecustomize.py").write_text(LOOPBACK_ONLY, encoding="utf-8")
-    keep = {k: v for k, v in os.environ.items() if not k.startswith(("ANTHROPIC_", "CLAUDE", "XDG_", "DEFT_AGENT")) and "proxy" not in k.lower()}
+    keep = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("ANTHROPIC_", "CLAUDE", "XDG_", "DEFT_AGENT")) and "proxy" not in k.lower()
+    }
     paths = [str(guard), *filter(None, [keep.get("PYTHONPATH", "")])]
     return keep | {
         "HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "XDG_CACHE_HOME": str(home / "cache"),
@@ -140,7 +146,17 @@ def _figures(stdout: str) -> dict[str, Any] | None:
 
 def _check_end(ends: dict[str, Any], result: Replayed, home: Path) -> None:
     """Compares what is on disk with what the transcript says must be: the record, not the model's words."""
-    wrong = set(ends) - {"exit", "approved", "stages", "status", "max_tool_calls", "max_tool_bytes", "conversations", "files", "runs"}
+    wrong = set(ends) - {
+        "exit",
+        "approved",
+        "stages",
+        "status",
+        "max_tool_calls",
+        "max_tool_bytes",
+        "conversations",
+        "files",
+        "runs",
+    }
     if wrong:
         raise UsageError("unknown keys in ends", expected="see the replay room", found=", ".join(sorted(wrong)))
     if ends.get("exit", result.exit_code) != result.exit_code:

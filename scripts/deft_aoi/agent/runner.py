@@ -112,7 +112,10 @@ class Session:
             if self.gate.waiting:
                 words = self.gate.put_to_person("Answer with a clear go to start, or say what to change:")
                 if not words:
-                    raise ApprovalNeeded(f"plan {self.gate.shown[:12]} waits for a person", hint="start the session again and answer, or use approve.py")
+                    raise ApprovalNeeded(
+                        f"plan {self.gate.shown[:12]} waits for a person",
+                        hint="start the session again and answer, or use approve.py",
+                    )
                 self.recorder.answer(words.partition("\n[gate]")[0])
                 messages.append({"role": "user", "content": words})
                 self.stopped.clear()
@@ -151,12 +154,16 @@ class Session:
                 problem = "the stream ended early"
             except anthropic.APIStatusError as error:
                 if error.status_code in (400, 401, 403, 404, 413, 422):
-                    raise Blocked("the API refused the request", found=_short(error), hint="check model id, key and access") from error
+                    raise Blocked(
+                        "the API refused the request", found=_short(error), hint="check model id, key and access"
+                    ) from error
                 problem = _short(error)
             except (anthropic.APIError, AssertionError, ConnectionError) as error:
                 problem = _short(error)
             except (anthropic.AnthropicError, TypeError) as error:
-                raise Blocked("no credentials for the API", expected="ANTHROPIC_API_KEY in the environment", found=_short(error)) from error
+                raise Blocked(
+                    "no credentials for the API", expected="ANTHROPIC_API_KEY in the environment", found=_short(error)
+                ) from error
             except Exception as error:
                 if not type(error).__module__.startswith("httpx"):
                     raise
@@ -254,7 +261,9 @@ class Session:
                 self.recorder.result(block["name"], result.text)
                 content: list[dict[str, Any]] = [{"type": "text", "text": result.text or "(no output)"}]
                 content += [result.image] if result.image else []
-                results.append({"type": "tool_result", "tool_use_id": block["id"], "content": content, "is_error": result.is_error})
+                results.append(
+                    {"type": "tool_result", "tool_use_id": block["id"], "content": content, "is_error": result.is_error}
+                )
             messages.append({"role": "user", "content": results})
         self.last = outer
         report = run / "DEFT_Loop_Report.html"

@@ -156,7 +156,8 @@ def run_script(tool: Tool, given: dict[str, Any], *, cwd: Path, timeout_sec: flo
 
 def _tool(path: Path) -> Tool:
     specification = importlib.util.spec_from_file_location(f"deft_script_{path.stem}", path)
-    assert specification is not None and specification.loader is not None
+    assert specification is not None
+    assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     parser: argparse.ArgumentParser = module.build_parser()

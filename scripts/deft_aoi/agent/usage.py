@@ -157,6 +157,20 @@ def read_events(log: Path) -> list[dict[str, Any]]:
         raise HardStop("the log is damaged", expected="JSON lines", found=str(log), hint="run verify_run.py") from error
 
 
+def write_usage(results_dir: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """Writes ``run/usage.json``: a log line has 4096 bytes, a long run more stages than fit.
+
+    Returns:
+        What the ``usage`` event carries: the file, its digest and the totals.
+    """
+    from deft_aoi.contract.files import atomic_write_json, sha256_file
+
+    path = results_dir / "run" / "usage.json"
+    path.parent.mkdir(exist_ok=True)
+    atomic_write_json(path, found)
+    return {"file": "run/usage.json", "sha256": sha256_file(path), "total": found["total"], "stages": len(found["stages"])}
+
+
 def _entries(path: Path, out: Collected) -> Iterator[dict[str, Any]]:
     with path.open("rb") as handle:
         for raw in handle:
