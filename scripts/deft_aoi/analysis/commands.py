@@ -53,8 +53,15 @@ def kpi_command(args: argparse.Namespace) -> Outcome:
             f"{report['counts']['pass_rows']}), recall {p['recall_fraction']:.3%} ({p['fn']} missed)"
         )
         return f"{text}\n{plain_text(out / 'holdout.json', 300)}", report
-    report = kpi.analyze(frame, recalls=recalls, seconds_per_call=args.seconds_per_call, **common)
-    kpi.write_outputs(report, frame, out, plots=not args.no_plots, bins=args.bins)
+    report = kpi.analyze_and_write(
+        frame,
+        out,
+        recalls=recalls,
+        seconds_per_call=args.seconds_per_call,
+        plots=not args.no_plots,
+        bins=args.bins,
+        **common,
+    )
     return f"{report['verdict_sentence']}\n{plain_text(out / 'summary.txt', 300)}", report
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from deft_aoi.analysis.constants import SPLIT_FOLDS
-from deft_aoi.analysis.operating_point import Ints, defects_needed, midpoint
-from deft_aoi.analysis.scored import Scored, name_group
+from deft_aoi.analysis.operating_point import defects_needed, midpoint
+from deft_aoi.analysis.scored import Scored, groups_of
 
 SEED = 20_260_101
 
@@ -29,22 +30,20 @@ def split_estimate(s: Scored, recall_fraction: float, folds: int = SPLIT_FOLDS) 
         ``kind`` (``split_by_board`` or ``split_by_row``), FAR and recall over all rows out of fold, their range over the
         folds and the range of thresholds; ``None`` when a class is too small to split.
     """
-    groups, kind = _groups(s, folds)
-    fold = groups % folds
+    fold, kind = _folds(s, folds)
+    cell = 2 * fold + s.defect.view(np.uint8)
+    order = np.argsort(cell, kind="stable")  # one counting sort, then folds are slices
+    parts = np.split(s.scores[order], np.cumsum(np.bincount(cell, minlength=2 * folds))[:-1])
+    good, bad = parts[0::2], parts[1::2]
     per_fold = []
     for k in range(folds):
-        inside = fold == k
-        outside = ~inside
-        bad = s.scores[s.defect & outside]
-        good_mask = ~s.defect & inside
-        if not len(bad) or not good_mask.any() or not (s.defect & inside).any():
+        others = [j for j in range(folds) if j != k]
+        outside = np.concatenate([bad[j] for j in others])
+        if not len(outside) or not len(good[k]) or not len(bad[k]):
             continue
-        threshold = _threshold(bad, s.scores[~s.defect & outside], recall_fraction)
-        flagged = s.scores > threshold
-        per_fold.append(
-            (threshold, int((good_mask & flagged).sum()), int(good_mask.sum()),
-             int((s.defect & inside & flagged).sum()), int((s.defect & inside).sum()))
-        )  # fmt: skip
+        threshold = _threshold(outside, [good[j] for j in others], recall_fraction)
+        flagged = [int((scores > threshold).sum()) for scores in (good[k], bad[k])]
+        per_fold.append((threshold, flagged[0], len(good[k]), flagged[1], len(bad[k])))
     if len(per_fold) < 2:
         return None
     thresholds, fp, n_pass, tp, n_defect = (np.array(c) for c in zip(*per_fold, strict=True))
@@ -63,19 +62,17 @@ def split_estimate(s: Scored, recall_fraction: float, folds: int = SPLIT_FOLDS) 
     }
 
 
-def _groups(s: Scored, folds: int) -> tuple[Ints, str]:
-    """A shuffled group number for each row; the same on every machine."""
-    boards = name_group(s.frame, "boardname")
+def _folds(s: Scored, folds: int) -> tuple[npt.NDArray[np.uint8], str]:
+    """A fold for each row, shuffled, the same on every machine."""
+    boards = groups_of(s.frame, "boardname")
     rng = np.random.default_rng(SEED)
-    if boards is None or int(boards.max()) + 1 < folds:
-        return rng.permutation(len(s)).astype(np.int64), "split_by_row"
-    return rng.permutation(int(boards.max()) + 1)[boards].astype(np.int64), "split_by_board"
+    if boards is None or len(boards[1]) < folds:
+        return (rng.permutation(len(s)) % folds).astype(np.uint8), "split_by_row"
+    return (rng.permutation(len(boards[1])) % folds).astype(np.uint8)[boards[0]], "split_by_board"
 
 
-def _threshold(bad: Any, good: Any, recall_fraction: float) -> float:
-    limit = np.partition(bad, len(bad) - defects_needed(recall_fraction, len(bad)))[
-        len(bad) - defects_needed(recall_fraction, len(bad))
-    ]
-    below = good[good < limit]
-    low = float(below.max()) if len(below) else -np.inf
+def _threshold(bad: Any, good: list[Any], recall_fraction: float) -> float:
+    place = len(bad) - defects_needed(recall_fraction, len(bad))
+    limit = np.partition(bad, place)[place]
+    low = max((float(np.where(g < limit, g, -np.inf).max(initial=-np.inf)) for g in good), default=-np.inf)
     return midpoint(low, float(bad[bad > low].min()))[0]

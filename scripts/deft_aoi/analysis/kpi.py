@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from deft_aoi.analysis.constants import DEFAULT_RECALLS, INTERVAL_LEVEL, MAX_LIS
 from deft_aoi.analysis.holdout import split_estimate
 from deft_aoi.analysis.intervals import clopper_pearson, sample_size_for, upper_bound
 from deft_aoi.analysis.kpi_output import write_outputs
-from deft_aoi.analysis.operating_point import OperatingPoint
+from deft_aoi.analysis.operating_point import OperatingPoint, Sweep
 from deft_aoi.analysis.scored import Scored, check_scored
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.kpi_target import KpiTarget
@@ -21,7 +22,17 @@ from deft_aoi.contract.text import PASS
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MET", "NOT_MET", "UNSUPPORTED", "analyze", "apply_threshold", "is_met", "verdict_sentence", "write_outputs"]
+__all__ = [
+    "MET",
+    "NOT_MET",
+    "UNSUPPORTED",
+    "analyze",
+    "analyze_and_write",
+    "apply_threshold",
+    "is_met",
+    "verdict_sentence",
+    "write_outputs",
+]
 
 MET = "MET"
 UNSUPPORTED = "MET (not yet supported by the sample size)"
@@ -63,6 +74,46 @@ def analyze(
     Raises:
         HardStop: whatever :func:`deft_aoi.analysis.scored.check_scored` refuses.
     """
+    scored, wanted = _checked(frame, target, recalls, label_column, score_column, pass_label, content_ids, featureless)
+    return _report(scored, scored.sweep(), target, wanted, seconds_per_call)
+
+
+def analyze_and_write(
+    frame: pd.DataFrame,
+    out_dir: Path,
+    *,
+    target: KpiTarget | None = None,
+    recalls: Sequence[float] = DEFAULT_RECALLS,
+    label_column: str = "label",
+    score_column: str = "siamese_score",
+    pass_label: str = PASS,
+    content_ids: Any = None,
+    featureless: Any = None,
+    seconds_per_call: float = SECONDS_PER_CALL,
+    plots: bool = True,
+    bins: int = 50,
+) -> dict[str, Any]:
+    """:func:`analyze`, then :func:`write_outputs`, checking and sorting once. Returns the report."""
+    scored, wanted = _checked(frame, target, recalls, label_column, score_column, pass_label, content_ids, featureless)
+    curve = scored.sweep()
+    report = _report(scored, curve, target, wanted, seconds_per_call)
+    write_outputs(report, frame, out_dir, plots=plots, bins=bins, scored=scored, curve=curve)
+    return report
+
+
+def _checked(
+    frame: pd.DataFrame,
+    target: KpiTarget | None,
+    recalls: Sequence[float],
+    label_column: str,
+    score_column: str,
+    pass_label: str,
+    content_ids: Any,
+    featureless: Any,
+) -> tuple[Scored, list[float]]:
+    wanted = sorted({*recalls, *([target.recall_fraction] if target else [])}, reverse=True)
+    if not wanted:
+        raise ValueError("recalls is empty: at least one recall fraction is needed")
     scored = check_scored(
         frame,
         label_column=label_column,
@@ -71,11 +122,14 @@ def analyze(
         content_ids=content_ids,
         featureless=featureless,
     )
-    wanted = sorted({*recalls, *([target.recall_fraction] if target else [])}, reverse=True)
-    if not wanted:
-        raise ValueError("recalls is empty: at least one recall fraction is needed")
+    return scored, wanted
+
+
+def _report(
+    scored: Scored, sweep: Sweep, target: KpiTarget | None, wanted: list[float], seconds_per_call: float
+) -> dict[str, Any]:
     goal = target.recall_fraction if target else wanted[0]
-    sweep = scored.sweep()
+    columns = scored.columns
     points = {r: operating_point.at_recall(sweep, r) for r in wanted}
     rows = [{"recall_target_fraction": r, **_with_intervals(scored, p)} for r, p in points.items()]
     best = operating_point.best_f1(sweep)
@@ -83,7 +137,7 @@ def analyze(
     report: dict[str, Any] = {
         "schema_version": 1,
         "rule": RULE,
-        "columns": {"label": label_column, "score": score_column, "pass_label": pass_label},
+        "columns": {"label": columns[0], "score": columns[1], "pass_label": scored.label_names[0]},
         "counts": _counts(scored),
         "labels": {n: int(c) for n, c in zip(scored.label_names, np.bincount(scored.label_codes), strict=True)},
         "score_min": float(min(sweep.good[0], sweep.bad[0])),
@@ -139,11 +193,12 @@ def _counts(s: Scored) -> dict[str, Any]:
 
 
 def _with_intervals(s: Scored, point: OperatingPoint) -> dict[str, Any]:
-    flagged = s.scores > point.threshold
-    good = ~s.defect
-    # A content counts as a false alarm when any of its copies is one, and as missed when any copy is missed.
-    fp, missed = s.distinct(good & flagged), s.distinct(s.defect & ~flagged)
-    n_pass, n_defect = s.distinct(good), s.distinct(s.defect)
+    fp, missed, n_pass, n_defect = point.fp, point.fn, point.fp + point.tn, point.tp + point.fn
+    if s.content is not None:
+        # A content counts as a false alarm when any of its copies is one, and as missed when any copy is missed.
+        flagged, good = s.scores > point.threshold, ~s.defect
+        fp, missed = s.distinct(good & flagged), s.distinct(s.defect & ~flagged)
+        n_pass, n_defect = s.distinct(good), s.distinct(s.defect)
     return {
         **point.as_dict(),
         "false_alarm_contents": fp,

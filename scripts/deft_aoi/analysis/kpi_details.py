@@ -8,8 +8,8 @@ import numpy as np
 
 from deft_aoi.analysis.constants import MAX_LISTED, MAX_SLICES
 from deft_aoi.analysis.intervals import clopper_pearson
-from deft_aoi.analysis.operating_point import OperatingPoint, Sweep, at_count, at_recall, defects_needed, sweep
-from deft_aoi.analysis.scored import Scored, label_of_group, name_group
+from deft_aoi.analysis.operating_point import OperatingPoint, Sweep, at_count, at_recall, defects_needed
+from deft_aoi.analysis.scored import Scored, groups_of
 
 SLICE_COLUMNS = ("part_type", "comp_type_1", "boardname", "light")
 LOWEST = 5
@@ -19,17 +19,14 @@ DROP = (1, 2, 3)
 def per_defect(s: Scored, point: OperatingPoint) -> list[dict[str, Any]]:
     """Recall and lowest scores of each defect type at the point, lowest recall first."""
     out = []
-    for code, name in enumerate(s.label_names):
-        if code == 0:
-            continue
-        rows = np.flatnonzero(s.label_codes == code)
-        if not len(rows):
-            continue
-        order = rows[np.argsort(s.scores[rows], kind="stable")]
-        caught = int((s.scores[rows] > point.threshold).sum())
-        mask = s.label_codes == code
-        missed = s.distinct(mask & (s.scores <= point.threshold))
-        n = s.distinct(mask)
+    defects = np.flatnonzero(s.defect)
+    defects = defects[np.argsort(s.scores[defects], kind="stable")]
+    codes = s.label_codes[defects]
+    for code in np.flatnonzero(np.bincount(codes)):
+        name, rows = s.label_names[code], defects[codes == code]
+        order, flagged = rows, s.scores[rows] > point.threshold
+        caught = int(flagged.sum())
+        missed, n = s.distinct(rows[~flagged]), s.distinct(rows)
         out.append(
             {
                 "label": name,
@@ -85,27 +82,21 @@ def drop_n(s: Scored, all_scores: Sweep, recall_fraction: float) -> list[dict[st
 
 def slices(s: Scored, point: OperatingPoint) -> dict[str, Any]:
     """False alarms and misses by part type, board and light, for each such column that the set has."""
-    flagged = s.scores > point.threshold
+    state = 2 * s.defect.astype(np.int64) + (s.scores > point.threshold)
     out: dict[str, Any] = {}
     for column in SLICE_COLUMNS:
-        codes = name_group(s.frame, column)
-        if codes is None:
+        grouped = groups_of(s.frame, column)
+        if grouped is None or len(grouped[1]) < 2:
             continue
-        n = int(codes.max()) + 1
-        if n < 2:
-            continue
-        good = np.bincount(codes[~s.defect], minlength=n)
-        bad = np.bincount(codes[s.defect], minlength=n)
-        fp = np.bincount(codes[~s.defect & flagged], minlength=n)
-        fn = np.bincount(codes[s.defect & ~flagged], minlength=n)
+        codes, n = grouped[0], len(grouped[1])
+        tn, fp, fn, tp = np.bincount(codes * 4 + state, minlength=4 * n).reshape(n, 4).T
+        good, bad = tn + fp, fn + tp
         worst = np.lexsort((np.arange(n), -(good + bad), -fp, -fn))[:MAX_SLICES]
-        first = np.zeros(n, dtype=np.int64)
-        first[codes[::-1]] = np.arange(len(codes))[::-1]
         out[column] = {
             "groups": n,
             "listed": [
                 {
-                    "value": label_of_group(s.frame, column, int(first[g])),
+                    "value": grouped[1][g],
                     "pass_rows": int(good[g]),
                     "fp": int(fp[g]),
                     "far_fraction": float(fp[g] / good[g]) if good[g] else None,
@@ -125,8 +116,8 @@ def aoi_units(s: Scored, point: OperatingPoint, seconds_per_call: float) -> dict
     ppm = per million inspected components of this set. Its share of defects is not that of a line, so escapes and
     operator time are those of this set.
     """
-    boards = name_group(s.frame, "boardname")
-    n_boards = None if boards is None else int(boards.max()) + 1
+    boards = groups_of(s.frame, "boardname")
+    n_boards = None if boards is None else len(boards[1])
     return {
         "boards": n_boards,
         "false_calls_per_board": None if not n_boards else point.fp / n_boards,
@@ -153,10 +144,13 @@ def suspects(s: Scored, all_scores: Sweep, recall_fraction: float) -> dict[str, 
     rows = np.flatnonzero(wrong)
     if not len(rows):
         return empty
-    defect = s.defect ^ wrong
-    if defect.all() or not defect.any():
-        return empty
-    point = at_recall(sweep(s.scores, defect), recall_fraction)
+    n_low = int(np.searchsorted(all_scores.bad, median_good, side="right"))
+    n_high = int(np.searchsorted(all_scores.good, median_bad, side="left"))
+    good = np.concatenate([all_scores.good[:n_high], all_scores.bad[:n_low]])
+    bad = np.concatenate([all_scores.good[n_high:], all_scores.bad[n_low:]])
+    for run in (good, bad):
+        run.sort(kind="stable")  # two sorted runs: one merge
+    point = at_recall(Sweep(good, bad), recall_fraction)
     depth = np.where(s.defect[rows], median_good - s.scores[rows], s.scores[rows] - median_bad)
     return {
         "count": len(rows),

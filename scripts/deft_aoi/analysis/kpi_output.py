@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deft_aoi.analysis.constants import MAX_THRESHOLD_ROWS
-from deft_aoi.analysis.operating_point import Sweep, candidate_thresholds, sweep
+from deft_aoi.analysis.operating_point import Sweep, candidate_thresholds
+from deft_aoi.analysis.scored import Scored, check_scored
 from deft_aoi.contract import schema
 from deft_aoi.contract.files import atomic_write_text
 from deft_aoi.contract.text import plain_text
@@ -23,7 +24,14 @@ THRESHOLD_COLUMNS = ("threshold", "tp", "fp", "tn", "fn", "far_fraction", "recal
 
 
 def write_outputs(
-    report: dict[str, Any], frame: pd.DataFrame, out_dir: Path, *, plots: bool = True, bins: int = 50
+    report: dict[str, Any],
+    frame: pd.DataFrame,
+    out_dir: Path,
+    *,
+    plots: bool = True,
+    bins: int = 50,
+    scored: Scored | None = None,
+    curve: Sweep | None = None,
 ) -> list[Path]:
     """Write every output of an analysis.
 
@@ -33,20 +41,22 @@ def write_outputs(
         out_dir: existing or new folder.
         plots: also draw SVG and PNG (imports matplotlib).
         bins: histogram bins of the score plot.
+        scored: the frame as checked and ``curve`` its sweep, where the caller has them already.
+        curve: see ``scored``.
 
     Returns:
         The files written.
     """
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
-    columns = report["columns"]
-    scores = frame[columns["score"]].astype("float64").to_numpy()
-    defect = (frame[columns["label"]] != columns["pass_label"]).to_numpy(dtype=bool)
-    curve = sweep(scores, defect)
+    if scored is None:
+        names = report["columns"]
+        scored = check_scored(frame, label_column=names["label"], score_column=names["score"], pass_label=names["pass_label"])
+    curve = curve or scored.sweep()
     written = [out / n for n in ("kpi.json", "summary.txt", "threshold_metrics.csv", "best_f1_missed_no_pass_samples.csv")]
     atomic_write_text(written[2], _threshold_csv(curve, report))
-    missed = np.flatnonzero(defect & (scores <= report["best_f1"]["threshold"]))
-    atomic_write_text(written[3], missed_csv(frame, missed[np.argsort(scores[missed], kind="stable")]))
+    missed = np.flatnonzero(scored.defect & (scored.scores <= report["best_f1"]["threshold"]))
+    atomic_write_text(written[3], missed_csv(frame, missed[np.argsort(scored.scores[missed], kind="stable")]))
     atomic_write_text(written[1], summary_text(report))
     if plots:
         from deft_aoi.analysis.plots import draw_all
@@ -57,6 +67,9 @@ def write_outputs(
 
 
 def _threshold_csv(curve: Sweep, report: dict[str, Any]) -> str:
+    import pyarrow as pa
+    import pyarrow.csv as pacsv
+
     keep = tuple(p["threshold"] for p in (*report["operating_points"], report["best_f1"]))
     thresholds = candidate_thresholds(curve, MAX_THRESHOLD_ROWS, keep)
     tp, fp = curve.counts_at(thresholds)
@@ -64,7 +77,9 @@ def _threshold_csv(curve: Sweep, report: dict[str, Any]) -> str:
     flagged = tp + fp
     precision = np.divide(tp, flagged, out=np.zeros(len(tp)), where=flagged > 0)
     table = (thresholds, tp, fp, tn, fn, fp / curve.n_pass, tp / curve.n_defect, precision, 2 * tp / (2 * tp + fp + fn))
-    return csv_lines(THRESHOLD_COLUMNS, zip(*(column.tolist() for column in table), strict=True))
+    body = io.BytesIO()
+    pacsv.write_csv(pa.table(dict(zip(THRESHOLD_COLUMNS, table, strict=True))), body, pacsv.WriteOptions(include_header=False))
+    return f"{','.join(THRESHOLD_COLUMNS)}\n{body.getvalue().decode('ascii')}"
 
 
 def csv_lines(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
@@ -79,8 +94,8 @@ def csv_lines(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 def missed_csv(frame: pd.DataFrame, rows: Any) -> str:
     """Rows of the frame as a file that people open in a spreadsheet: cells that would be a formula get an apostrophe."""
     part = frame.iloc[rows]
-    body = ([spreadsheet_cell(v) for v in row] for row in part.itertuples(index=False, name=None))
-    return csv_lines(map(str, part.columns), body)
+    columns = [[spreadsheet_cell(v) for v in part[c].astype("object").tolist()] for c in part.columns]
+    return csv_lines(map(str, part.columns), zip(*columns, strict=True))
 
 
 def spreadsheet_cell(value: Any) -> Any:

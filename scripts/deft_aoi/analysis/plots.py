@@ -1,14 +1,14 @@
-"""Plots as SVG and PNG, the same bytes for the same numbers: no date, a fixed hash salt, the Agg canvas."""
+"""Plots as SVG and PNG, the same bytes for the same numbers: no date, a fixed hash salt: never a display."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deft_aoi.analysis.operating_point import Sweep, candidate_thresholds
@@ -26,17 +26,15 @@ def draw_all(report: dict[str, Any], curve: Sweep, out_dir: Path, bins: int) -> 
     """
     written = []
     with matplotlib.rc_context(STYLE):
-        canvas: Any = FigureCanvasAgg  # its constructor has no types
-        for name, draw in (
-            ("score_distribution", lambda a: _distribution(a, report, curve, bins)),
-            ("far_vs_recall", lambda a: _far_recall(a, report, curve)),
-            ("confusion_matrix", lambda a: _confusion(a, report)),
-        ):
-            figure: Any = Figure(figsize=(6.4, 4.2), layout="constrained")
-            canvas(figure)
-            draw(figure.add_subplot())
+        for name, draw in DRAWINGS.items():
+            figure: Any = _figure()
+            draw(figure.add_subplot(), report, curve, bins)
             written += _save(figure, out_dir, name)
     return written
+
+
+def _figure() -> Any:
+    return Figure(figsize=(6.4, 4.2), layout="constrained")
 
 
 def _save(figure: Any, out_dir: Path, name: str) -> list[Path]:
@@ -63,7 +61,7 @@ def _distribution(axes: Any, report: dict[str, Any], curve: Sweep, bins: int) ->
     axes.legend()
 
 
-def _far_recall(axes: Any, report: dict[str, Any], curve: Sweep) -> None:
+def _far_recall(axes: Any, report: dict[str, Any], curve: Sweep, bins: int) -> None:
     tp, fp = curve.counts_at(candidate_thresholds(curve, 2000))
     axes.step(100 * tp / curve.n_defect, 100 * fp / curve.n_pass, where="post", color=GOOD)
     for point in report["operating_points"]:
@@ -76,7 +74,7 @@ def _far_recall(axes: Any, report: dict[str, Any], curve: Sweep) -> None:
     axes.set_title(f"AUROC {report['auroc']:.4f}")
 
 
-def _confusion(axes: Any, report: dict[str, Any]) -> None:
+def _confusion(axes: Any, report: dict[str, Any], curve: Sweep, bins: int) -> None:
     p = report["target_point"]
     cells = np.array([[p["tn"], p["fp"]], [p["fn"], p["tp"]]])
     shares = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
@@ -89,3 +87,10 @@ def _confusion(axes: Any, report: dict[str, Any]) -> None:
     axes.set_xticks([0, 1], ["score <= threshold", "score > threshold"])
     axes.set_yticks([0, 1], ["PASS", "defect"])
     axes.set_title(f"threshold {p['threshold']:.6g}")
+
+
+DRAWINGS: dict[str, Callable[[Any, dict[str, Any], Sweep, int], None]] = {
+    "score_distribution": _distribution,
+    "far_vs_recall": _far_recall,
+    "confusion_matrix": _confusion,
+}

@@ -34,6 +34,7 @@ class Scored:
         label_names: canonical labels, the good one first.
         content: (N,) code of the row's content; rows of one code are one observation. ``None`` when it is unknown.
         featureless: (N,) rows whose images are all flat; exempt from the conflict rule.
+        columns: names of the label and the score column.
     """
 
     frame: pd.DataFrame
@@ -43,6 +44,7 @@ class Scored:
     label_names: tuple[str, ...]
     content: Codes | None = None
     featureless: Bools | None = None
+    columns: tuple[str, str] = ("label", "siamese_score")
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -51,10 +53,10 @@ class Scored:
         """Both classes' scores, sorted."""
         return sweep(self.scores, self.defect)
 
-    def distinct(self, rows: Bools) -> int:
-        """Distinct contents among the rows of a mask; the number of rows when contents are unknown."""
+    def distinct(self, rows: Bools | npt.NDArray[np.intp]) -> int:
+        """Distinct contents among rows (a mask or positions); the number of rows when contents are unknown."""
         if self.content is None:
-            return int(rows.sum())
+            return int(rows.sum()) if rows.dtype == np.bool_ else len(rows)
         return len(np.unique(self.content[rows]))
 
     def describe(self, row: int) -> dict[str, Any]:
@@ -135,7 +137,7 @@ def check_scored(
     for array, what in ((content, "content_ids"), (flat, "featureless")):
         if array is not None and len(array) != len(frame):
             raise ValueError(f"{what} must be (N,) with N = {len(frame)}, got {len(array)}")
-    scored = Scored(frame, scores, defect, codes, names, content, flat)
+    scored = Scored(frame, scores, defect, codes, names, content, flat, (label_column, score_column))
     _refuse_conflicts(scored)
     return scored
 
@@ -159,7 +161,12 @@ def _scores(frame: pd.DataFrame, column: str) -> Floats:
 def _factorize(values: Any) -> tuple[Codes, Any]:
     import pandas as pd
 
-    codes, uniques = pd.factorize(pd.Series(values), use_na_sentinel=False)
+    series = pd.Series(values)
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        codes = series.cat.codes.to_numpy().astype(np.int64)
+        if codes.min(initial=0) >= 0 and np.bincount(codes, minlength=len(series.cat.categories)).all():
+            return codes, series.cat.categories  # coded already, and each code is in use
+    codes, uniques = pd.factorize(series, use_na_sentinel=False)
     return codes.astype(np.int64), uniques
 
 
@@ -200,9 +207,21 @@ def _refuse_conflicts(s: Scored) -> None:
     if s.content is not None:
         _refuse_conflict(s, s.content, "content")
     elif all(c in s.frame.columns for c in NAME_COLUMNS):
-        codes = name_codes(s.frame)
+        # Of two rows with two labels at least one is a defect: only names that a defect has can be in conflict.
+        rows = _sharing_names(s)
+        codes = name_codes(s.frame[list(NAME_COLUMNS)].iloc[rows]) if len(rows) else None
         if codes is not None:
-            _refuse_conflict(s, codes, "name")
+            _refuse_conflict(s, codes, "name", rows)
+
+
+def _sharing_names(s: Scored) -> npt.NDArray[np.intp]:
+    """Rows whose object_name is that of a defect; none when each defect has its own name."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    names = pa.array(s.frame["object_name"])
+    shared = pc.is_in(names, value_set=names.filter(pa.array(s.defect))).to_numpy(zero_copy_only=False)
+    return np.flatnonzero(shared)
 
 
 def name_codes(frame: pd.DataFrame) -> Codes | None:
@@ -217,16 +236,16 @@ def name_codes(frame: pd.DataFrame) -> Codes | None:
     return _factorize(codes)[0]
 
 
-def _refuse_conflict(s: Scored, codes: Codes, what: str) -> None:
+def _refuse_conflict(s: Scored, codes: Codes, what: str, rows: npt.NDArray[np.intp] | None = None) -> None:
+    rows = np.arange(len(codes)) if rows is None else rows
     first = np.empty(int(codes.max()) + 1, dtype=np.int64)
-    rows = np.arange(len(codes))
     first[codes[::-1]] = rows[::-1]
-    other = s.label_codes[first[codes]] != s.label_codes
+    other = s.label_codes[first[codes]] != s.label_codes[rows]
     if s.featureless is not None and what == "content":
-        other &= ~s.featureless
-    found = np.flatnonzero(other)
+        other &= ~s.featureless[rows]
+    found = rows[other]
     if len(found):
-        a, b = int(first[codes[found[0]]]), int(found[0])
+        a, b = int(first[codes[other][0]]), int(found[0])
         labels = [plain_text(s.label_names[s.label_codes[r]]) for r in (a, b)]
         raise HardStop(
             f"lines {a + 2} and {b + 2} are one sample by {what} and have two labels",
@@ -237,17 +256,13 @@ def _refuse_conflict(s: Scored, codes: Codes, what: str) -> None:
         )
 
 
-def name_group(frame: pd.DataFrame, column: str) -> Codes | None:
-    """Codes of a grouping column (board, part type); ``None`` when it is absent or empty throughout."""
+def groups_of(frame: pd.DataFrame, column: str) -> tuple[Codes, list[str]] | None:
+    """Codes and values of a grouping column (board, part type); ``None`` when it is absent or empty throughout."""
     if column not in frame.columns:
         return None
     codes, uniques = _factorize(frame[column])
-    return codes if any(cell_text(u) for u in uniques) else None
-
-
-def label_of_group(frame: pd.DataFrame, column: str, row: int) -> str:
-    """A group's value as text, from one of its rows; empty where the cell is empty."""
-    return cell_text(frame[column].iat[row])
+    values = [cell_text(u) for u in uniques]
+    return (codes, values) if any(values) else None
 
 
 def cell_text(value: Any) -> str:
