@@ -15,7 +15,7 @@ from deft_aoi.cli import Result, run_main
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
-        epilog="example:\n  python scripts/knn_mine.py --targets t.parquet --pool p.parquet --output-dir /scratch/mined --topn 5 --min-similarity 0.9",
+        epilog="example:\n  python scripts/knn_mine.py --targets t.parquet --pool p.parquet --output-dir D --min-similarity 0.9",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--targets", required=True, metavar="FILE", help="Parquet of weak samples")
@@ -42,8 +42,9 @@ def run(args: argparse.Namespace) -> Result:
     from deft_aoi.mining.tables import mine_tables
 
     config = MiningConfig(
-        args.topn, args.metric, args.min_similarity, args.filter_by_label, quota_per_label=args.quota_per_label,
-        diversity_margin=args.diversity_margin, hard_pass=args.hard_pass, backend=args.backend, block_bytes=max(1, args.block_mib) << 20,
+        args.topn, args.metric, args.min_similarity, args.filter_by_label,
+        quota_per_label=args.quota_per_label, diversity_margin=args.diversity_margin, hard_pass=args.hard_pass,
+        backend=args.backend, block_bytes=max(1, args.block_mib) << 20,
     )  # fmt: skip
     mined = mine_tables(Path(args.targets), Path(args.pool), Path(args.output_dir), config=config, encoder=args.encoder)
     return Result("\n".join(summary_lines(mined)[:15]), {**summary_row(mined), "warnings": list(mined.warnings)})

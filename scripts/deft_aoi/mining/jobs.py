@@ -1,7 +1,8 @@
 """The ``embedding image_embeddings`` command's tables: what it is given, and what it gave.
 
 Mining starts no jobs: it writes the input, somebody launches the command, it reads the output. Input columns:
-``sample_id, light, filepath, golden_filepath`` with absolute paths; output: the same and ``embedding``.
+``sample_id, light, filepath, golden_filepath`` with absolute paths (and ``content_id``, by which shards are cut); output: the
+same and ``embedding``.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def write_job_input(rows: pd.DataFrame, path: Path, *, root: Path, pair: bool) -
     Returns:
         The number of rows written; 0 means that nothing has to be launched (the file is written all the same).
     """
-    table = rows[list(COLUMNS)].copy()
+    table = rows[[*COLUMNS, "content_id"]].copy()
     for column in ("filepath", "golden_filepath"):
         table[column] = [p if p.startswith("/") else f"{root}/{p}" for p in table[column]]
     if not pair:
