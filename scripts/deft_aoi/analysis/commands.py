@@ -247,3 +247,45 @@ def _previous(path: Path, workspace: Workspace, spec: dict[str, Any], index: Con
         rows = dataset.relative_rows(rows, workspace.kpi_images, workspace.root)
     layout: ImageLayout = specs.layout(spec, workspace.root)
     return index.part("previous training set", rows, layout)
+
+
+def spot_check_command(args: argparse.Namespace) -> Outcome:
+    """``record_spot_check.py``."""
+    import re
+
+    from deft_aoi.analysis import spot_check
+    from deft_aoi.contract.paths import RunPaths
+
+    paths = RunPaths(args.results_dir.resolve())
+    file = paths.run / spot_check.FILE_NAME
+    if args.list:
+        record = spot_check.load(file)
+        lines = [
+            f"{e['verdict']:<13} {plain_text(e['sample_id'], 120)}: {plain_text(e['note'], 100)}" for e in record["verdicts"][:12]
+        ]
+        return "\n".join([f"{len(record['verdicts'])} verdicts in {plain_text(file, 300)}", *lines]), record
+    if not args.sample_id or not args.verdict:
+        raise UsageError("--sample-id and --verdict are needed, or --list")
+    if not re.fullmatch(r"baseline|iter[1-9][0-9]*", args.iteration):
+        raise UsageError("--iteration must be baseline or iterN", found=plain_text(args.iteration, 40))
+    folder = paths.stage_dir(args.iteration, "rca")
+    found = sorted(folder.glob("*/kpi_gaps.parquet")) or sorted(folder.glob("kpi_gaps.parquet"))
+    if not found:
+        raise Blocked("this iteration has no root-cause analysis yet", expected=f"kpi_gaps.parquet below {folder}")
+    record = spot_check.record(
+        file,
+        sample_id=args.sample_id,
+        verdict=args.verdict,
+        by=args.by,
+        iteration=args.iteration,
+        note=args.note,
+        known=_sample_ids(found[-1]),
+    )
+    counts = ", ".join(f"{k} {v}" for k, v in spot_check.tally(file).items() if v)
+    return f"recorded: {plain_text(args.sample_id, 120)} is {args.verdict} ({counts})", record
+
+
+def _sample_ids(gaps: Path) -> set[str]:
+    import pyarrow.parquet as pq
+
+    return set(pq.read_table(gaps, columns=["sample_id"]).column("sample_id").to_pylist())

@@ -24,7 +24,19 @@ PROVENANCE = ("input_path", "golden_path", "object_name", "label", "source", "pr
 PROVENANCE_COLUMNS = (*PROVENANCE, "similarity", "content_id")
 SOURCES = ("base_train", "previous_iter_train", "mining_pool")
 KINDS = ("real", "sdg")
-_NOT_TRAINING = ("provenance", "target_ids", "similarity", "iteration", "sample_id", "content_id", "featureless", "pool_row")
+_NOT_TRAINING = (
+    "provenance",
+    "target_ids",
+    "similarity",
+    "iteration",
+    "encoder",
+    "filepath",
+    "sample_id",
+    "content_id",
+    "featureless",
+    "defect_type",
+    "pool_row",
+)
 
 
 def relative_rows(frame: pd.DataFrame, images_dir: Path, root: Path) -> pd.DataFrame:

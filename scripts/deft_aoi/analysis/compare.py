@@ -1,0 +1,140 @@
+"""Two models on the same KPI rows: what changed, row by row, and whether the better rate hides new escapes.
+
+Each model is judged at its own operating point. Rows are paired by position and checked by name, so the comparison needs
+no assumption that the two sets are independent (McNemar, Psychometrika 12, 1947; the exact form).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deft_aoi.analysis.constants import MAX_LISTED
+from deft_aoi.analysis.intervals import mcnemar_exact
+from deft_aoi.analysis.scored import Scored, check_scored
+from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.kpi_target import KpiTarget
+from deft_aoi.contract.text import safe_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def compare(
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    threshold_before: float,
+    threshold_after: float,
+    *,
+    score_column: str = "siamese_score",
+    target: KpiTarget | None = None,
+    allowed_new_escapes: int = 0,
+) -> dict[str, Any]:
+    """Compare two scored frames of the same rows.
+
+    Args:
+        before: N scored rows of the incumbent.
+        after: N scored rows of the challenger, same rows in the same order.
+        threshold_before: the incumbent's operating point.
+        threshold_after: the challenger's operating point.
+        score_column: the score column of both.
+        target: the KPI; a challenger that is the first to meet it is promoted whatever it exchanges, because the target
+            itself says how many defects may pass.
+        allowed_new_escapes: defects that may be missed now though they were caught before.
+
+    Returns:
+        The record of schema ``comparison``: FAR and recall of both, discordant counts and exact p-values for good parts and
+        defects, the new escapes (all counted, 20 listed), and ``promote`` with the reason.
+
+    Raises:
+        HardStop: the frames are not the same rows.
+    """
+    old = check_scored(before, score_column=score_column)
+    new = check_scored(after, score_column=score_column)
+    _refuse_other_rows(old, new)
+    flag_old, flag_new = old.scores > threshold_before, new.scores > threshold_after
+    defect = old.defect
+    escapes = np.flatnonzero(defect & flag_old & ~flag_new)
+    caught = np.flatnonzero(defect & ~flag_old & flag_new)
+    alarms = np.flatnonzero(~defect & ~flag_old & flag_new)
+    cleared = np.flatnonzero(~defect & flag_old & ~flag_new)
+    far = [float(f[~defect].mean()) for f in (flag_old, flag_new)]
+    recall = [float(f[defect].mean()) for f in (flag_old, flag_new)]
+    escapes = escapes[np.argsort(new.scores[escapes], kind="stable")]
+    met = [
+        target is not None and target.is_met(f) and r >= target.recall_fraction * (1 - 1e-12)
+        for f, r in zip(far, recall, strict=True)
+    ]
+    promote, reason = decide(far, recall, len(escapes), allowed_new_escapes, first_to_meet=met[1] and not met[0])
+    return {
+        "schema_version": 1,
+        "rows": len(old),
+        "threshold_before": float(threshold_before),
+        "threshold_after": float(threshold_after),
+        "far_before_fraction": far[0],
+        "far_after_fraction": far[1],
+        "recall_before_fraction": recall[0],
+        "recall_after_fraction": recall[1],
+        "new_false_alarms": len(alarms),
+        "cleared_false_alarms": len(cleared),
+        "new_escapes": len(escapes),
+        "newly_caught": len(caught),
+        "mcnemar_p_good_parts": mcnemar_exact(len(alarms), len(cleared)),
+        "mcnemar_p_defects": mcnemar_exact(len(escapes), len(caught)),
+        "new_escapes_listed": [{**new.describe(int(r)), "score_before": float(old.scores[r])} for r in escapes[:MAX_LISTED]],
+        "promote": promote,
+        "reason": reason,
+    }
+
+
+def decide(
+    far: list[float],
+    recall: list[float],
+    new_escapes: int,
+    allowed_new_escapes: int = 0,
+    *,
+    first_to_meet: bool = False,
+) -> tuple[bool, str]:
+    """Whether the challenger replaces the incumbent.
+
+    A lower false-alarm rate is never bought with defects that the incumbent catches: each of them is a part that would
+    have been stopped and now ships.
+
+    Args:
+        far: FAR before and after, fractions.
+        recall: recall before and after, fractions.
+        new_escapes: defects caught before and missed now.
+        allowed_new_escapes: how many of them are acceptable.
+        first_to_meet: the challenger meets the KPI and the incumbent does not.
+
+    Returns:
+        ``(promote, reason)``.
+    """
+    if first_to_meet:
+        return True, f"promoted: the first to meet the target; {new_escapes} new escape(s) to look at"
+    if new_escapes > allowed_new_escapes:
+        return False, (f"refused: {new_escapes} defect(s) that were caught before are missed now (allowed {allowed_new_escapes})")
+    if far[1] < far[0] or (far[1] == far[0] and recall[1] > recall[0]):
+        return True, "promoted: fewer false alarms and no new escapes" if far[1] < far[0] else "promoted: higher recall"
+    return False, "kept: the new model has no fewer false alarms"
+
+
+def _refuse_other_rows(old: Scored, new: Scored) -> None:
+    if len(old) != len(new):
+        raise HardStop(
+            "the two sets have different numbers of rows",
+            expected="the same KPI rows, scored by two models",
+            found=f"{len(old)} and {len(new)}",
+        )
+    for column in ("object_name", "input_path", "label"):
+        if column in old.frame.columns and column in new.frame.columns:
+            differs = old.frame[column].astype(str).to_numpy() != new.frame[column].astype(str).to_numpy()
+            if differs.any():
+                line = int(differs.argmax())
+                raise HardStop(
+                    f"line {line + 2}: the two sets are not the same rows",
+                    expected=f"{column} {safe_text(old.frame[column].iat[line])}",
+                    found=safe_text(new.frame[column].iat[line]),
+                    hint="compare inference.csv files of one KPI set",
+                )
