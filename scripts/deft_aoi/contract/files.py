@@ -213,8 +213,16 @@ def _entry(root: str, rel: str) -> dict[str, Any]:
     return {"path": rel, "size": os.stat(full).st_size, "sha256": sha256_file(full)}
 
 
-def write_manifest(root: StrPath, *, inputs_digest: str, extra: dict[str, Any] | None = None) -> str:
+def write_manifest(
+    root: StrPath, *, inputs_digest: str, extra: dict[str, Any] | None = None, leave_out: frozenset[str] = frozenset()
+) -> str:
     """Vouch for every file under ``root``; written last, so that its presence means that the folder is whole.
+
+    Args:
+        root: the folder.
+        inputs_digest: digest of everything that the content was made from.
+        extra: further facts to keep.
+        leave_out: relative paths that are about to be deleted.
 
     Returns:
         Hex SHA-256 of the manifest file.
@@ -223,7 +231,7 @@ def write_manifest(root: StrPath, *, inputs_digest: str, extra: dict[str, Any] |
     body = {
         "version": 1,
         "inputs_digest": inputs_digest,
-        "files": [_entry(top, rel) for rel in list_files(top)],
+        "files": [_entry(top, rel) for rel in list_files(top) if rel not in leave_out],
         "extra": extra or {},
     }
     atomic_write_json(os.path.join(top, MANIFEST_NAME), body)

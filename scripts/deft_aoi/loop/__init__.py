@@ -1,0 +1,1 @@
+"""Which stage is next, the stages themselves, the gate, the stop and the hand-over."""

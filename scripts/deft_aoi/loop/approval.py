@@ -1,0 +1,43 @@
+"""A person's approval, typed at a terminal."""
+
+from __future__ import annotations
+
+import sys
+
+from deft_aoi.contract.errors import ApprovalNeeded
+from deft_aoi.contract.text import plain_text
+from deft_aoi.loop import gate
+from deft_aoi.loop.plan import Plan
+
+
+def approve_at_terminal(prefix: str | None, confirm: str | None = None) -> str:
+    """Ask for the last six characters of a pending plan's digest and record the approval.
+
+    Returns:
+        The plan's digest.
+
+    Raises:
+        ApprovalNeeded: nobody is at the terminal, or something else was typed.
+        UsageError: no such plan.
+    """
+    plan = gate.find_pending(prefix)
+    gate.approve(plan, typed=confirm if confirm is not None else ask(plan), how="terminal")
+    return str(plan["digest"])
+
+
+def ask(plan: Plan) -> str:
+    """Prompt on the terminal.
+
+    Raises:
+        ApprovalNeeded: standard input is not a terminal.
+    """
+    digest = plan["digest"]
+    if not sys.stdin.isatty():
+        raise ApprovalNeeded(
+            f"plan {digest[:12]} has not been approved",
+            expected="a person at a terminal",
+            hint=f"run: python scripts/approve.py {digest[:12]}   (or start run_loop.py with --yes)",
+        )
+    print(f"Plan {digest} for {plain_text(plan['workspace'], 200)}", file=sys.stderr)
+    print("Type the last six characters of the digest to approve it: ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline()

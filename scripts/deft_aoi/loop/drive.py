@@ -1,0 +1,185 @@
+"""The driver: runs stage after stage from disk, one driver a run, until the loop ends or judgement is due."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deft_aoi.contract.errors import DeftError, HardStop, JobFailed, UsageError
+from deft_aoi.contract.paths import RunPaths
+from deft_aoi.contract.text import plain_text
+from deft_aoi.loop import gate, stages
+from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.loop.next_step import Step, next_step
+from deft_aoi.record import lock, log
+
+Say = Callable[[str], None]
+MAX_SUMMARY = 400
+
+
+@dataclass(frozen=True)
+class Driven:
+    """How far a call to :func:`drive` came.
+
+    Attributes:
+        step: what is next (``step.done`` when the run is complete).
+        judgement: what is due from whoever judges: ``spot_check``, ``report`` or empty.
+        stages_run: stages that this call finished.
+    """
+
+    step: Step
+    judgement: str
+    stages_run: int
+
+
+def open_context(results_dir: Path, say: Say, progress: Say) -> RunContext:
+    """Open a run for driving: its plan must be approved and what it reads unchanged.
+
+    Raises:
+        UsageError: not a run's folder.
+        ApprovalNeeded: see :func:`deft_aoi.loop.gate.require_open`.
+    """
+    root = Path(results_dir).expanduser().resolve()
+    run = RunPaths(root)
+    if not run.log.exists():
+        raise UsageError(
+            f"{root.name} is not a run",
+            expected="a folder results/run_<time> with loop_log.jsonl",
+            found=str(root),
+            hint="open one: preflight.py, approve.py, init_deft_state.py (or run_loop.py --workspace W)",
+        )
+    plan, config, warnings = gate.require_open(run, run.workspace)
+    for warning in warnings:
+        say(f"warning: {warning}")
+    return RunContext(run, run.workspace, plan, config, say, progress)
+
+
+def drive(
+    results_dir: Path, *, say: Say, progress: Say, until_agent: bool = False, limit: int | None = None, named: str | None = None
+) -> Driven:
+    """Run stages until the run is complete.
+
+    Args:
+        results_dir: the run's folder.
+        say: called with one line for each stage.
+        progress: called with live progress.
+        until_agent: return after each RCA and after the final report, where judgement is due.
+        limit: run at most so many stages.
+        named: the stage that the caller believes is next.
+
+    Returns:
+        How far it came.
+
+    Raises:
+        RunLocked: another driver holds the run.
+        HardStop: a gate fired; the best checkpoint so far has been handed over and the report written.
+        JobFailed: a job failed; the run can be continued.
+        UsageError: ``named`` is not what comes next.
+    """
+    root = Path(results_dir).expanduser().resolve()
+    with lock.DriverLock(root):
+        ctx = open_context(root, say, progress)
+        done = 0
+        while True:
+            step = next_step(ctx.state(), ctx.config)
+            if step.done or (limit is not None and done >= limit):
+                return Driven(step, "", done)
+            if named is not None and step.stage != named:
+                raise UsageError(f"{named} is not next", expected=f"{step.label} {step.stage}: {step.why}", found=named)
+            run_step(ctx, step)
+            done += 1
+            if until_agent and step.stage in ("rca", "report"):
+                due = "spot_check" if step.stage == "rca" else "report"
+                return Driven(next_step(ctx.state(), ctx.config), due, done)
+
+
+def run_step(ctx: RunContext, step: Step) -> None:
+    """Run one stage to its event; a hard stop ends the loop with hand-over and report."""
+    start = time.monotonic()
+    attempt = _attempt(ctx, step)
+    try:
+        if step.stage == "loop_stop":
+            outcome = Outcome(f"loop ended: {step.reason}; {step.why}", {}, {"reason": step.reason})
+        else:
+            if step.stage != "report":
+                gate.require_open(ctx.run, ctx.workspace)
+            outcome = stages.table()[step.stage](ctx, step.label, attempt)
+    except (HardStop, JobFailed) as error:
+        _record_error(ctx, step, attempt, error, time.monotonic() - start)
+        if isinstance(error, HardStop) and step.stage not in ("handoff", "report"):
+            _end_after_hard_stop(ctx, step)
+        raise
+    seconds = time.monotonic() - start
+    _record(ctx, step, attempt, outcome, seconds)
+    ctx.say(f"{step.label:8} {step.stage:12} {seconds:6.1f} s  {outcome.summary}")
+    if step.stage == "rca":
+        _iteration_report(ctx)
+
+
+def _attempt(ctx: RunContext, step: Step) -> int:
+    """1 plus the errors of this stage so far: a deliberate retry gets names and keys of its own."""
+    return (
+        1
+        + sum(e["status"] == "error" and e["iter"] == step.label and e["stage"] == step.stage for e in ctx.events())
+        + sum(e["status"] == "ok" and e["iter"] == step.label and e["stage"] == step.stage for e in ctx.events())
+    )
+
+
+def _record(ctx: RunContext, step: Step, attempt: int, outcome: Outcome, seconds: float) -> None:
+    data: dict[str, Any] = {**outcome.evidence}
+    if outcome.state:
+        data["state"] = outcome.state
+    log.append(
+        ctx.run.root,
+        iter_label=step.label,
+        stage=step.stage,
+        status="ok",
+        summary=outcome.summary[:MAX_SUMMARY],
+        data=data,
+        op_id=f"{step.label}/{step.stage}/{attempt}",
+        duration_sec=round(seconds, 3),
+    )
+
+
+def _record_error(ctx: RunContext, step: Step, attempt: int, error: DeftError, seconds: float) -> None:
+    log.append(
+        ctx.run.root,
+        iter_label=step.label,
+        stage=step.stage,
+        status="error",
+        summary=plain_text(f"{step.label} {step.stage}: {error.message}", MAX_SUMMARY),
+        data={"kind": error.label, "exit_code": error.exit_code, "try": plain_text(error.hint, 200)},
+        op_id=f"{step.label}/{step.stage}/{attempt}/error",
+        duration_sec=round(seconds, 3),
+    )
+    ctx.say(f"{step.label:8} {step.stage:12} {seconds:6.1f} s  {error.label.upper()}: {plain_text(error.message, 200)}")
+
+
+def _end_after_hard_stop(ctx: RunContext, step: Step) -> None:
+    """Any end hands over the best valid checkpoint so far, marked as what it is."""
+    stop = Step("run", "loop_stop", f"hard stop in {step.label} {step.stage}", "hard_stop")
+    _record(ctx, stop, 1, Outcome(f"loop ended: hard_stop; {stop.why}", {}, {"reason": "hard_stop"}), 0.0)
+    for _ in range(2):
+        nxt = next_step(ctx.state(), ctx.config)
+        if nxt.done:
+            return
+        try:
+            outcome = stages.table()[nxt.stage](ctx, nxt.label, _attempt(ctx, nxt))
+        except DeftError as error:
+            ctx.say(f"{nxt.label:8} {nxt.stage:12} not possible: {plain_text(error.message, 200)}")
+            return
+        _record(ctx, nxt, _attempt(ctx, nxt), outcome, 0.0)
+        ctx.say(f"{nxt.label:8} {nxt.stage:12}           {outcome.summary}")
+
+
+def _iteration_report(ctx: RunContext) -> None:
+    """Refresh the report; it is a view, so a failure to draw it is a warning."""
+    from deft_aoi.loop.stages.handoff import render
+
+    try:
+        render(ctx)
+    except DeftError as error:
+        ctx.say(f"warning: the report was not refreshed: {plain_text(error.message, 160)}")

@@ -1,0 +1,133 @@
+"""The gate: nothing with a side effect starts without an approval of exactly this plan (DESIGN section 5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deft_aoi.contract import plans
+from deft_aoi.contract.errors import ApprovalNeeded, UsageError
+from deft_aoi.contract.paths import RunPaths, Workspace
+from deft_aoi.contract.schema import read_checked
+from deft_aoi.contract.text import safe_text
+from deft_aoi.loop.config import RunConfig
+from deft_aoi.loop.plan import Plan, plan_digest, require_unchanged
+
+MIN_PREFIX = 6
+CONFIRM_CHARS = 6
+
+GATED = (
+    "init_deft_state.py",
+    "run_stage.py",
+    "run_loop.py",
+    "prestage_pregen.py",
+    "changenet_data_pair_prepare.py",
+    "prepare_inference_spec.py",
+    "route_gaps.py",
+)
+"""Commands that change a run or start a job: each refuses (exit 5) without an approval on record."""
+
+
+def find_pending(prefix: str | None) -> Plan:
+    """The pending plan of a digest or of its first characters; the newest one for ``None``.
+
+    Raises:
+        UsageError: no such plan, or the prefix fits several.
+    """
+    import os
+
+    if prefix is None:
+        plan = plans.read_pending()
+        if plan is None:
+            raise UsageError("no plan is pending", hint="run preflight.py --workspace W")
+        return plan
+    if len(prefix) < MIN_PREFIX or any(c not in "0123456789abcdef" for c in prefix):
+        raise UsageError("a plan digest is hexadecimal", expected=f"at least {MIN_PREFIX} characters", found=safe_text(prefix))
+    folder = plans.plans_dir()
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    digests = [n[:64] for n in names if n.startswith(prefix) and n.endswith(".json") and plans.is_digest(n[:-5])]
+    if len(digests) != 1:
+        raise UsageError(
+            f"{len(digests)} pending plans begin with {prefix}",
+            expected="exactly one",
+            hint="run preflight.py again, copy its digest",
+        )
+    plan = plans.read_pending(digests[0])
+    assert plan is not None  # it was just listed
+    return plan
+
+
+def approve(plan: Plan, *, typed: str, how: str) -> None:
+    """Record a person's approval.
+
+    Args:
+        plan: the pending plan.
+        typed: what the person typed: the last six characters of the digest (``how == "terminal"``).
+        how: see :data:`deft_aoi.contract.plans.HOWS`.
+
+    Raises:
+        ApprovalNeeded: the typed characters are not the digest's last six.
+    """
+    if how == "terminal" and typed.strip().lower() != plan["digest"][-CONFIRM_CHARS:]:
+        raise ApprovalNeeded(
+            "the plan was not approved",
+            expected="the last six characters of its digest",
+            found=safe_text(typed),
+            hint="try again",
+        )
+    plans.write_approval(plan["digest"], how, typed.strip())
+
+
+def require_approval(digest: str) -> dict[str, Any]:
+    """The approval on record for exactly this plan.
+
+    Raises:
+        ApprovalNeeded: there is none.
+    """
+    record = plans.read_approval(digest)
+    if record is None:
+        raise ApprovalNeeded(
+            f"plan {digest[:12]} has not been approved",
+            hint=f"a person runs: python scripts/approve.py {digest[:12]}   (or answers the Pre-Flight Summary with a clear go)",
+        )
+    return record
+
+
+def load_plan(run: RunPaths) -> tuple[Plan, RunConfig]:
+    """The plan that this run was opened for, with its digest checked.
+
+    Raises:
+        ApprovalNeeded: the run has no plan, or the plan is not the one that its record approves.
+    """
+    from deft_aoi.record.state import load_state
+
+    if not run.plan.is_file():
+        raise ApprovalNeeded(
+            f"{run.root.name} has no approved plan",
+            expected=str(run.plan),
+            hint="open a run with preflight.py, then init_deft_state.py",
+        )
+    plan: Plan = read_checked(run.plan, "plan")
+    recorded = load_state(run.root).get("plan_digest")
+    if plan_digest(plan) != plan["digest"] or plan["digest"] != recorded:
+        raise ApprovalNeeded(
+            f"the plan of {run.root.name} is not the one that was approved",
+            expected=f"digest {str(recorded)[:12]} as in the record",
+            found=f"digest {plan_digest(plan)[:12]}",
+            hint="restore run/plan.json, or open a new run",
+        )
+    return plan, RunConfig(plan["config"], plan["sources"])
+
+
+def require_open(run: RunPaths, workspace: Workspace) -> tuple[Plan, RunConfig, list[str]]:
+    """What every side-effecting stage asks first: an approved plan whose inputs are unchanged.
+
+    Returns:
+        ``(plan, config, warnings)``.
+
+    Raises:
+        ApprovalNeeded: no approval, or an input or a parameter differs from the approved one.
+    """
+    from deft_aoi.loop.preflight import identity_cache
+
+    plan, config = load_plan(run)
+    return plan, config, require_unchanged(plan, workspace, config, identity_cache())

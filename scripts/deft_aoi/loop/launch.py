@@ -1,0 +1,181 @@
+"""One job: record, launch, wait, judge (DESIGN sections 3 and 4).
+
+Record-then-launch: the job's deterministic name is in the record before anything starts. On resume a running job of that
+name is waited for, a finished one adopted, never a second one started.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deft_aoi import engines
+from deft_aoi.contract import spec as specs
+from deft_aoi.contract.errors import JobFailed
+from deft_aoi.contract.paths import data_home
+from deft_aoi.contract.text import safe_text
+from deft_aoi.engines import success
+from deft_aoi.loop.context import RunContext
+from deft_aoi.platforms.base import JobRequest, JobState, JobStatus
+from deft_aoi.record import log
+
+if TYPE_CHECKING:
+    from deft_aoi.engines.success import Evidence
+
+POLL_SEC = 0.2
+POLL_SEC_REMOTE = 2.0
+UNKNOWN_LIMIT_SEC = 120.0
+"""How long a platform may not know a job before it counts as lost (a scheduler's daemon restarts within this)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a stage wants to have run.
+
+    Attributes:
+        label: iteration.
+        stage: stage in the record.
+        job: the job within the stage (inference has two); enters the name.
+        attempt: counts the deliberate retries of a failed stage.
+        kind: ``train``, ``inference`` or ``embedding``: what success means.
+        spec: the derived spec (absolute).
+        overrides: command-line overrides; they name the outputs.
+        out: the output folder (or Parquet file) that the evidence is looked for in.
+        writable: the attempt's folder.
+        log_path: our copy of the job's output.
+        rows: rows that the output must have.
+        gpus: how many GPUs; ``None`` for the configuration's.
+        model: local files beside the workspace that the job reads (a model folder).
+    """
+
+    label: str
+    stage: str
+    job: str
+    attempt: int
+    kind: str
+    spec: Path
+    overrides: tuple[str, ...]
+    out: Path
+    writable: Path
+    log_path: Path
+    rows: int | None = None
+    gpus: int | None = None
+    model: Path | None = None
+
+
+def job_name(ctx: RunContext, job: Job) -> str:
+    """``deft-<run>-<phase>-<stage>-<job>`` as a DNS-1123 label; a retry adds ``-aN``."""
+    parts = [ctx.run.root.name.removeprefix("run_"), job.label, job.stage, job.job]
+    name = "deft-" + "-".join(p for p in parts if p) + (f"-a{job.attempt}" if job.attempt > 1 else "")
+    return re.sub(r"[^a-z0-9-]", "-", name.lower())[:63].strip("-")
+
+
+def run_job(ctx: RunContext, job: Job) -> Evidence:
+    """Start the job or find it again, wait for it, and decide from evidence whether it did its work.
+
+    Raises:
+        JobFailed: with a known error's id, its cause and its fix.
+        HardStop: the image is not the approved one.
+    """
+    request = _request(ctx, job)
+    status = ctx.platform.status(request.name, ctx.run.jobs)
+    if status.state == JobState.UNKNOWN and not _on_record(ctx, request.name):
+        log.append(
+            ctx.run.root,
+            iter_label=job.label,
+            stage=job.stage,
+            status="started",
+            summary=f"job {request.name} on {ctx.config.platform}",
+            data={"job": request.name, "attempt": job.attempt, "platform": ctx.config.platform, "engine": ctx.config.engine},
+            op_id=f"{job.label}/{job.stage}/{job.attempt}/start/{job.job}",
+        )
+    ctx.platform.submit(request, ctx.run.jobs)
+    status = _wait(ctx, request.name, job)
+    evidence = success.check(
+        job.kind,
+        job.out,
+        exit_code=status.exit_code if status.state != JobState.CANCELED else None,
+        log_path=job.log_path,
+        launched_ns=status.started_ns or 0,
+        expected_rows=job.rows,
+        reason=status.detail if status.state != JobState.COMPLETE else "",
+    )
+    for warning in evidence.warnings:
+        ctx.say(f"  warning [{warning.id}]: {warning.cause}; {warning.fix}")
+    return evidence
+
+
+def _on_record(ctx: RunContext, name: str) -> bool:
+    return any(e["status"] == "started" and e["data"].get("job") == name for e in ctx.events())
+
+
+def _request(ctx: RunContext, job: Job) -> JobRequest:
+    config, options = ctx.config, dict(ctx.config.platform_options)
+    image = ctx.plan["images"].get("embedding" if job.kind == "embedding" else "visual_changenet") or {}
+    python = options.get("tao_python") if config.engine == "tao" else None
+    tool, subtask = ("embedding", "image_embeddings") if job.kind == "embedding" else ("visual_changenet", job.kind)
+    argv = engines.command(config.engine, tool, subtask, job.spec, job.overrides, python, container=bool(image))
+    gpus: tuple[str, ...] | int = job.gpus if job.gpus is not None else _gpus(ctx)
+    return JobRequest(
+        name=job_name(ctx, job),
+        argv=argv,
+        cwd=str(job.writable),
+        log_path=str(job.log_path),
+        env=engines.environment(config.engine),
+        gpus=gpus,
+        read_only=(ctx.workspace.root, *((job.model,) if job.model is not None else ())),
+        writable=(job.writable,),
+        image=image.get("reference"),
+        image_digest=image.get("id"),
+        python=python,
+    )
+
+
+def _gpus(ctx: RunContext) -> tuple[str, ...] | int:
+    if ctx.config.gpu_ids:
+        return tuple(str(g) for g in ctx.config.gpu_ids)
+    if ctx.config.engine == "embedded":
+        from deft_aoi.platforms import gpus
+
+        return 1 if ctx.config.platform in ("local", "docker") and gpus.inventory() else 0
+    return int(ctx.config.num_gpus)
+
+
+def _wait(ctx: RunContext, name: str, job: Job) -> JobStatus:
+    poll = POLL_SEC if ctx.config.platform == "local" else POLL_SEC_REMOTE
+    unknown_since: float | None = None
+    shown = ""
+    while True:
+        status = ctx.platform.status(name, ctx.run.jobs)
+        if status.state.finished:
+            return status
+        unknown_since = (unknown_since or time.monotonic()) if status.state == JobState.UNKNOWN else None
+        if unknown_since is not None and time.monotonic() - unknown_since > UNKNOWN_LIMIT_SEC:
+            raise JobFailed(
+                f"{ctx.config.platform} does not know the job {name}",
+                found=safe_text(status.detail, 160),
+                hint="check the platform, then run the same command again",
+            )
+        line = success.progress(job.out) if job.kind == "train" else ""
+        if line and line != shown:
+            shown = line
+            ctx.progress(f"{job.label} {job.stage}: {line}")
+        time.sleep(poll)
+
+
+def write_spec(ctx: RunContext, label: str, name: str, spec: specs.Spec) -> Path:
+    """Write a derived spec below ``run/specs``."""
+    folder = ctx.run.run / "specs"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{label}-{name}.yaml"
+    specs.dump_spec(spec, path)
+    return path
+
+
+def model_cache() -> str:
+    """Folder of downloaded models: ``HF_HOME`` or the user's data folder."""
+    return os.environ.get("HF_HOME") or str(data_home() / "models")

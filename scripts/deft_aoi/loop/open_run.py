@@ -1,0 +1,119 @@
+"""Opening a run: an approved plan becomes ``results/run_<YYYYMMDD_HHMMSS>/`` with its first event."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from deft_aoi.contract.errors import ApprovalNeeded, HardStop
+from deft_aoi.contract.files import fsync_dir, sha256_file
+from deft_aoi.contract.paths import RunPaths, Workspace
+from deft_aoi.contract.schema import write_checked
+from deft_aoi.loop import gate
+from deft_aoi.loop.config import RunConfig
+from deft_aoi.loop.plan import Plan, require_unchanged
+from deft_aoi.loop.preflight import identity_cache
+from deft_aoi.record import log, state
+
+RESERVE_BYTES = 1 << 20
+
+
+def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
+    """Create the run's folder and write the ``approve`` event (seq 1).
+
+    Args:
+        plan: the pending plan; an approval for its digest must be on record.
+        results_dir: a folder below ``<workspace>/results`` to use instead of a new ``run_<time>``; it may hold a
+            ``deft_state.json`` that an upstream AutoML phase left (its baseline checkpoint is adopted).
+
+    Returns:
+        The new run's paths.
+
+    Raises:
+        ApprovalNeeded: no approval, or an input changed since.
+        HardStop: the folder already holds a record, or lies elsewhere.
+    """
+    approval = gate.require_approval(plan["digest"])
+    workspace = Workspace.at(plan["workspace"])
+    config = RunConfig(plan["config"], plan["sources"])
+    warnings = require_unchanged(plan, workspace, config, identity_cache())
+    run = RunPaths(_folder(workspace, results_dir))
+    if run.log.exists():
+        raise HardStop(
+            f"{run.root.name} already has a record", found=str(run.log), hint="continue it with run_loop.py --results-dir"
+        )
+    run.jobs.mkdir(parents=True, exist_ok=True)
+    run.logs.mkdir(exist_ok=True)
+    with contextlib.suppress(OSError):
+        (run.run / "reserve").write_bytes(os.urandom(RESERVE_BYTES))
+    write_checked(run.plan, plan, "plan")
+    fsync_dir(run.run)
+    foreign = state.read_foreign_state(run.root)
+    data: dict[str, Any] = {
+        "plan_digest": plan["digest"],
+        "plan_sha256": sha256_file(run.plan),
+        "approved_by": approval["how"],
+        "config": plan["config"],
+        "warnings": warnings[:5],
+    }
+    log.append(
+        run.root,
+        iter_label="run",
+        stage="approve",
+        status="ok",
+        summary=f"plan {plan['digest'][:12]} approved ({approval['how']})",
+        data=data,
+        op_id="run/approve/1",
+    )
+    if foreign is not None:
+        _adopt_baseline(run, workspace, foreign)
+    return run
+
+
+def _folder(workspace: Workspace, results_dir: Path | None) -> Path:
+    if results_dir is not None:
+        real = Path(os.path.realpath(results_dir))
+        if real.parent != workspace.results:
+            raise HardStop(
+                "the results folder is not below the workspace", expected=f"{workspace.results}/run_<name>", found=str(real)
+            )
+        real.mkdir(parents=True, exist_ok=True)
+        return real
+    workspace.results.mkdir(exist_ok=True)
+    for attempt in range(60):
+        folder = workspace.results / time.strftime("run_%Y%m%d_%H%M%S", time.gmtime(time.time() + attempt))
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise HardStop("no free run name in this minute", found=str(workspace.results))
+
+
+def _adopt_baseline(run: RunPaths, workspace: Workspace, foreign: dict[str, Any]) -> None:
+    """Keep an upstream phase's baseline for the train stage: its checkpoint is copied in, digested and recorded.
+
+    The state file was moved aside to ``run/imported_state.json`` by the first append. A missing checkpoint means: train.
+    """
+    baseline = (foreign.get("iterations") or {}).get("baseline") or {}
+    checkpoint = baseline.get("best_ckpt_path")
+    if baseline.get("stage_completed") != "train" or not isinstance(checkpoint, str):
+        return
+    source = Path(checkpoint) if os.path.isabs(checkpoint) else run.root / checkpoint
+    if not source.is_file():
+        return
+    try:
+        source.resolve().relative_to(workspace.root)
+    except ValueError as error:
+        raise ApprovalNeeded(
+            "the pre-seeded baseline checkpoint lies outside the workspace", found=str(source), hint="copy it into the workspace"
+        ) from error
+    adopted = run.run / "adopted"
+    adopted.mkdir(exist_ok=True)
+    target = adopted / source.resolve().name
+    shutil.copyfile(source.resolve(), target)
+    spec = source.resolve().parent / "experiment.yaml"
+    if spec.is_file():
+        shutil.copyfile(spec, adopted / "experiment.yaml")

@@ -1,0 +1,145 @@
+"""Derived specs: what each job is given. Absolute paths only; the workspace's spec is never touched.
+
+Outputs are not named in a derived spec: the job's results folder is a command-line override, so that a spec on record
+never holds the name of an attempt folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from deft_aoi.contract import spec as specs
+from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.paths import Workspace, resolve_under
+from deft_aoi.contract.text import safe_text
+from deft_aoi.loop.config import RunConfig, effective_spec
+
+_SPLIT_KEYS = {"train": "train_dataset", "validation": "validation_dataset", "test": "test_dataset", "infer": "infer_dataset"}
+
+
+def absolute(workspace: Workspace, path: str, what: str) -> Path:
+    """Make a path of a spec absolute below the workspace.
+
+    Raises:
+        HardStop: an absolute path outside the workspace (``/results/…``), ``..``, a symbolic link.
+    """
+    if path.startswith("/"):
+        try:
+            path = Path(path).relative_to(workspace.root).as_posix()
+        except ValueError as error:
+            raise HardStop(
+                f"{what} leads outside the workspace",
+                expected=f"a path relative to {workspace.root}, or below it",
+                found=safe_text(path),
+                hint="move the data into the workspace",
+            ) from error
+    return resolve_under(workspace.root, path)
+
+
+def images_dir(workspace: Workspace, spec: specs.Spec, split: str) -> Path:
+    """Absolute ``images_dir`` of a split (``train``, ``validation``, ``test``, ``infer``); ``kpi/images`` when unset."""
+    key = f"dataset.classify.{_SPLIT_KEYS[split]}.images_dir"
+    value = specs.get(spec, key) or ""
+    return absolute(workspace, value, key) if value else workspace.kpi_images
+
+
+def csv_path(workspace: Workspace, spec: specs.Spec, split: str) -> Path:
+    """Absolute CSV of a split: the spec's, else the workspace's own place for it."""
+    key = f"dataset.classify.{_SPLIT_KEYS[split]}.csv_path"
+    value = specs.get(spec, key) or ""
+    fallback = {
+        "train": workspace.training_csv,
+        "validation": workspace.validation_csv,
+        "test": workspace.kpi_csv,
+        "infer": workspace.kpi_csv,
+    }[split]
+    return absolute(workspace, value, key) if value else fallback
+
+
+def _dataset(spec: specs.Spec, split: str, csv: Path, images: Path) -> None:
+    specs.put(spec, f"dataset.classify.{_SPLIT_KEYS[split]}", {"csv_path": str(csv), "images_dir": str(images)})
+
+
+def _backbone(workspace: Workspace, spec: specs.Spec) -> None:
+    """Make the backbone file absolute; TAO loads it whenever it builds the model (TAO_CONTRACT 1.2)."""
+    path = specs.get(spec, "model.backbone.pretrained_backbone_path")
+    if path:
+        specs.put(
+            spec, "model.backbone.pretrained_backbone_path", str(absolute(workspace, str(path), "pretrained_backbone_path"))
+        )
+
+
+def train_spec(
+    workspace: Workspace,
+    user_spec: specs.Spec,
+    config: RunConfig,
+    *,
+    train_csv: Path,
+    train_images: Path,
+    pretrained: Path | None,
+) -> specs.Spec:
+    """The spec of one training.
+
+    Args:
+        workspace: the workspace.
+        user_spec: its spec as read.
+        config: the run's configuration.
+        train_csv: rows to train on, absolute.
+        train_images: what their paths are relative to, absolute.
+        pretrained: checkpoint to fine-tune from; ``None`` for the baseline's own initialisation.
+    """
+    base = effective_spec(user_spec, config)
+    spec = specs.merge(base, {"task": "classify"})
+    _dataset(spec, "train", train_csv, train_images)
+    for split in ("validation", "test", "infer"):
+        _dataset(spec, split, csv_path(workspace, base, split), images_dir(workspace, base, split))
+    _backbone(workspace, spec)
+    specs.put(spec, "train.num_epochs", config.training_epochs)
+    # The best-validation checkpoint must exist, so every validated epoch is kept until the choice is made; TAO asserts
+    # that neither interval exceeds num_epochs.
+    interval = min(int(specs.get(base, "train.validation_interval") or 1), config.training_epochs)
+    specs.put(spec, "train.validation_interval", interval)
+    specs.put(spec, "train.checkpoint_interval", interval)
+    specs.put(spec, "train.seed", config.seed)
+    specs.put(spec, "train.resume_training_checkpoint_path", None)
+    if pretrained is not None:
+        specs.put(spec, "train.pretrained_model_path", str(pretrained))
+        fine_tune = specs.get(base, "deft.fine_tune") or {}
+        for key, value in _leaves(fine_tune):
+            specs.put(spec, key, value)
+    specs.drop(spec, "deft")
+    if config.engine == "tao":
+        specs.put(spec, "train.num_gpus", config.num_gpus)
+        if config.gpu_ids:
+            specs.put(spec, "train.gpu_ids", list(config.gpu_ids))
+    return spec
+
+
+def inference_spec(trained_with: specs.Spec, *, csv: Path, images: Path) -> specs.Spec:
+    """The spec of one inference: the training's model and data blocks, one GPU, no augmentation.
+
+    Multi-GPU inference puts scores on the wrong rows (TAO_CONTRACT 1.4).
+    """
+    spec = specs.merge(trained_with)
+    for split in ("test", "infer"):
+        _dataset(spec, split, csv, images)
+    specs.put(spec, "dataset.classify.augmentation_config.augment", False)
+    specs.drop(spec, "train.pretrained_model_path")
+    specs.put(spec, "inference.num_gpus", 1)
+    specs.put(spec, "inference.gpu_ids", [0])
+    return spec
+
+
+def _leaves(node: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(node, dict):
+        return [(prefix, node)]
+    return [leaf for k, v in node.items() for leaf in _leaves(v, f"{prefix}.{k}" if prefix else str(k))]
+
+
+def refuse_outside(workspace: Workspace, spec: specs.Spec) -> None:
+    """Refuse specs whose outputs would land outside the workspace (``results_dir: /results/…``)."""
+    for key in ("results_dir", "train.results_dir", "inference.results_dir", "evaluate.results_dir"):
+        value = specs.get(spec, key)
+        if value:
+            absolute(workspace, str(value), key)

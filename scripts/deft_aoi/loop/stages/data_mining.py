@@ -1,0 +1,162 @@
+"""Mining the one pool of real and synthetic rows for the neighbours of the weak samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deft_aoi.analysis.identity import ContentIndex
+from deft_aoi.contract import spec as specs
+from deft_aoi.contract.changenet_csv import read_changenet_csv
+from deft_aoi.contract.files import atomic_write_bytes, digest_json, sha256_file
+from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.loop.stages.dataset import previous_training
+from deft_aoi.loop.stages.embedding import embed, encoder_for
+from deft_aoi.loop.stages.prestage import forbidden
+from deft_aoi.loop.stages.rca import read_gaps
+from deft_aoi.loop.stages.train import publish_digest
+from deft_aoi.mining import outputs, pairs, pool, select
+from deft_aoi.mining.store import EmbeddingStore
+from deft_aoi.record import publish
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def mine(ctx: RunContext, label: str, attempt: int) -> Outcome:
+    """Refresh the pool, embed what is new, search, judge every row, publish ``mining_filter/``."""
+    lights, ext = specs.lights(ctx.spec), specs.image_ext(ctx.spec)
+    final = ctx.run.stage_dir(label, "data_mining")
+    targets_file = ctx.path(ctx.iteration(label)["routing_dir"]) / "mining_gaps.parquet"
+    encoder = encoder_for(ctx, label)
+    config = select.MiningConfig(
+        top_k=ctx.config.top_k_per_target, metric=ctx.config.metric, min_similarity=ctx.config.min_similarity
+    )
+    training = previous_training(ctx, label)
+    inputs = digest_json(
+        [
+            sha256_file(targets_file),
+            sha256_file(ctx.workspace.pool_csv),
+            encoder.identity.digest,
+            config.as_dict(),
+            sorted(training.ids["content_id"].unique()),
+        ]
+    )
+    if publish.adopt(final, inputs_digest=inputs) is None:
+        out = Path(publish.attempt_dir(final, inputs_digest=inputs))
+        built = refresh_pool(ctx, out)
+        targets = _targets(ctx, targets_file)
+        store = EmbeddingStore(ctx.embedding_cache, encoder.identity)
+        decoded = embed(ctx, label, attempt, encoder, store, pool.per_light(built.frame, lights, ext), out, "pool")
+        embed(ctx, label, attempt, encoder, store, targets, out, "targets")
+        samples = targets.drop_duplicates("sample_id").reset_index(drop=True)
+        mined = select.select(
+            samples,
+            store.matrix(samples["content_id"].tolist()),
+            select.with_filepath(built.frame, lights[0], ext),
+            store,
+            config=config,
+            encoder=f"{encoder.identity.name}:{encoder.identity.digest[:12]}",
+            exclusions=select.Exclusions(
+                training_ids=frozenset(training.ids.loc[~training.ids["featureless"], "content_id"]),
+                training_keys=frozenset(pool.row_keys(training.frame)),
+                leaks=forbidden(ctx),
+            ),
+            previous_kept=_previous_kept(ctx, label),
+        )
+        outputs.write_outputs(mined, out)
+        log = out / "pool_embed.log"
+        if log.exists():
+            atomic_write_bytes(ctx.run.synth_pool / "source_embed.log", log.read_bytes())
+        for name in ("pool_input.parquet", "targets_input.parquet", "pool_embeddings.parquet", "targets_embeddings.parquet"):
+            (out / name).unlink(missing_ok=True)  # the store has them, and they name the attempt's folder or nothing new
+        _keep_pool_embeddings(ctx, built, store, decoded)
+        publish.publish(out, final, inputs_digest=inputs, extra={"decoded": decoded, "warnings": list(mined.warnings)})
+    return _outcome(ctx, label, final, encoder.identity.name, encoder.identity.digest)
+
+
+def refresh_pool(ctx: RunContext, out: Path) -> pool.Pool:
+    """The pool as it is now: its old rows must still be there, new ones join.
+
+    Today's table replaces ``synth_pool/source_pool.*``, which the next refresh is compared with.
+    """
+    staged = pairs.load_staged(ctx.run.synth_pool)
+    previous = ctx.run.synth_pool / "source_pool.csv"
+    built = pool.build(
+        ctx.workspace,
+        specs.lights(ctx.spec),
+        specs.image_ext(ctx.spec),
+        index=ContentIndex(ctx.digest_cache),
+        out_dir=out,
+        sdg_rows=staged.rows,
+        previous=previous,
+        forbidden=forbidden(ctx),
+    )
+    for name in ("source_pool.csv", "source_pool.parquet"):
+        data = (out / name).read_bytes()
+        if (ctx.run.synth_pool / name).read_bytes() != data:
+            atomic_write_bytes(ctx.run.synth_pool / name, data)
+        (out / name).unlink()
+    return built
+
+
+def _targets(ctx: RunContext, file: Path) -> pd.DataFrame:
+    """One row a weak sample and light, with the sample's content identity."""
+    found = read_gaps(file)
+    ids = ctx.identities["kpi"]["content_id"].to_numpy()
+    return found.assign(golden_filepath=found["golden_path"], content_id=ids[found["row"].to_numpy()])
+
+
+def _previous_kept(ctx: RunContext, label: str) -> int | None:
+    before = ctx.previous(label)
+    return None if before == "baseline" else int(ctx.iteration(before).get("mined_rows", 0))
+
+
+def _keep_pool_embeddings(ctx: RunContext, built: pool.Pool, store: EmbeddingStore, decoded: int) -> None:
+    """``synth_pool/source_embeddings.parquet``: the pool as it was mined."""
+    import pandas as pd
+
+    target = ctx.run.synth_pool / "source_embeddings.parquet"
+    if decoded or not target.exists():
+        ids = list(dict.fromkeys(built.frame["content_id"]))
+        table = pd.DataFrame({"content_id": ids, "embedding": list(store.matrix(ids))})
+        pool.write_parquet(table, target)
+
+
+def _outcome(ctx: RunContext, label: str, final: Path, encoder: str, digest: str) -> Outcome:
+    import csv
+
+    from deft_aoi.contract.files import read_manifest
+
+    with (final / "knn_summary.csv").open(encoding="utf-8", newline="") as handle:
+        row = next(csv.DictReader(handle))
+    kept_count = int(row["kept_count"])
+    real = defects = sdg = 0
+    if kept_count:
+        kept = read_changenet_csv(final / "mining_pool.csv", what="mined rows")
+        is_real = kept["provenance"] == "real"
+        real, sdg = int(is_real.sum()), int((~is_real).sum())
+        defects = int((is_real & (kept["label"] != "PASS")).sum())
+    extra = read_manifest(final)["extra"]
+    for warning in extra.get("warnings", []):
+        ctx.say(f"warning: {warning}")
+    state = {
+        "mined_rows": kept_count,
+        "mined_real": real,
+        "mined_real_defects": defects,
+        "mined_sdg": sdg,
+        "encoder": f"{encoder}:{digest[:12]}",
+    }
+    evidence = {
+        "manifest": publish_digest(final),
+        "candidates": int(row["candidate_count"]),
+        "rejected": int(row["rejected_count"]),
+        "similarity_threshold": row["similarity_threshold"],
+        "decoded": extra.get("decoded", 0),
+        "warnings": [w[:200] for w in extra.get("warnings", [])][:5],
+    }
+    return Outcome(
+        f"{label}: {kept_count} of {row['candidate_count']} candidates kept ({real} real, {defects} of them defects; {sdg} synthetic)",
+        state,
+        evidence,
+    )

@@ -1,0 +1,108 @@
+"""Embedding what the store does not know yet: pool rows and weak KPI rows, by the encoder on record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deft_aoi.contract import spec as specs
+from deft_aoi.contract.errors import Blocked
+from deft_aoi.contract.files import sha256_file
+from deft_aoi.loop.context import RunContext
+from deft_aoi.loop.launch import Job, run_job, write_spec
+from deft_aoi.mining import jobs
+from deft_aoi.mining.store import EmbeddingStore, EncoderIdentity
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The encoder of one mining.
+
+    Attributes:
+        identity: enters the store's key and every mined row.
+        pair: whether it looks at test and golden together.
+        spec: what the ``embedding`` command is given beside input and output.
+        model: a local folder that the job reads, if it lies outside the workspace.
+    """
+
+    identity: EncoderIdentity
+    pair: bool
+    spec: dict[str, Any]
+    model: Path | None = None
+
+
+def encoder_for(ctx: RunContext, label: str) -> Encoder:
+    """The encoder that mines for iteration ``label``.
+
+    ``baseline`` keeps the baseline's checkpoint for the whole run (the pool is embedded once); ``latest`` takes the
+    previous iteration's.
+
+    Raises:
+        Blocked: the SigLIP model is not at hand.
+    """
+    if ctx.config.encoder == "pair_feature":
+        source = "baseline" if ctx.config.encoder_checkpoint == "baseline" else ctx.previous(label)
+        it = ctx.iteration(source)
+        checkpoint = ctx.path(it["best_ckpt_path"])
+        size = [specs.get(ctx.spec, f"dataset.classify.image_{side}") for side in ("width", "height")]
+        identity = EncoderIdentity(
+            "pair_feature", sha256_file(checkpoint), f"{size[0]}x{size[1]} {','.join(specs.lights(ctx.spec))}"
+        )
+        return Encoder(identity, True, {"model": "pair_feature", "model_path": str(checkpoint)})
+    from deft_aoi.mining import encoders
+
+    folder = encoders.find_siglip(ctx.config.model_path)
+    if folder is None:
+        raise Blocked(
+            "the SigLIP model is not here",
+            expected="google/siglip-base-patch16-224 in the Hugging Face cache, or --model-path DIR",
+            hint="download it once on a machine with a network and copy the folder",
+        )
+    return Encoder(encoders.siglip_identity(folder), False, {"model": "SigLIP", "model_path": str(folder)}, folder)
+
+
+def embed(
+    ctx: RunContext, label: str, attempt: int, encoder: Encoder, store: EmbeddingStore, rows: pd.DataFrame, out: Path, job: str
+) -> int:
+    """Embed the rows that the store lacks.
+
+    Args:
+        ctx: the run.
+        label: iteration.
+        attempt: attempt of the stage.
+        encoder: of :func:`encoder_for`.
+        store: its store.
+        rows: one a sample and light: ``sample_id, light, filepath, golden_filepath, content_id``.
+        out: the attempt's folder.
+        job: ``pool`` or ``targets``; enters the job's name.
+
+    Returns:
+        Images that had to be embedded; 0 when the store knew them all.
+    """
+    lights = specs.lights(ctx.spec)
+    missing = jobs.missing_rows(rows, store)
+    if missing.empty:
+        return 0
+    source, result = out / f"{job}_input.parquet", out / f"{job}_embeddings.parquet"
+    count = jobs.write_job_input(missing, source, root=ctx.workspace.root, pair=encoder.pair)
+    if ctx.config.encoder == "siglip" and ctx.config.engine == "embedded":
+        from deft_aoi.mining import encoders
+
+        encoders.embed_siglip(source, result, encoder.spec["model_path"])
+    else:
+        path = write_spec(ctx, label, f"embed-{job}", encoder.spec)
+        run_job(
+            ctx,
+            Job(
+                label, "data_mining", job, attempt, "embedding", path,
+                (f"input_parquet={source}", f"output_parquet={result}"),
+                result, out, out / f"{job}_embed.log", rows=count, model=encoder.model,
+            ),
+        )  # fmt: skip
+    ids, vectors = jobs.read_job_output(missing, result, root=ctx.workspace.root, lights=lights, pair=encoder.pair)
+    store.add(ids, vectors)
+    return count

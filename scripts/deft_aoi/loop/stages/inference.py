@@ -1,0 +1,72 @@
+"""Scoring the KPI set with both checkpoints: lowest validation loss, and latest (DESIGN section 8)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from deft_aoi.contract.files import digest_json, sha256_file
+from deft_aoi.loop import specs as derive
+from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.loop.launch import Job, run_job, write_spec
+from deft_aoi.loop.stages.train import publish_digest, training_spec
+from deft_aoi.record import publish
+
+CHOICES = ("best_val", "latest")
+
+
+def inference(ctx: RunContext, label: str, attempt: int) -> Outcome:
+    """Score the KPI set; where both checkpoints are one file, it is scored once."""
+    iteration, kpi = ctx.iteration(label), ctx.splits["kpi"]
+    final = ctx.run.stage_dir(label, "inference")
+    checkpoints = {"best_val": ctx.path(iteration["ckpt_best_val"]), "latest": ctx.path(iteration["ckpt_latest"])}
+    spec = derive.inference_spec(training_spec(ctx, label), csv=kpi.csv, images=kpi.layout.images_dir)
+    path = write_spec(ctx, label, "inference", spec)
+    inputs = digest_json(
+        {"spec": sha256_file(path), "kpi": sha256_file(kpi.csv), **{k: sha256_file(v) for k, v in checkpoints.items()}}
+    )
+    if publish.adopt(final, inputs_digest=inputs) is None:
+        out = Path(publish.attempt_dir(final, inputs_digest=inputs))
+        score(ctx, label, "inference", "best-val", attempt, path, checkpoints["best_val"], out / "best_val", len(kpi.frame))
+        if checkpoints["latest"] == checkpoints["best_val"]:
+            shutil.copytree(out / "best_val", out / "latest", dirs_exist_ok=True)
+        else:
+            score(ctx, label, "inference", "latest", attempt, path, checkpoints["latest"], out / "latest", len(kpi.frame))
+        publish.publish(out, final, inputs_digest=inputs)
+    rows = len(kpi.frame)
+    digests = {f"{c}_sha256": sha256_file(final / c / "inference.csv") for c in CHOICES}
+    return Outcome(f"{label} scored {rows} KPI rows", {}, {"manifest": publish_digest(final), "rows": rows, **digests})
+
+
+def score(
+    ctx: RunContext, label: str, stage: str, job: str, attempt: int, spec: Path, checkpoint: Path, out: Path, rows: int
+) -> None:
+    """Run one inference into ``out``."""
+    out.mkdir(parents=True, exist_ok=True)
+    run_job(
+        ctx,
+        Job(
+            label, stage, job, attempt, "inference", spec,
+            (f"inference.results_dir={out}", f"inference.checkpoint={checkpoint}"),
+            out, out, out / "inference.log", rows=rows, gpus=None if ctx.config.engine == "embedded" else 1,
+        ),
+    )  # fmt: skip
+
+
+def scored_frame(ctx: RunContext, csv: Path, split_name: str) -> object:
+    """The split's own rows with the scores of ``csv`` joined by row order.
+
+    TAO re-types columns on the way (``00041138`` → ``41138``), so only the score is taken from its file.
+
+    Raises:
+        HardStop: another number of rows, or rows in another order.
+    """
+    import pandas as pd
+
+    from deft_aoi.contract.errors import HardStop
+
+    frame = ctx.splits[split_name].frame
+    scores = pd.read_csv(csv, usecols=["object_name", "label", "siamese_score"], dtype={"object_name": str, "label": str})
+    if len(scores) != len(frame) or list(scores["label"]) != list(frame["label"]):
+        raise HardStop(f"{csv.name} does not hold the rows of the {split_name} set in their order", found=str(csv))
+    return frame.assign(siamese_score=scores["siamese_score"].to_numpy(dtype=float))

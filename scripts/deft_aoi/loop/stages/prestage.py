@@ -1,0 +1,75 @@
+"""What happens once, after approval and before the baseline: assets and the staging of synthetic pairs and pool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deft_aoi.analysis.identity import ContentIndex
+from deft_aoi.contract import spec as specs
+from deft_aoi.contract.errors import Blocked
+from deft_aoi.contract.files import digest_json, sha256_file
+from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.loop.specs import absolute
+from deft_aoi.loop.stages.train import publish_digest
+from deft_aoi.mining import pairs, pool
+from deft_aoi.record import publish
+
+
+def fetch_assets(ctx: RunContext, _label: str, _attempt: int) -> Outcome:
+    """Fetch what the approved plan needs and what is not here: backbone weights, images. Never before approval."""
+    fetched: list[str] = []
+    backbone = specs.get(ctx.spec, "model.backbone.pretrained_backbone_path")
+    if backbone:
+        path = absolute(ctx.workspace, str(backbone), "pretrained_backbone_path")
+        if not path.is_file():
+            from deft_aoi.engines import assets
+
+            if ctx.config.air_gapped:
+                raise Blocked("the backbone file is missing and the run is air-gapped", expected=str(path), hint="stage it there")
+            assets.fetch_backbone(specs.backbone_type(ctx.spec), path)
+            fetched.append(path.name)
+    if ctx.plan["images"]:
+        from deft_aoi.engines import images
+
+        fetched += images.ensure_present(ctx.config.platform, ctx.plan["images"], dict(ctx.config.platform_options))
+    return Outcome(f"assets ready, {len(fetched)} fetched", {}, {"fetched": fetched[:10]})
+
+
+def prestage(ctx: RunContext, _label: str, _attempt: int) -> Outcome:
+    """Stage the synthetic pairs and build the first pool."""
+    final = ctx.run.synth_pool
+    lights, ext = specs.lights(ctx.spec), specs.image_ext(ctx.spec)
+    found = pairs.scan(ctx.workspace, lights, ext)
+    inputs = digest_json([ctx.plan["digest"], sha256_file(ctx.workspace.pool_csv), found.counts_by_type])
+    if publish.adopt(final, inputs_digest=inputs) is None:
+        out = Path(publish.attempt_dir(final, inputs_digest=inputs))
+        staged = pairs.stage(found, out, workspace=ctx.workspace, final_dir=final)
+        pool.build(
+            ctx.workspace,
+            lights,
+            ext,
+            index=ContentIndex(ctx.digest_cache),
+            out_dir=out,
+            sdg_rows=staged.rows,
+            synth_now=out,
+            forbidden=forbidden(ctx),
+        )
+        publish.publish(out, final, inputs_digest=inputs)
+    built = pool.load(final / "source_pool.csv", lights, ext)
+    state = {"pool": built.counts, "pairs": len(found.pairs)}
+    evidence = {"manifest": publish_digest(final), "pairs_by_type": dict(list(found.counts_by_type.items())[:20])}
+    return Outcome(
+        f"{len(found.pairs)} synthetic pairs staged; pool of {built.counts['real']} real and {built.counts['sdg']} synthetic rows",
+        state,
+        evidence,
+    )
+
+
+def forbidden(ctx: RunContext) -> dict[str, set[str]]:
+    """Contents that may never be trained on: validation, KPI, hold-out (featureless pairs identify nothing)."""
+    out = {}
+    for name in ("validation", "kpi", "holdout"):
+        if name in ctx.identities:
+            ids = ctx.identities[name]
+            out[name] = set(ids.loc[~ids["featureless"], "content_id"])
+    return out

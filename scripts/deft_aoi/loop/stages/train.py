@@ -1,0 +1,197 @@
+"""Baseline training and fine-tuning."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from deft_aoi.contract import spec as specs
+from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.files import digest_json, read_manifest, sha256_file, write_manifest
+from deft_aoi.engines import success
+from deft_aoi.loop import specs as derive
+from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.loop.launch import Job, run_job, write_spec
+from deft_aoi.record import publish
+
+LATEST = "changenet_model_classify_latest.pth"
+
+
+def train(ctx: RunContext, label: str, attempt: int) -> Outcome:
+    """Train the baseline, or fine-tune the previous best checkpoint on this iteration's rows."""
+    final = ctx.run.stage_dir(label, "train")
+    if label == "baseline" and (adopted := _adopted(ctx)):
+        return _adopt_upstream(ctx, final, adopted)
+    train_csv, images, pretrained = _inputs(ctx, label)
+    spec = derive.train_spec(
+        ctx.workspace, ctx.user_spec, ctx.config, train_csv=train_csv, train_images=images, pretrained=pretrained
+    )
+    path = write_spec(ctx, label, "train", spec)
+    inputs = digest_json(
+        {
+            "spec": sha256_file(path),
+            "train": sha256_file(train_csv),
+            "pretrained": sha256_file(pretrained) if pretrained else "",
+            "engine": ctx.config.engine,
+        }
+    )
+    if publish.adopt(final, inputs_digest=inputs) is None:
+        out = Path(publish.attempt_dir(final, inputs_digest=inputs))
+        run_job(
+            ctx,
+            Job(
+                label, "train", "", attempt, "train", path,
+                (f"train.results_dir={out}", *_resume(out)),
+                out, out, out / "train.log",
+            ),
+        )  # fmt: skip
+        publish.publish(out, final, inputs_digest=inputs)
+    return _outcome(ctx, label, final, rows=_rows(train_csv), pretrained=pretrained)
+
+
+def _inputs(ctx: RunContext, label: str) -> tuple[Path, Path, Path | None]:
+    """``(train_csv, images_dir, checkpoint to start from)``."""
+    if label == "baseline":
+        split = ctx.splits["train"]
+        return split.csv, split.layout.images_dir, None
+    csv = ctx.run.stage_dir(label, "dataset") / f"train_combined_{label}.csv"
+    best = best_so_far(ctx.state())
+    if best is None:
+        raise HardStop("there is no checkpoint to fine-tune from", expected="an evaluated baseline")
+    checkpoint = ctx.path(best["best_ckpt_path"])
+    if sha256_file(checkpoint) != best["best_ckpt_sha256"]:
+        raise HardStop(
+            "the previous best checkpoint is not the one on record",
+            expected=f"sha256 {best['best_ckpt_sha256'][:16]}",
+            found=str(checkpoint),
+            hint="restore it, or verify_run.py for the whole picture",
+        )
+    return csv, ctx.workspace.root, checkpoint
+
+
+def best_so_far(state: dict[str, Any]) -> dict[str, Any] | None:
+    """The promoted iteration with the lowest false-alarm rate at the target recall; the earlier one on a tie."""
+    candidates = [
+        {**it, "label": label}
+        for label, it in state.get("iterations", {}).items()
+        if it.get("far_fraction") is not None and it.get("promoted", True)
+    ]
+    order = {label: number for number, label in enumerate(state.get("iterations", {}))}
+    return min(candidates, key=lambda it: (it["far_fraction"], order[it["label"]]), default=None)
+
+
+def _resume(out: Path) -> tuple[str, ...]:
+    """Continue this very training from its newest whole checkpoint, when it was interrupted.
+
+    A fresh attempt folder is empty, so a trainer never finds another training's ``*_latest.pth`` in it; a torn newest
+    checkpoint and a link to one are removed, since TAO would resume from the link without a word (TAO_CONTRACT 1.2).
+    """
+    whole = success.new_checkpoints(out, 0)
+    for path in out.glob("*.pth"):
+        if path.is_symlink() or path not in whole:
+            path.unlink()
+    return (f"train.resume_training_checkpoint_path={whole[-1]}",) if whole else ()
+
+
+def _rows(csv: Path) -> int:
+    with csv.open("rb") as handle:
+        return sum(1 for line in handle if line.strip()) - 1
+
+
+def _outcome(ctx: RunContext, label: str, final: Path, *, rows: int, pretrained: Path | None) -> Outcome:
+    checkpoints = success.new_checkpoints(final, 0)
+    if not checkpoints:
+        raise HardStop("the published training holds no whole checkpoint", found=str(final))
+    losses = success.validation_losses(final / "status.json")
+    by_epoch = {epoch_of(path): path for path in checkpoints}
+    scored = {e: loss for e, loss in losses.items() if e in by_epoch}
+    best_epoch = min(scored, key=lambda e: (scored[e], e)) if scored else epoch_of(checkpoints[-1])
+    best, latest = by_epoch[best_epoch], checkpoints[-1]
+    state = {
+        "train_rows": rows,
+        "ckpt_best_val": ctx.run.rel(best),
+        "ckpt_latest": ctx.run.rel(latest),
+        "val_loss": scored.get(best_epoch),
+    }
+    evidence = {
+        "manifest": publish_digest(final),
+        "best_val_sha256": sha256_file(best),
+        "latest_sha256": sha256_file(latest),
+        "epochs": len(losses),
+        "automl_policy": ctx.config.automl_policy,
+        "fine_tuned_from": ctx.run.rel(pretrained) if pretrained else None,
+        "engine": ctx.config.engine,
+    }
+    loss = f", lowest validation loss {scored[best_epoch]:.4f} at epoch {best_epoch + 1}" if scored else ""
+    return Outcome(f"{label} trained on {rows} rows, {len(losses)} epochs{loss}", state, evidence)
+
+
+def publish_digest(folder: Path) -> str:
+    """Digest of the folder's manifest file."""
+    return sha256_file(folder / "_MANIFEST.json")
+
+
+def epoch_of(checkpoint: Path) -> int:
+    """0-based epoch in the checkpoint's name."""
+    return int(checkpoint.name.split("_")[2])
+
+
+def _adopted(ctx: RunContext) -> Path | None:
+    folder = ctx.run.run / "adopted"
+    return next(iter(sorted(folder.glob("*.pth"))), None) if folder.is_dir() else None
+
+
+def _adopt_upstream(ctx: RunContext, final: Path, checkpoint: Path) -> Outcome:
+    """Take over the baseline checkpoint that an upstream AutoML phase left, with its own spec."""
+    digest = sha256_file(checkpoint)
+    inputs = digest_json({"adopted": digest})
+    name = checkpoint.name if checkpoint.name.startswith("model_epoch_") else "model_epoch_000_step_00001.pth"
+    if publish.adopt(final, inputs_digest=inputs) is None:
+        out = Path(publish.attempt_dir(final, inputs_digest=inputs))
+        shutil.copyfile(checkpoint, out / name)
+        own = checkpoint.with_name("experiment.yaml")
+        if own.is_file():
+            shutil.copyfile(own, out / "experiment.yaml")
+        publish.publish(out, final, inputs_digest=inputs)
+    relative = ctx.run.rel(final / name)
+    state = {"train_rows": None, "ckpt_best_val": relative, "ckpt_latest": relative, "val_loss": None, "adopted": True}
+    evidence = {"manifest": publish_digest(final), "best_val_sha256": digest, "latest_sha256": digest, "adopted": True}
+    return Outcome("baseline checkpoint adopted from an upstream phase; not trained here", state, evidence)
+
+
+def training_spec(ctx: RunContext, label: str) -> specs.Spec:
+    """The spec that iteration ``label`` was trained with (an adopted baseline: the workspace's)."""
+    path = ctx.run.run / "specs" / f"{label}-train.yaml"
+    if path.is_file():
+        return specs.load_spec(path, what=f"{label} training spec")
+    return derive.train_spec(
+        ctx.workspace,
+        ctx.user_spec,
+        ctx.config,
+        train_csv=ctx.splits["train"].csv,
+        train_images=ctx.splits["train"].layout.images_dir,
+        pretrained=None,
+    )
+
+
+def prune(ctx: RunContext, label: str, keep: set[str]) -> int:
+    """Delete checkpoints of a published training that nobody chose, and vouch for what is left.
+
+    Returns:
+        How many files were deleted.
+    """
+    final = ctx.run.stage_dir(label, "train")
+    doomed = [p for p in final.glob("model_*.pth") if ctx.run.rel(p) not in keep and not p.is_symlink()]
+    if doomed:
+        # The manifest goes first: killed in between, the surplus files are found and deleted by the next call.
+        manifest = read_manifest(final)
+        write_manifest(
+            final,
+            inputs_digest=manifest["inputs_digest"],
+            extra=manifest["extra"],
+            leave_out=frozenset(p.name for p in doomed),
+        )
+        for path in doomed:
+            path.unlink()
+    return len(doomed)

@@ -1,0 +1,88 @@
+"""The Pre-Flight Summary: what a person reads before the go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from deft_aoi.contract.text import plain_text
+from deft_aoi.loop.plan import Plan
+
+if TYPE_CHECKING:
+    from deft_aoi.loop.preflight import Finding
+
+_SHOWN = (
+    ("kpi_target", "KPI target"),
+    ("max_iterations", "max iterations"),
+    ("engine", "engine"),
+    ("platform", "platform"),
+    ("training_epochs", "epochs per training"),
+    ("seed", "seed"),
+    ("encoder", "mining encoder"),
+    ("encoder_checkpoint", "encoder checkpoint"),
+    ("top_k_per_target", "neighbours per target"),
+    ("top_k_per_label", "targets per label, at most"),
+    ("min_similarity", "min similarity"),
+    ("automl_policy", "automl policy"),
+)
+_MARK = {"ok": "ok  ", "warn": "warn", "missing": "MISS", "stop": "STOP"}
+
+
+def _value(value: Any) -> str:
+    return "none" if value is None else plain_text(value, 60)
+
+
+def render(plan: Plan) -> str:
+    """The Summary of a plan that passed its checks: run, data, augmentation, images, warnings, digest, the go."""
+    config, sources, inputs = plan["config"], plan["sources"], plan["inputs"]
+    lines = ["DEFT AOI Pre-Flight Summary", f"workspace  {plain_text(plan['workspace'], 200)}", "", "Run"]
+    lines += [f"  {title:28} {_value(config[name]):32} ({sources[name]})" for name, title in _SHOWN]
+    if config["overrides"]:
+        lines.append(f"  {'spec overrides':28} {plain_text(', '.join(config['overrides']), 150)} (user)")
+    if config["engine"] != plan["spec_engine"]:
+        lines.append(
+            f"  NOTE: the spec asks for the {plan['spec_engine']} engine; {config['engine']} was chosen with --engine. "
+            "Its numbers and checkpoints are not comparable."
+        )
+    elif config["engine"] == "embedded":
+        lines.append("  NOTE: the embedded engine is our small siamese net, not NVIDIA TAO; its checkpoints are not TAO's.")
+    lines += ["", "Dataset"]
+    for name, data in plan["dataset"].items():
+        labels = ", ".join(f"{plain_text(k, 24)} {v}" for k, v in list(data["labels"].items())[:10])
+        lines.append(f"  {name:12} {data['rows']:7} rows  {labels}")
+    lines.append(f"  {'pool':12} {inputs['pool']['rows']:7} rows  (append-only; growth is welcome)")
+    staging = plan["staging"]
+    types = ", ".join(f"{plain_text(k, 24)} {v}" for k, v in list(staging.get("by_type", {}).items())[:12])
+    lines += ["", "Augmentation", f"  {staging.get('pairs', 0)} pre-generated pairs  {types}".rstrip()]
+    lines += ["", "Images"]
+    for name, image in plan["images"].items():
+        lines.append(f"  {name}: {plain_text(image['reference'], 120)} {plain_text(image.get('id') or 'not present yet', 80)}")
+    if not plan["images"]:
+        lines.append("  none needed")
+    lines += ["", f"Estimate   {_duration(staging['duration_sec'])}, {staging['disk_bytes'] / 1e6:.0f} MB of disk"]
+    warnings = [f for f in plan["findings"] if f["level"] == "warn"]
+    if warnings:
+        lines += ["", "Warnings"]
+        lines += [f"  - {w['text']}" + (f" → {w['fix']}" if w["fix"] else "") for w in warnings]
+    digest = plan["digest"]
+    lines += [
+        "",
+        f"Plan digest {digest}",
+        "Nothing has been written to the workspace. To start: answer with a clear go, or run",
+        f"  python scripts/approve.py {digest[:12]}",
+    ]
+    return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    return f"about {seconds / 60:.0f} min" if seconds >= 90 else f"about {seconds:.0f} s"
+
+
+def render_findings(findings: list[Finding]) -> str:
+    """The consolidated list of what is missing or wrong, each with its fix; checks that passed are counted."""
+    bad = [f for f in findings if f.level != "ok"]
+    lines = [f"{len(findings) - len(bad)} checks passed"]
+    for f in bad:
+        lines.append(
+            f"{_MARK[f.level]} ({f.check}) {plain_text(f.text, 300)}" + (f"\n       → {plain_text(f.fix, 200)}" if f.fix else "")
+        )
+    return "\n".join(lines)

@@ -1,0 +1,174 @@
+"""Does the run's record agree with its files? Chain, snapshot, digests, counts, and every KPI computed again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deft_aoi.contract.errors import DeftError, UsageError
+from deft_aoi.contract.files import read_json, sha256_file, verify_manifest
+from deft_aoi.contract.paths import RunPaths
+from deft_aoi.contract.text import plain_text
+from deft_aoi.loop import gate
+from deft_aoi.loop.context import RunContext
+from deft_aoi.loop.stages import dataset, evaluate
+from deft_aoi.loop.stages.inference import CHOICES
+from deft_aoi.record import log, state
+
+PUBLISHED = ("train", "inference", "rca", "routing", "anomalygen", "data_mining", "dataset")
+SHOWN = 12
+# Files that a later stage adds to, or replaces in, a published folder on purpose; what they hold is checked below.
+_ADDED_BY_EVALUATE = ("best_val/", "latest/", evaluate.VOUCHER)
+_REFRESHED = ("source_pool.csv", "source_pool.parquet", "source_embeddings.parquet", "source_embed.log")
+
+
+@dataclass
+class Verdict:
+    """What was checked and what does not hold."""
+
+    checked: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """Whether everything holds; nothing checked is a failure."""
+        return not self.problems and bool(self.checked)
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Note that something was checked."""
+        self.checked[what] = self.checked.get(what, 0) + number
+
+    def require(self, holds: bool, what: str, problem: str) -> None:
+        """Count a check, and keep the problem when it fails."""
+        self.count(what)
+        if not holds:
+            self.problems.append(plain_text(problem, 300))
+
+    def text(self) -> str:
+        """The verdict in at most fifteen lines."""
+        done = ", ".join(f"{n} {what}" for what, n in self.checked.items())
+        if self.holds:
+            return f"everything holds: {done}"
+        more = [f"… and {len(self.problems) - SHOWN} more"] if len(self.problems) > SHOWN else []
+        return "\n".join([f"{len(self.problems)} things do not hold ({done})", *(f"  {p}" for p in self.problems[:SHOWN]), *more])
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {"holds": self.holds, "checked": self.checked, "problems": self.problems}
+
+
+def verify_run(results_dir: Path) -> Verdict:
+    """Check one run.
+
+    Raises:
+        UsageError: not a run's folder.
+        HardStop: the record itself is damaged.
+    """
+    run = RunPaths(Path(results_dir).expanduser().resolve())
+    if not run.log.exists():
+        raise UsageError(
+            f"{plain_text(run.root.name)} is not a run", expected="a folder with loop_log.jsonl", found=str(run.root)
+        )
+    verdict = Verdict()
+    events = log.read(run.root)
+    verdict.count("events in an unbroken chain", len(events))
+    view = state.fold(events)
+    on_disk = run.state.read_bytes() if run.state.exists() else b""
+    verdict.require(
+        on_disk == state.snapshot_bytes(events), "snapshot equal to the fold", "deft_state.json is not the fold of the log"
+    )
+    plan, config = gate.load_plan(run)
+    ctx = RunContext(run, run.workspace, plan, config, lambda _line: None, lambda _line: None)
+    for label, it in view.get("iterations", {}).items():
+        for stage in PUBLISHED:
+            if stage in it.get("stages", {}):
+                _published(verdict, run, label, stage)
+        if "evaluate" in it.get("stages", {}):
+            _evaluated(verdict, ctx, label, it)
+        if "dataset" in it.get("stages", {}):
+            _assembled(verdict, ctx, label, it)
+    _staged(verdict, run)
+    _handed_over(verdict, run, events)
+    return verdict
+
+
+def _published(verdict: Verdict, run: RunPaths, label: str, stage: str) -> None:
+    folder = run.stage_dir(label, stage)
+    try:
+        problems = verify_manifest(folder)
+    except DeftError as error:
+        problems = [error.message]
+    if stage == "inference":
+        problems = [p for p in problems if not (p.startswith("not in the manifest: ") and p[21:].startswith(_ADDED_BY_EVALUATE))]
+    verdict.count("published folders")
+    verdict.problems += [plain_text(f"{label}/{stage}: {p}", 300) for p in problems]
+
+
+def _evaluated(verdict: Verdict, ctx: RunContext, label: str, it: dict[str, Any]) -> None:
+    folder = ctx.run.stage_dir(label, "inference")
+    voucher = evaluate.read_voucher(folder)
+    for name, digest in voucher["files"].items():
+        path = folder / name
+        verdict.require(path.is_file() and sha256_file(path) == digest, "KPI files by digest", f"{label}: {name} changed")
+    reports = {}
+    for choice in CHOICES:
+        report, _frame = evaluate.kpi_report(ctx, folder / choice / "inference.csv", "kpi")
+        written = read_json(folder / choice / "kpi.json", what="kpi.json")
+        reports[choice] = report
+        verdict.require(_same(report, written), "KPIs recomputed from inference.csv", f"{label}/{choice}: kpi.json differs")
+    chosen = evaluate.choose(reports)
+    point = reports[chosen]["target_point"]
+    verdict.require(chosen == it["chosen"], "checkpoint choices", f"{label}: {chosen} should have been chosen")
+    for key in ("far_fraction", "recall_fraction", "threshold"):
+        verdict.require(
+            point[key] == it[key], "operating points", f"{label}: {key} on record is {it[key]!r}, computed {point[key]!r}"
+        )
+    checkpoint = ctx.path(it["best_ckpt_path"])
+    ok = checkpoint.is_file() and sha256_file(checkpoint) == it["best_ckpt_sha256"]
+    verdict.require(ok, "checkpoints by digest", f"{label}: {it['best_ckpt_path']} is not the one on record")
+
+
+def _same(a: Any, b: Any) -> bool:
+    import json
+
+    return bool(json.loads(json.dumps(a, sort_keys=True)) == b)
+
+
+def _assembled(verdict: Verdict, ctx: RunContext, label: str, it: dict[str, Any]) -> None:
+    import csv
+
+    rows_csv, provenance_csv = dataset.files(ctx, label)
+    rows, provenance = (sum(1 for _ in csv.reader(p.open(encoding="utf-8", newline=""))) - 1 for p in (rows_csv, provenance_csv))
+    before = len(dataset.previous_training(ctx, label).frame)
+    with (ctx.run.stage_dir(label, "data_mining") / "knn_summary.csv").open(encoding="utf-8", newline="") as handle:
+        summary = next(csv.DictReader(handle))
+    kept = int(summary["kept_count"])
+    verdict.require(
+        rows == provenance == it["train_rows"],
+        "row counts",
+        f"{label}: {rows} rows, {provenance} provenance rows, {it['train_rows']} on record",
+    )
+    verdict.require(rows == before + kept, "growth by what was mined", f"{label}: {before} + {kept} mined is not {rows}")
+    rejected = sum(int(v) for k, v in summary.items() if k.startswith("rejected_") and k != "rejected_count")
+    balanced = int(summary["candidate_count"]) == kept + rejected and rejected == int(summary["rejected_count"])
+    verdict.require(balanced, "mining balances", f"{label}: candidates, kept and rejected do not balance")
+
+
+def _staged(verdict: Verdict, run: RunPaths) -> None:
+    if (run.synth_pool / "_MANIFEST.json").exists():
+        problems = verify_manifest(run.synth_pool)
+        problems = [p for p in problems if p.split(": ", 1)[1] not in _REFRESHED]
+        verdict.count("published folders")
+        verdict.problems += [plain_text(f"synth_pool: {p}", 300) for p in problems]
+
+
+def _handed_over(verdict: Verdict, run: RunPaths, events: list[dict[str, Any]]) -> None:
+    handed = [e for e in events if e["stage"] == "handoff" and e["status"] == "ok"]
+    if handed:
+        for path, key in ((run.best_model, "best_model_sha256"), (run.best_spec, "best_spec_sha256")):
+            ok = path.is_file() and sha256_file(path) == handed[-1]["data"][key]
+            verdict.require(ok, "hand-over files", f"{path.name} is not the one on record")
+    if (run.holdout / "_MANIFEST.json").exists():
+        verdict.count("published folders")
+        verdict.problems += [plain_text(f"holdout: {p}", 300) for p in verify_manifest(run.holdout)]

@@ -1,0 +1,1 @@
+"""The HTML report: context from disk, one template, charts as inline SVG."""

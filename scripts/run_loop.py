@@ -1,0 +1,48 @@
+"""Run the whole DEFT loop: plan, ask for approval, open the run, drive it to its end. Continues an unfinished run.
+
+Exit codes: 0 done; 2 arguments; 3 hard stop (the best checkpoint so far is handed over); 4 something is missing; 5 approval
+needed; 6 another driver holds the run; 7 a job failed (run it again to continue); 8 the KPI was not met
+(only with --fail-on-not-met).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from deft_aoi.cli import Result, run_main
+from deft_aoi.loop.arguments import REQUIRES, add_plan_arguments
+
+EXAMPLES = """examples:
+  python scripts/run_loop.py --workspace ~/workspace --kpi-target "FAR < 1% at recall=100%"
+  python scripts/run_loop.py --results-dir ~/workspace/results/run_20260101_120000        (continue)
+  python scripts/run_loop.py --workspace W --yes --fail-on-not-met                        (CI)
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--results-dir", metavar="DIR", help="continue this run")
+    parser.add_argument("--yes", action="store_true", help="a person's approval, given in advance, of the plan that results")
+    parser.add_argument("--until-agent", action="store_true", help="return where judgement is due (spot-check, report)")
+    parser.add_argument("--detach", action="store_true", help="go on in the background and return at once")
+    parser.add_argument("--wait", type=float, metavar="SECONDS", help="wait at most so long for a detached driver")
+    parser.add_argument("--fail-on-not-met", action="store_true", help="exit 8 when the run ends without meeting the KPI")
+    add_plan_arguments(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> Result:
+    from deft_aoi.loop.say import run_loop
+
+    return Result(*run_loop(args, script=__file__))
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_main(build_parser, run, argv, requires=REQUIRES)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
