@@ -317,3 +317,9 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def discard(final_dir: Path) -> None:
+    """Throw away a staging that no event names: the folder and its unfinished attempts."""
+    for path in (final_dir, *final_dir.parent.glob(f"{final_dir.name}.tmp-*")):
+        _remove(path)

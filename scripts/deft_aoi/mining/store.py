@@ -1,6 +1,6 @@
 """Embeddings by content and encoder: an image is embedded once per encoder in its life, also across runs.
 
-``<cache>/embeddings/<encoder digest>/`` holds ``encoder.json`` and append-only parts: ``part-*.parquet`` (``content_id``,
+``<cache_dir>/<encoder digest>/`` holds ``encoder.json`` and append-only parts: ``part-*.parquet`` (``content_id``,
 ``embedding``: fixed-size list of float32, L2-normalised, encoder identity in the schema's metadata) with a ``.npy`` beside
 each, because decoding a million embeddings from Parquet costs seconds and mapping them costs none. The Parquet part is
 the truth; a missing or odd ``.npy`` is made again from it.
@@ -70,7 +70,7 @@ class EmbeddingStore:
     """Embeddings of one encoder.
 
     Args:
-        cache_dir: ``<workspace>/.deft``.
+        cache_dir: ``<workspace>/.deft/embeddings``.
         encoder_identity: whose embeddings; another encoder has another folder.
 
     Raises:
@@ -79,7 +79,7 @@ class EmbeddingStore:
 
     def __init__(self, cache_dir: Path, encoder_identity: EncoderIdentity) -> None:
         self.encoder = encoder_identity
-        self.dir = cache_dir / "embeddings" / encoder_identity.digest[:32]
+        self.dir = cache_dir / encoder_identity.digest[:32]
         self.dir.mkdir(parents=True, exist_ok=True)
         card = self.dir / "encoder.json"
         if not card.exists():
