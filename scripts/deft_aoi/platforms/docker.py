@@ -31,7 +31,7 @@ ENGINE_LABEL = "org.deft-aoi.engine"
 """An image with this label is known to write nowhere but to /tmp and the job's folder."""
 
 _PIDS_LIMIT = 4096
-_STACK_BYTES = 64 << 20  # NVIDIA's containers ask for these two limits
+_STACK_BYTES = 64 << 20  # NVIDIA's containers ask for this and for unlimited locked memory
 _STOP_GRACE_SEC = 10
 _CLIENT_TIMEOUT_SEC = 60
 
@@ -78,7 +78,7 @@ class DockerPlatform:
                 raise HardStop(f"a container named {request.name} exists that no record of this run knows",
                                hint="remove that container by hand if it is not needed")
             if container.status == "created":
-                container.start()
+                self._start(container, request, record_dir)
 
     def status(self, name: str, record_dir: Path) -> JobStatus:
         """Translate the container's state; keep its log and, at its end, its exit code."""
@@ -187,6 +187,16 @@ class DockerPlatform:
         # By id, not by tag: between the check and this call the tag may move.
         return self.client().containers.create(image.id, **container_settings(request, image, self._options, secrets))
 
+    @staticmethod
+    def _start(container: Any, request: JobRequest, record_dir: Path) -> None:
+        try:
+            container.start()
+        except Exception:
+            # Nothing ran: leave neither a container nor a record, so that the cause can be removed and the job started.
+            container.remove(force=True)
+            base.record_path(request.name, record_dir).unlink()
+            raise
+
     def _stop(self, container: Any, name: str, record_dir: Path, reason: str) -> None:
         files.atomic_write_json(_file(name, record_dir, "stop"), {"version": 1, "reason": reason})
         container.stop(timeout=_STOP_GRACE_SEC)
@@ -237,14 +247,14 @@ class DockerPlatform:
 
         try:
             yield
-        except requests.exceptions.RequestException as error:
-            raise Blocked("the Docker Engine does not answer", found=plain_text(error, 160), hint="start it") from error
         except docker.errors.APIError as error:
             text = plain_text(error.explanation or error, 240)
             hint = "read the engine's message"
             if "device driver" in text or "nvidia" in text.lower():
                 hint = "install the NVIDIA Container Toolkit on the engine's host"
             raise Blocked("the Docker Engine refused the job", found=text, hint=hint) from error
+        except requests.exceptions.RequestException as error:
+            raise Blocked("the Docker Engine does not answer", found=plain_text(error, 160), hint="start it") from error
         except docker.errors.DockerException as error:
             raise Blocked("the Docker Engine cannot be reached", found=plain_text(error, 160),
                           hint="start it, and let this user use it") from error
@@ -309,7 +319,7 @@ def container_settings(
     request: JobRequest, image: Any, options: Mapping[str, str], secrets: Mapping[str, str]
 ) -> dict[str, Any]:
     """The arguments of ``containers.create``: what the container gets, and nothing else."""
-    from docker.types import LogConfig, Ulimit
+    from docker.types import LogConfig
 
     uid, gid = _user(options)
     labels = (image.attrs.get("Config") or {}).get("Labels") or {}
@@ -332,12 +342,18 @@ def container_settings(
         "pids_limit": _PIDS_LIMIT,
         "read_only": is_read_only,
         "tmpfs": {"/tmp": "rw,nosuid,nodev,mode=1777"} if is_read_only else {},
-        "ulimits": [Ulimit(name="memlock", soft=-1, hard=-1), Ulimit(name="stack", soft=_STACK_BYTES, hard=_STACK_BYTES)],
+        "ulimits": _gpu_limits() if request.gpu_count else [],
         "log_config": LogConfig(type=LogConfig.types.JSON),
         "auto_remove": False,
         "stdin_open": False,
         "tty": False,
     }
+
+
+def _gpu_limits() -> list[Any]:
+    from docker.types import Ulimit
+
+    return [Ulimit(name="memlock", soft=-1, hard=-1), Ulimit(name="stack", soft=_STACK_BYTES, hard=_STACK_BYTES)]
 
 
 def _user(options: Mapping[str, str]) -> tuple[int, int]:
