@@ -1,0 +1,151 @@
+"""Content rules of the data check: copies, conflicts, leakage, pre-generated pictures, and what the sample size supports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from deft_aoi.analysis.dataset_rules import findings as rule_findings
+from deft_aoi.analysis.identity import ContentIndex, Part
+from deft_aoi.analysis.intervals import sample_size_for, upper_bound
+from deft_aoi.analysis.leakage import find_leaks, near_duplicates, shared_boards
+from deft_aoi.contract.paths import Workspace
+from deft_aoi.contract.text import PASS, safe_text
+from deft_aoi.mining.scan import PregenPairs
+from deft_aoi.workspaces.check_findings import ERROR, NOTE, WARNING, Finding, lines_of
+
+NEAR_LISTED = 3
+
+
+def _lines(part: Part, rows: Iterable[int]) -> tuple[int, ...]:
+    """Positions within the file of positions within the part."""
+    return tuple(int(part.frame.index[int(r)]) for r in rows)
+
+
+_LEVELS = {"label": None, "row_twice": WARNING, "content_twice": WARNING, "conflict": ERROR, "classes": ERROR}
+"""Outside the training set copies are a warning (the interval counts them once); labels were judged cell by cell."""
+
+
+def check_rules(workspace: Workspace, parts: dict[str, Part], found: list[Finding]) -> None:
+    """Labels, classes, copies and conflicts within each part."""
+    rels = _rels(workspace)
+    for name, part in parts.items():
+        for f in rule_findings(part):
+            level = ERROR if name == "train" and f.rule != "label" else _LEVELS.get(f.rule)
+            if level is None:
+                continue
+            rows = _lines(part, f.rows)
+            message = f"{f.message}; {f.found}" if f.found else f.message
+            where = f"{rels[name]}, line {rows[0] + 2}" if rows else rels[name]
+            found.append(Finding(level, f.rule, where, message, f.hint, lines_of(rows), rows if level == ERROR else ()))
+
+
+def _rels(workspace: Workspace) -> dict[str, str]:
+    return {
+        "train": workspace.rel(workspace.training_csv),
+        "validation": workspace.rel(workspace.validation_csv),
+        "kpi": workspace.rel(workspace.kpi_csv),
+        "holdout": workspace.rel(workspace.holdout_csv),
+        "pool": workspace.rel(workspace.pool_csv),
+    }
+
+
+def check_leakage(workspace: Workspace, parts: dict[str, Part], pool: Part | None, found: list[Finding]) -> None:
+    """Pixels, looks and boards that two parts share."""
+    rels = _rels(workspace)
+    every = parts | ({"pool": pool} if pool is not None else {})
+    # (the part that loses rows, the part that keeps them, how bad it is)
+    rules = [("train", other, ERROR) for other in ("validation", "kpi", "holdout")]
+    rules += [("validation", "kpi", WARNING), ("validation", "holdout", WARNING), ("holdout", "kpi", WARNING)]
+    rules += [("pool", other, NOTE) for other in ("train", "validation", "kpi", "holdout")]
+    for loser, keeper, level in rules:
+        if loser not in every or keeper not in every:
+            continue
+        a, b = every[loser], every[keeper]
+        leaks = find_leaks(a, b)
+        if len(leaks):
+            rows, first = _lines(a, leaks["row_a"]), leaks.iloc[0]
+            line_b = _lines(b, [first.row_b])[0] + 2
+            found.append(
+                Finding(
+                    level,
+                    "leakage",
+                    f"{rels[loser]}, line {rows[0] + 2}",
+                    f"{len(leaks)} rows have the pixels of rows of the {b.name}, first its line {line_b} "
+                    f"({safe_text(first.sample_b, 120)})",
+                    "these rows are never mined; nothing to do"
+                    if loser == "pool"
+                    else f"remove the rows from the {a.name}: a model must not be judged on what it has seen",
+                    lines_of(rows),
+                    rows if loser != "pool" else (),
+                )
+            )
+        if loser == "train":
+            _check_near(rels[loser], a, b, found)
+            _check_boards(rels[loser], a, b, found)
+
+
+def _check_near(rel: str, a: Part, b: Part, found: list[Finding]) -> None:
+    near = near_duplicates(a, b)
+    if not len(near):
+        return
+    rows = _lines(a, near["row_a"])
+    pairs = "; ".join(
+        f"line {_lines(a, [p.row_a])[0] + 2} and line {_lines(b, [p.row_b])[0] + 2} (distance {p.rmse:.1f})"
+        for p in near.head(NEAR_LISTED).itertuples()
+    )
+    message = f"{len(near)} pairs with the {b.name} look nearly the same: {pairs}"
+    found.append(Finding(WARNING, "near_duplicate", f"{rel}, line {rows[0] + 2}", message, "look at them", lines_of(rows)))
+
+
+def _check_boards(rel: str, a: Part, b: Part, found: list[Finding]) -> None:
+    boards = shared_boards(a.frame, b.frame)
+    if boards:
+        message = f"{len(boards)} boards are in the {b.name} too: {', '.join(safe_text(x, 40) for x in boards[:5])}"
+        found.append(Finding(WARNING, "shared_board", rel, message, "keep a board in one part: its parts look alike"))
+
+
+def check_pair_leakage(
+    workspace: Workspace, pairs: PregenPairs | None, parts: dict[str, Part], index: ContentIndex, found: list[Finding]
+) -> None:
+    """No picture of a pre-generated pair may be a test picture of an evaluation set."""
+    if pairs is None or not pairs.pairs:
+        return
+    files = {str(workspace.root / rel): rel for pair in pairs.pairs for rel in (pair.ng, pair.ok)}
+    synthetic = index.identities(files)
+    rels = _rels(workspace)
+    for name in ("validation", "kpi", "holdout"):
+        if name not in parts:
+            continue
+        part = parts[name]
+        rows = [str(p) for row in part.frame.to_dict("records") for p in part.layout.input_paths(row)]
+        known = {i.digest for i in index.identities(rows).values() if not i.flat}
+        hits = [files[path] for path, identity in synthetic.items() if identity.digest in known]
+        if hits:
+            message = f"{len(hits)} pictures are test pictures of {rels[name]}, first {safe_text(hits[0], 160)}"
+            fix = "remove them from augmentation/anomalygen, the NG and the OK picture"
+            found.append(Finding(ERROR, "pregenerated_leak", workspace.rel(workspace.pregen_dir), message, fix))
+
+
+def check_statistics(workspace: Workspace, parts: dict[str, Part], found: list[Finding]) -> None:
+    """What the KPI set can support at all."""
+    rels = _rels(workspace)
+    if "kpi" in parts:
+        part = parts["kpi"]
+        good = (part.frame["label"] == PASS).to_numpy()
+        distinct = int(part.ids["content_id"][good].nunique())
+        if distinct:
+            best = upper_bound(0, distinct) * 100
+            message = (
+                f"{int(good.sum())} good parts, {distinct} distinct: without any false alarm the true FAR may still be "
+                f"{best:.2g} %"
+            )
+            fix = f"FAR < 0.1 % needs {sample_size_for(0.001)} distinct good parts, FAR < 1 % needs {sample_size_for(0.01)}"
+            found.append(Finding(NOTE, "sample_size", rels["kpi"], message, fix))
+    if "holdout" not in parts and not workspace.holdout_csv.exists():
+        message = "there is no hold-out: the KPI set chooses and judges, which is optimistic"
+        found.append(Finding(NOTE, "holdout", rels["holdout"], message, "add kpi/holdout_set.csv with boards of its own"))
+    if "kpi" in parts and "train" in parts:
+        unseen = sorted(set(parts["kpi"].frame["label"]) - set(parts["train"].frame["label"]))
+        if unseen:
+            message = f"labels that base training lacks: {', '.join(safe_text(x, 30) for x in unseen[:12])}"
+            found.append(Finding(NOTE, "gap", rels["kpi"], message, "this is what mining is for: the pool should have them"))

@@ -1,0 +1,246 @@
+"""Checks of one CSV: columns, labels, names, paths, and that every image is there and decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deft_aoi.analysis.identity import ContentIndex, image_paths, open_image
+from deft_aoi.contract.changenet_csv import ImageLayout, read_table
+from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.paths import resolve_under
+from deft_aoi.contract.text import PASS, check_name, normalize_label, safe_text
+from deft_aoi.workspaces.check_findings import ERROR, WARNING, Finding, from_stop, lines_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_FINDINGS_A_RULE = 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """One CSV of the workspace.
+
+    Attributes:
+        name: key of the part. what: how messages call it. rel: workspace-relative path. csv: the file.
+        layout: how rows name images; ``None`` when the spec cannot be read.
+    """
+
+    name: str
+    what: str
+    rel: str
+    csv: Path
+    layout: ImageLayout | None
+
+
+def read(source: Source, findings: list[Finding]) -> pd.DataFrame | None:
+    """The rows, or a finding why they cannot be read."""
+    try:
+        return read_table(source.csv, what=source.what)
+    except HardStop as error:
+        found = from_stop(error, "csv", source.rel)
+        findings.append(found)
+        return None
+
+
+def check_cells(source: Source, frame: pd.DataFrame) -> list[Finding]:
+    """Labels, object names and path cells; each bad value is one finding with all its lines."""
+    return [
+        *_by_value(source, frame, "label", _label_problem),
+        *_by_value(source, frame, "object_name", _name_problem),
+        *(f for column in ("input_path", "golden_path") for f in _by_value(source, frame, column, _path_problem)),
+    ]
+
+
+Problem = tuple[str, str, str, str | None]
+"""(level, message, fix, corrected value or None)."""
+
+
+def _by_value(source: Source, frame: pd.DataFrame, column: str, judge: Callable[[str], Problem | None]) -> Iterator[Finding]:
+    for shown, value in enumerate(sorted(v for v in frame[column].unique() if judge(v) is not None)):
+        if shown == MAX_FINDINGS_A_RULE:
+            return
+        problem = judge(value)
+        assert problem is not None
+        level, message, fix, corrected = problem
+        rows = [int(r) for r in frame.index[frame[column] == value]]
+        edits = tuple((r, column, corrected) for r in rows) if corrected is not None else ()
+        yield Finding(
+            level,
+            column,
+            f"{source.rel}, line {rows[0] + 2}, column {column}",
+            f"{message} ({len(rows)} rows)" if len(rows) > 1 else message,
+            fix,
+            lines_of(rows),
+            () if edits else tuple(rows),
+            edits,
+        )
+
+
+def _label_problem(value: str) -> Problem | None:
+    stripped = value.strip()
+    if value != PASS and stripped.lower() == "pass":
+        return ERROR, f"the label {safe_text(value)} is not PASS: TAO would train good parts as defects", "write PASS", PASS
+    try:
+        label = normalize_label(value)
+    except HardStop as error:
+        return ERROR, error.message, error.hint or f"expected {error.expected}", None
+    if label != value:
+        return WARNING, f"the label {safe_text(value)} will be read as {safe_text(label)}", f"write {safe_text(label)}", label
+    return None
+
+
+def _name_problem(value: str) -> Problem | None:
+    try:
+        check_name(value, "object_name")
+    except HardStop as error:
+        return ERROR, error.message, error.hint or f"expected {error.expected}", None
+    return None
+
+
+def _path_problem(value: str) -> Problem | None:
+    try:
+        if not value.strip():
+            return ERROR, "the path is empty", "fill in the folder, relative to images_dir", None
+        resolve_under(Path("/nonexistent"), value)
+    except HardStop as error:
+        return ERROR, error.message, error.hint or f"expected {error.expected}", None
+    return None
+
+
+def check_images(source: Source, frame: pd.DataFrame, index: ContentIndex) -> tuple[list[Finding], list[int]]:
+    """Every light of every row exists and decodes.
+
+    Returns:
+        Findings, and the positions of the rows whose images are all good.
+    """
+    layout = source.layout
+    assert layout is not None
+    usable = [i for i, row in enumerate(frame.to_dict("records")) if not _refused(layout, row)]
+    part = frame.iloc[usable]
+    columns = image_paths(part, layout)
+    names = ["input_path"] * len(layout.lights) + ["golden_path"] * len(layout.lights)
+    paths = list(dict.fromkeys(p for column in columns for p in column))
+    try:
+        index.identities(paths)
+        state = dict.fromkeys(paths, "")
+    except (HardStop, FileNotFoundError):  # it stops at the first; here every one is wanted
+        state = {path: _state(path) for path in paths}
+    broken: dict[int, tuple[str, str, str]] = {}
+    for column, files in zip(names, columns, strict=True):
+        for position, path in zip(usable, files, strict=True):
+            if state[path]:
+                broken.setdefault(position, (column, path, state[path]))
+    return list(_image_findings(source, frame, broken)), [i for i in usable if i not in broken]
+
+
+def _refused(layout: ImageLayout, row: dict[object, str]) -> bool:
+    try:
+        layout.input_paths(row)
+        layout.golden_paths(row)
+        return False
+    except HardStop:
+        return True
+
+
+def _state(path: str) -> str:
+    """Empty for a good image, else why not; the file is decoded completely."""
+    try:
+        open_image(path)
+        return ""
+    except FileNotFoundError:
+        return "missing"
+    except HardStop as error:
+        return f"{error.message} ({error.found})" if error.found else error.message
+
+
+def _image_findings(source: Source, frame: pd.DataFrame, broken: dict[int, tuple[str, str, str]]) -> Iterator[Finding]:
+    missing = [i for i, (_, _, why) in broken.items() if why == "missing"]
+    if missing and len(missing) == len(frame):
+        column, path, _ = broken[missing[0]]
+        yield Finding(
+            ERROR,
+            "image_missing",
+            f"{source.rel}, line {missing[0] + 2}, column {column}",
+            f"no image of this file is where it is expected, first {safe_text(path, 200)}",
+            _other_extension(path) or "check images_dir, image_ext and input_map in the spec",
+            lines_of(missing),
+        )
+        return
+    padded, plain = [], []
+    for position in missing:
+        column, path, _ = broken[position]
+        name = _padded_name(source, frame.iloc[position], path)
+        (padded if name else plain).append((position, column, path, name))
+    if padded:
+        position, _, _, name = padded[0]
+        yield Finding(
+            ERROR,
+            "leading_zeros",
+            f"{source.rel}, line {position + 2}, column object_name",
+            f"{safe_text(frame['object_name'].iloc[position])} has lost its leading zeros: the images are {safe_text(name)}",
+            "keep the column as text (a spreadsheet drops leading zeros)",
+            lines_of([p for p, *_ in padded]),
+            edits=tuple((p, "object_name", n) for p, _, _, n in padded),
+        )
+    for position, column, path, _ in plain[:MAX_FINDINGS_A_RULE]:
+        yield Finding(
+            ERROR,
+            "image_missing",
+            f"{source.rel}, line {position + 2}, column {column}",
+            f"the image is missing: {safe_text(path, 200)}",
+            _other_extension(path) or "supply the file or remove the row",
+            lines_of([position]),
+            (position,),
+        )
+    if len(plain) > MAX_FINDINGS_A_RULE:
+        rest = [p for p, *_ in plain[MAX_FINDINGS_A_RULE:]]
+        message = f"{len(rest)} further rows have a missing image"
+        yield Finding(
+            ERROR, "image_missing", source.rel, message, "supply the files or remove the rows", lines_of(rest), tuple(rest)
+        )
+    for position, (column, path, why) in broken.items():
+        if why != "missing":
+            yield Finding(
+                ERROR,
+                "image_undecodable",
+                f"{source.rel}, line {position + 2}, column {column}",
+                f"{why}" if safe_text(path, 200) in why else f"{safe_text(path, 200)}: {why}",
+                "replace the file or remove the row",
+                lines_of([position]),
+                (position,),
+            )
+
+
+def _other_extension(path: str) -> str:
+    """A hint when the same name exists under another extension."""
+    file = Path(path)
+    if not file.parent.is_dir():
+        return ""
+    for other in sorted(file.parent.glob(f"{_literal(file.stem)}.*")):
+        return (
+            f"there is {safe_text(other.name)}: set dataset.classify.image_ext to {safe_text(other.suffix)}, or convert the file"
+        )
+    return ""
+
+
+def _literal(text: str) -> str:
+    return "".join(f"[{c}]" if c in "[]*?" else c for c in text)
+
+
+def _padded_name(source: Source, row: pd.Series[str], path: str) -> str:
+    """The zero-padded object name whose images exist, for a numeric name; ``""`` for none or several."""
+    name = row["object_name"]
+    layout = source.layout
+    if not name.isdigit() or layout is None:
+        return ""
+    found = set()
+    for width in range(len(name) + 1, 13):
+        candidate = name.zfill(width)
+        trial = dict(row) | {"object_name": candidate}
+        if all(p.is_file() for p in (*layout.input_paths(trial), *layout.golden_paths(trial))):
+            found.add(candidate)
+    return found.pop() if len(found) == 1 else ""

@@ -1,0 +1,40 @@
+"""From the arguments of ``make_workspace.py`` to samples: folders or a CSV, not both."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from deft_aoi.contract.errors import UsageError
+from deft_aoi.contract.text import safe_text
+from deft_aoi.workspaces.own_data import Sample, from_csv, from_folders, lights_of_map, parse_map
+
+
+def find_samples(args: argparse.Namespace) -> tuple[list[Sample], tuple[str, ...]]:
+    """The samples that the arguments point to, and the lights.
+
+    Raises:
+        UsageError: folders and CSV together, neither, or options of one with the other.
+        HardStop: what :mod:`deft_aoi.workspaces.own_data` refuses.
+    """
+    folders = args.test is not None or args.golden is not None
+    if folders == (args.csv is not None) or (folders and (args.test is None or args.golden is None)):
+        raise UsageError("what to read is not clear", expected="--test DIR with --golden DIR, or --csv FILE with --map")
+    if args.csv is not None:
+        if args.lights or args.board_regex:
+            raise UsageError("--lights and --board-regex go with folders", hint="use --map input.LIGHT=COLUMN, board=COLUMN")
+        mapping = parse_map(args.map)
+        root = args.images_root or args.csv.expanduser().absolute().parent
+        return from_csv(args.csv, mapping, images_root=root.resolve(), pass_label=args.pass_label), lights_of_map(mapping)
+    if args.map or args.images_root:
+        raise UsageError("--map and --images-root go with --csv")
+    lights = tuple(light.strip() for light in args.lights.split(",") if light.strip()) or ("",)
+    if args.board_regex is not None:
+        try:
+            re.compile(args.board_regex)
+        except re.error as error:
+            raise UsageError("--board-regex cannot be read", found=safe_text(error)) from error
+    samples = from_folders(
+        args.test.resolve(), args.golden.resolve(), lights=lights, pass_label=args.pass_label, board_regex=args.board_regex
+    )
+    return samples, lights

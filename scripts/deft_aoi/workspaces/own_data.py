@@ -1,0 +1,291 @@
+"""Finding the samples in a user's own data: test and golden folders, or a CSV with a column mapping."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deft_aoi.contract.changenet_csv import read_table
+from deft_aoi.contract.errors import HardStop, UsageError
+from deft_aoi.contract.paths import resolve_under
+from deft_aoi.contract.text import PASS, check_name, normalize_label, safe_text
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
+MAX_LISTED = 10
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One inspected part.
+
+    Attributes:
+        origin: where the user can find it: a file, or a line of their CSV.
+        board: boards are never divided between parts.
+        object_name: name of the part on the board.
+        label: canonical (``PASS`` or a defect).
+        test: one file a light. golden: the same for the golden part.
+        extra: further columns to keep.
+    """
+
+    origin: str
+    board: str
+    object_name: str
+    label: str
+    test: tuple[Path, ...]
+    golden: tuple[Path, ...]
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+def canonical_label(raw: str, pass_label: str, origin: str) -> str:
+    """The label as the workspace spells it. Raises HardStop naming ``origin``."""
+    if raw == pass_label:
+        return PASS
+    try:
+        return normalize_label(raw)
+    except HardStop as error:
+        error.message = f"{origin}: {error.message}"
+        error.hint = error.hint or "--pass-label names the label that means a good part"
+        raise
+
+
+def _named(name: str, what: str, origin: str) -> str:
+    try:
+        return check_name(name, what)
+    except HardStop as error:
+        error.message = f"{origin}: {error.message}"
+        raise
+
+
+def _images_below(root: Path) -> list[str]:
+    """Relative POSIX paths of the images below ``root``, sorted; hidden entries are left out.
+
+    Raises:
+        HardStop: a symbolic link (its target could lie anywhere).
+    """
+    found = []
+    for folder, dirs, files in os.walk(root):
+        dirs[:] = sorted(d for d in dirs if not d.startswith("."))
+        for name in [*dirs, *files]:
+            if Path(folder, name).is_symlink():
+                raise HardStop(
+                    f"{safe_text(Path(folder, name), 200)} is a symbolic link",
+                    expected="real files and folders",
+                    hint="copy what it points to",
+                )
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                found.append(Path(folder, name).relative_to(root).as_posix())
+    return sorted(found)
+
+
+def _split_light(stem: str, lights: tuple[str, ...]) -> tuple[str, int] | None:
+    """``(name, index of the light)``, or ``None`` where the stem ends in no light."""
+    if lights == ("",):
+        return stem, 0
+    for number, light in enumerate(lights):
+        if stem.endswith(f"_{light}"):
+            return stem[: -len(light) - 1], number
+    return None
+
+
+def _group_lights(paths: list[str], lights: tuple[str, ...], what: str) -> dict[str, tuple[str, ...]]:
+    """Relative path without light and suffix → the files, one a light.
+
+    Raises:
+        HardStop: a file with no known light, two files of one name, or a light that is missing.
+    """
+    grouped: dict[str, dict[int, str]] = {}
+    problems = []
+    for path in paths:
+        parent, stem = Path(path).parent.as_posix().removeprefix("."), Path(path).stem
+        split = _split_light(stem, lights)
+        if split is None:
+            problems.append(f"{safe_text(path, 120)}: the name ends in none of the lights")
+            continue
+        files = grouped.setdefault(f"{parent}/{split[0]}" if parent else split[0], {})
+        if split[1] in files:
+            problems.append(f"{safe_text(files[split[1]], 120)} and {safe_text(path, 120)} have one name")
+        files.setdefault(split[1], path)
+    for name, files in grouped.items():
+        absent = [lights[n] for n in range(len(lights)) if n not in files]
+        if absent:
+            problems.append(f"{safe_text(name, 120)}: no image for {', '.join(absent)}")
+    if problems:
+        raise HardStop(
+            f"{len(problems)} of the {what} images cannot be used",
+            expected=f"one image for each light ({', '.join(filter(None, lights)) or 'one image'})",
+            found="; ".join(problems[:MAX_LISTED]),
+            hint="correct the files, or --lights",
+        )
+    return {name: tuple(files[n] for n in range(len(lights))) for name, files in sorted(grouped.items())}
+
+
+def from_folders(test: Path, golden: Path, *, lights: tuple[str, ...], pass_label: str, board_regex: str | None) -> list[Sample]:
+    """Read ``test/<label>/[<board>/…]<name>`` and match each with its golden image.
+
+    The golden image has the same path below ``golden`` (with or without the label folder), else it is the only one there
+    of that name.
+
+    Args:
+        test: folder whose sub-folders are labels.
+        golden: folder of golden images.
+        lights: names at the end of the file names; ``("",)`` for one image a part.
+        pass_label: the folder of good parts.
+        board_regex: its first group (or ``board``) found in the path below the label folder names the board; ``None``: the
+            first folder below the label.
+
+    Raises:
+        HardStop: see :func:`_group_lights`; no board; no golden image or several; a bad name or label.
+    """
+    for folder, what in ((test, "--test"), (golden, "--golden")):
+        if not folder.is_dir():
+            raise UsageError(f"{what} {safe_text(folder, 200)} is not a folder")
+    tests = _group_lights(_images_below(test), lights, "test")
+    goldens = _group_lights(_images_below(golden), lights, "golden")
+    if not tests:
+        raise HardStop("there is no test image", expected=f"<label>/<board>/<name>.jpg below {test}")
+    by_name: dict[str, list[str]] = {}
+    for key in goldens:
+        by_name.setdefault(key.rpartition("/")[2], []).append(key)
+    samples = []
+    for key, files in tests.items():
+        label, _, below = key.partition("/")
+        if not below:
+            raise HardStop(f"{safe_text(files[0])} is in no label folder", expected="test/<label>/…")
+        origin = f"test image {safe_text(files[0], 160)}"
+        match = _golden_of(key, below, goldens, by_name, origin)
+        samples.append(
+            Sample(
+                origin,
+                _named(_board_of(below, board_regex, origin), "board", origin),
+                _named(below.rpartition("/")[2], "object_name", origin),
+                canonical_label(label, pass_label, origin),
+                tuple(resolve_under(test, f) for f in files),
+                tuple(resolve_under(golden, f) for f in goldens[match]),
+            )
+        )
+    return samples
+
+
+def _golden_of(key: str, below: str, goldens: Mapping[str, object], by_name: Mapping[str, list[str]], origin: str) -> str:
+    for candidate in (below, key):
+        if candidate in goldens:
+            return candidate
+    candidates = by_name.get(below.rpartition("/")[2], [])
+    if len(candidates) != 1:
+        raise HardStop(
+            f"{origin}: {'no golden image' if not candidates else 'several golden images'}",
+            expected=f"{safe_text(below, 160)} below the golden folder, or one file of that name",
+            found=", ".join(safe_text(c, 100) for c in candidates[:5]) or "none",
+            hint="name the golden image like the test image",
+        )
+    return candidates[0]
+
+
+def _board_of(below: str, board_regex: str | None, origin: str) -> str:
+    if board_regex is None:
+        board, _, rest = below.partition("/")
+        if rest:
+            return board
+        raise HardStop(
+            f"{origin}: no board",
+            expected="test/<label>/<board>/<name>, or --board-regex",
+            hint=r"for B017_R12.jpg: --board-regex '^([^_]+)_'; parts of one board look alike and must stay together",
+        )
+    found = re.search(board_regex, below)
+    if not found or not found.groups():
+        raise HardStop(f"{origin}: --board-regex finds no board", expected="one group", found=safe_text(below))
+    return str(found.groupdict().get("board") or found.group(1))
+
+
+def parse_map(items: list[str]) -> dict[str, str]:
+    """Read ``input=col``, ``input.SolderLight=col``, … into role → column.
+
+    Raises:
+        UsageError: an unknown role, one given twice, or no column.
+    """
+    out: dict[str, str] = {}
+    for item in (part for text in items for part in text.split(",")):
+        role, sep, column = item.partition("=")
+        if not sep or not column or role in out or not re.fullmatch(r"(input|golden)(\.[\w@+-]+)?|label|board|object", role):
+            raise UsageError(
+                "--map cannot be read",
+                expected="input=COLUMN, golden=COLUMN, label=COLUMN, board=COLUMN[, object=COLUMN]; "
+                "with lights input.LIGHT=COLUMN, golden.LIGHT=COLUMN; each once",
+                found=safe_text(item),
+            )
+        out[role] = column
+    return out
+
+
+def lights_of_map(mapping: Mapping[str, str]) -> tuple[str, ...]:
+    """Lights that a mapping names, in order; ``("",)`` for plain ``input=``.
+
+    Raises:
+        UsageError: ``input`` and ``golden`` differ in their lights, or a role is missing.
+    """
+    by_role = {role: [key.partition(".")[2] for key in mapping if key.partition(".")[0] == role] for role in ("input", "golden")}
+    if not by_role["input"] or sorted(by_role["input"]) != sorted(by_role["golden"]) or not {"label", "board"} <= set(mapping):
+        raise UsageError(
+            "--map lacks a role",
+            expected="input, golden (the same lights for both), label and board",
+            found=safe_text(", ".join(mapping)),
+        )
+    if "" in by_role["input"] and len(by_role["input"]) > 1:
+        raise UsageError("--map has input both with and without a light")
+    return tuple(by_role["input"])
+
+
+def from_csv(file: Path, mapping: Mapping[str, str], *, images_root: Path, pass_label: str) -> list[Sample]:
+    """Read samples from a user's CSV.
+
+    Args:
+        file: one row a part.
+        mapping: role → column (:func:`parse_map`).
+        images_root: what image cells are relative to.
+        pass_label: the label of a good part.
+
+    Raises:
+        HardStop: a mapped column is absent, or a cell cannot be used; the message names line and column.
+    """
+    lights = lights_of_map(mapping)
+    frame = read_table(file, what="data CSV", mandatory=tuple(dict.fromkeys(mapping.values())))
+    columns = {role: [mapping[f"{role}.{light}" if light else role] for light in lights] for role in ("input", "golden")}
+    used = set(mapping.values()) | {"input_path", "golden_path", "label", "object_name", "boardname"}
+    samples = []
+    for line, row in enumerate(frame.to_dict("records"), start=2):
+        origin = f"{file.name}, line {line}"
+        images = {role: tuple(_cell_image(images_root, row[c], c, origin) for c in columns[role]) for role in columns}
+        stem = images["input"][0].stem
+        split = _split_light(stem, lights)
+        name = row[mapping["object"]] if "object" in mapping else (split[0] if split else stem)
+        samples.append(
+            Sample(
+                origin,
+                _named(row[mapping["board"]], "board", origin),
+                _named(name, "object_name", origin),
+                canonical_label(row[mapping["label"]], pass_label, origin),
+                images["input"],
+                images["golden"],
+                {str(k): v for k, v in row.items() if k not in used},
+            )
+        )
+    return samples
+
+
+def _cell_image(root: Path, cell: str, column: str, origin: str) -> Path:
+    try:
+        path = resolve_under(root, cell)
+    except HardStop as error:
+        error.message = f"{origin}, column {safe_text(column)}: {error.message}"
+        raise
+    if not cell or not path.is_file():
+        raise HardStop(
+            f"{origin}, column {safe_text(column)}: the image is missing",
+            expected=safe_text(path, 300),
+            hint="--images-root is what the cells are relative to",
+        )
+    return path
