@@ -109,7 +109,7 @@ def gaps_command(args: argparse.Namespace) -> Outcome:
         frame,
         threshold,
         args.output_dir,
-        band=gaps.margin_band(module, margin),
+        band=gaps.margin_band(threshold, module, margin),
         recall_fraction=args.min_recall,
         top_k_per_label=args.top_k_per_label,
         excluded=excluded,

@@ -12,7 +12,11 @@ RECALL_SLACK = 1e-12
 """Relative slack when a recall fraction is turned into a count: 0.995 x 200 must be 199, whatever binary says."""
 
 MARGIN_BAND_PROBABILITY = 0.1
-"""Half-width of the margin band for ``learnable`` scores, which are probabilities."""
+"""Half-width of the margin band for ``learnable`` scores, which are probabilities: 0.1 around a threshold of one half.
+
+Elsewhere the band has the same width in log-odds. At recall 100 % the threshold is often near 0.005, where a flat 0.1 would
+call every good part marginal (on DeepPCB: 50 of 50 PASS targets, whose neighbours are more PASS rows).
+"""
 
 MARGIN_BAND_OF_EVAL_MARGIN = 0.1
 """The same for ``euclidean`` scores, as a share of ``eval_margin``: distances have no scale of their own."""

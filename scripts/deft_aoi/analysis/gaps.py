@@ -32,20 +32,29 @@ __all__ = ["GAP_COLUMNS", "find_gaps", "margin_band", "write_outputs"]
 GAP_COLUMNS = ("filepath", "label", "siamese_score", "weakness", "sample_id", "light", "golden_path", "row")
 
 
-def margin_band(difference_module: str, eval_margin: float | None) -> float:
-    """Half-width of the margin band in units of the score.
+def margin_band(threshold: float, difference_module: str, eval_margin: float | None) -> tuple[float, float]:
+    """The scores around the threshold that count as marginal.
 
     Args:
+        threshold: the operating point.
         difference_module: ``learnable`` (the score is a probability) or ``euclidean`` (a distance).
         eval_margin: ``model.classify.eval_margin``; needed for distances.
+
+    Returns:
+        ``(low, high)``: a good part above ``low``, or a defect below ``high``, asks for more data.
 
     Raises:
         HardStop: another module, or a distance without a positive margin.
     """
     if difference_module == "learnable":
-        return MARGIN_BAND_PROBABILITY
+        inside = min(max(threshold, 1e-12), 1 - 1e-12)
+        odds = inside / (1 - inside)
+        factor = (0.5 + MARGIN_BAND_PROBABILITY) / (0.5 - MARGIN_BAND_PROBABILITY)
+        low, high = odds / factor, odds * factor
+        return min(low / (1 + low), threshold), max(high / (1 + high), threshold)
     if difference_module == "euclidean" and eval_margin is not None and np.isfinite(eval_margin) and eval_margin > 0:
-        return MARGIN_BAND_OF_EVAL_MARGIN * eval_margin
+        half = MARGIN_BAND_OF_EVAL_MARGIN * eval_margin
+        return threshold - half, threshold + half
     raise HardStop(
         "the margin band cannot be set",
         expected="difference_module learnable, or euclidean with an eval_margin above 0",
@@ -96,7 +105,9 @@ def find_gaps(
     scored = check_scored(frame, label_column=label_column, score_column=score_column)
     weak = weakness(scored, threshold)
     names = np.array(sample_ids(frame), dtype=object)
-    asked = (weak > -margin_band(difference_module, eval_margin)) & ~pd.Series(names).isin(list(excluded)).to_numpy()
+    low, high = margin_band(threshold, difference_module, eval_margin)
+    asked = np.where(scored.defect, scored.scores < high, scored.scores > low)
+    asked &= ~pd.Series(names).isin(list(excluded)).to_numpy()
     picked: list[Any] = []
     for code in range(len(scored.label_names)):
         rows = np.flatnonzero(asked & (scored.label_codes == code))

@@ -31,7 +31,7 @@ def write_outputs(
     threshold: float,
     out_dir: Path,
     *,
-    band: float,
+    band: tuple[float, float],
     recall_fraction: float = 1.0,
     top_k_per_label: int,
     excluded: Collection[str] = (),
@@ -44,7 +44,7 @@ def write_outputs(
         frame: the scored frame it was given.
         threshold: the threshold it was given.
         out_dir: existing or new folder.
-        band: half-width of the margin band, from :func:`deft_aoi.analysis.gaps.margin_band`.
+        band: lowest and highest marginal score, from :func:`deft_aoi.analysis.gaps.margin_band`.
         recall_fraction: the target recall, for the record.
         top_k_per_label: as given to ``find_gaps``.
         excluded: as given to ``find_gaps``.
@@ -97,7 +97,7 @@ def _metrics(
     scored: Scored,
     gaps: pd.DataFrame,
     threshold: float,
-    band: float,
+    band: tuple[float, float],
     recall_fraction: float,
     top_k: int,
     excluded: Collection[str],
@@ -116,7 +116,7 @@ def _metrics(
                     "label": name,
                     "rows": int(rows.sum()),
                     "wrong": int((weak[rows] > 0).sum() if code == 0 else (weak[rows] >= 0).sum()),
-                    "within_band": int(((np.abs(weak[rows]) <= band) & (weak[rows] <= 0)).sum()),
+                    "within_band": int(((scored.scores[rows] > band[0]) & (scored.scores[rows] < band[1]) & (weak[rows] <= 0)).sum()),
                     "targets": int((rows & taken).sum()),
                     "worst_weakness": float(weak[rows].max()),
                 }
@@ -125,7 +125,7 @@ def _metrics(
     return {
         "schema_version": 1,
         "threshold": float(threshold),
-        "margin_band": float(band),
+        "margin_band": [float(band[0]), float(band[1])],
         "target_recall_fraction": float(recall_fraction),
         "far_fraction": float((flagged & ~scored.defect).sum() / (~scored.defect).sum()),
         "recall_fraction": float((flagged & scored.defect).sum() / scored.defect.sum()),
@@ -140,7 +140,8 @@ def _metrics(
 
 
 def _breakdown(metrics: dict[str, Any], gaps: pd.DataFrame) -> Iterator[str]:
-    yield f"threshold {metrics['threshold']!r}   margin band +- {metrics['margin_band']:g}   rule: score > threshold = defect"
+    low, high = metrics["margin_band"]
+    yield f"threshold {metrics['threshold']!r}   margin band {low:.6g} .. {high:.6g}   rule: score > threshold = defect"
     yield f"FAR {metrics['far_fraction']:.4%}   recall {metrics['recall_fraction']:.4%}   rows {metrics['rows']}"
     yield ""
     yield f"{'label':<24} {'rows':>7} {'wrong':>7} {'in band':>8} {'targets':>8} {'worst weakness':>15}"

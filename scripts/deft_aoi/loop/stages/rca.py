@@ -46,7 +46,7 @@ def rca(ctx: RunContext, label: str, _attempt: int) -> Outcome:
             frame,
             it["threshold"],
             folder,
-            band=gaps.margin_band(module, margin),
+            band=gaps.margin_band(it["threshold"], module, margin),
             recall_fraction=ctx.config.target.recall_fraction,
             **common,
         )
