@@ -48,7 +48,7 @@ def build(
         if sample in samples:
             row = samples[sample]
             groups.setdefault((str(row["label"]), _part(row, kpi_rows)), []).append((sample, reason))
-    listed = []
+    listed: list[dict[str, Any]] = []
     for (label, part), members in groups.items():
         worst = sorted(members, key=lambda m: (-float(samples[m[0]]["weakness"]), m[0]))
         counts = {reason: sum(r == reason for _s, r in members) for reason in REASONS}

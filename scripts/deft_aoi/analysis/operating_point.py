@@ -205,7 +205,7 @@ def midpoint(low: float, high: float) -> tuple[float, str]:
         return float(np.nextafter(single, type(single)(-np.inf))), "no score lies below this threshold"
     middle = low + (high - low) / 2.0
     rounded = float(np.float32(middle)) if abs(middle) < 3e38 else middle
-    if low <= middle < high and low <= rounded < high:
+    if low < middle < high and low < rounded < high:
         return middle, ""
     return low, "neighbouring scores leave no room for a margin"
 

@@ -199,8 +199,7 @@ def _defect_name(text: str, pass_label: str, column: str, line: Any) -> str:
     try:
         return normalize_label(text)
     except HardStop as error:
-        error.message = f"line {line()}: {error.message}"
-        raise
+        raise HardStop(f"line {line()}: {error.message}", expected=error.expected, found=error.found, hint=error.hint) from error
 
 
 def _refuse_conflicts(s: Scored) -> None:
