@@ -152,15 +152,13 @@ class _Search:
 
     def run(self, proposer: Proposer) -> None:
         """Stream the pool once."""
-        import numpy as np
-
         start, reader = 0, _BlockReader(self.pool, proposer.block_rows)
         while start < len(self.pool):
             # A short first block sets every target's floor cheaply; all later blocks only compare.
             size = max(_SEED_ROWS, 4 * self.k) if start == 0 else proposer.block_rows
             block = reader.read(start, min(start + size, len(self.pool)))
             if self.metric == "euclidean":
-                self.longest = max(self.longest, float(np.sqrt(np.einsum("ij,ij->i", block, block).max())))
+                self.longest = max(self.longest, float((block * block).sum(1).max()) ** 0.5)
             found: list[tuple[np.ndarray, ...]] = []
             for first in range(0, len(self.queries), proposer.target_rows):
                 last = min(first + proposer.target_rows, len(self.queries))
@@ -258,6 +256,8 @@ class _BlockReader:
         """Rows ``start:stop`` as C-contiguous float32; valid until the next call."""
         import numpy as np
 
+        if not isinstance(self.pool, np.ndarray):
+            return self.pool.tensor[start:stop]  # a pool on the device is never copied
         if self.file is None:
             return np.ascontiguousarray(self.pool[start:stop], dtype=np.float32)
         if self.buffer is None or len(self.buffer) < stop - start:

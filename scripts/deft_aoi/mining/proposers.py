@@ -33,6 +33,9 @@ def _block_shape(search: _Search, *, widest: int, tallest: int) -> tuple[int, in
     return rows, targets
 
 
+_FEW_TARGETS = 256
+
+
 class NumpyProposer:
     """BLAS product, one comparison, and a look at eight answers at a time."""
 
@@ -51,6 +54,9 @@ class NumpyProposer:
 
         count, width = last - first, len(block)
         product = self.product.reshape(-1)[: count * width].reshape(count, width)
+        if count <= _FEW_TARGETS and self.search.metric != "manhattan":
+            # BLAS is up to twice as fast on a tall product than on a wide one when one side is short.
+            product = self.product.reshape(-1)[: count * width].reshape(width, count).T
         self._score(first, last, block, product)
         unset = np.isneginf(floor)
         if unset.any():
@@ -58,9 +64,12 @@ class NumpyProposer:
             if width > k:
                 kth = np.partition(product[unset], width - k, axis=1)[:, width - k]
                 floor[unset] = kth - 2 * self.search.slack(np.full(len(self.search.queries), kth.min()))[first:last][unset]
-        mask = self.mask.reshape(-1)[: count * width].reshape(count, width)
-        np.greater_equal(product, floor[:, None], out=mask)
-        flat = mask.reshape(-1)
+        flat = self.mask.reshape(-1)[: count * width]
+        tall = not product.flags.c_contiguous
+        if tall:
+            np.greater_equal(product.T, floor, out=flat.reshape(width, count))
+        else:
+            np.greater_equal(product, floor[:, None], out=flat.reshape(count, width))
         if flat.size % 8 == 0:
             # Hits are rare: find the eight-byte words that hold one, then the bytes.
             words = np.flatnonzero(flat.view(np.uint64))
@@ -68,8 +77,11 @@ class NumpyProposer:
             hits = near[flat[near]]
         else:
             hits = np.flatnonzero(flat)
-        rows, cols = np.divmod(hits, width)
-        return rows, cols, product.reshape(-1)[hits]
+        if tall:
+            cols, rows = np.divmod(hits, count)
+        else:
+            rows, cols = np.divmod(hits, width)
+        return rows, cols, product[rows, cols]
 
     def _score(self, first: int, last: int, block: np.ndarray, product: np.ndarray) -> None:
         import numpy as np
@@ -84,7 +96,10 @@ class NumpyProposer:
                     np.abs(np.subtract(part, query, out=buffer), out=buffer)
                     product[row, at : at + step] = -buffer.sum(axis=1)
             return
-        np.matmul(queries, block.T, out=product)
+        if product.flags.c_contiguous:
+            np.matmul(queries, block.T, out=product)
+        else:
+            np.matmul(block, queries.T, out=product.T)
         if metric == "euclidean":
             product -= np.einsum("ij,ij->i", block, block) / 2
         elif self.search.scale_columns:
@@ -141,6 +156,30 @@ class FaissProposer:
         return rows, cols[rows, at].astype(np.int64), values[rows, at].astype(np.float32)
 
 
+class DevicePool:
+    """A pool that lies on the GPU: give it to ``top_k`` in the pool's place, with the backend ``torch-cuda``.
+
+    Args:
+        tensor: ``(N, D)`` float32 on a CUDA device.
+    """
+
+    def __init__(self, tensor: Any) -> None:
+        self.tensor = tensor
+        self.shape: tuple[int, int] = tuple(tensor.shape)
+        self.ndim = 2
+
+    def __len__(self) -> int:
+        """Rows."""
+        return self.shape[0]
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Some rows, on the host."""
+        import torch
+
+        out: np.ndarray = self.tensor[torch.from_numpy(rows).to(self.tensor.device)].cpu().numpy()
+        return out
+
+
 class CudaProposer:
     """The NumPy backend's steps on a GPU; float32 products, TF32 off."""
 
@@ -153,16 +192,19 @@ class CudaProposer:
         self.target_rows = min(len(search.queries), 8192)
         widest = max(4096, int(free // 4 // (5 * self.target_rows)))
         host = max(64, search.block_bytes // 2 // (4 * max(search.pool.shape[1], 1)))
+        if isinstance(search.pool, DevicePool):
+            host = len(search.pool)
         self.block_rows = min(widest, host, max(len(search.pool), 8), 1 << 18)
         self.queries = torch.from_numpy(search.queries).cuda()
         self._held: tuple[int, Any] | None = None
 
     def propose(self, first: int, last: int, block: np.ndarray, floor: np.ndarray, k: int) -> tuple[np.ndarray, ...]:
         """See :class:`deft_aoi.mining.neighbours.Proposer`."""
+        import numpy as np
         import torch
 
         if first == 0:
-            self._held = (len(block), torch.from_numpy(block).cuda())
+            self._held = (len(block), torch.from_numpy(block).cuda() if isinstance(block, np.ndarray) else block)
         assert self._held is not None
         return self.propose_on_device(first, last, self._held[1], floor, k)
 
