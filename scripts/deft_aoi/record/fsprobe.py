@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
+import re
 from typing import NamedTuple
 
 from deft_aoi.contract.errors import Blocked
@@ -43,14 +46,17 @@ class FileSystem(NamedTuple):
     text: str
 
 
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
 def describe(path: str | os.PathLike[str]) -> FileSystem:
     """Name the file system that holds ``path``; reads the mount table only."""
     real, best, kind = os.path.realpath(path), "", "unknown"
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as handle:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as handle:
             for row in handle:
                 left, _, right = row.partition(" - ")
-                mount = left.split()[4].replace("\\040", " ")
+                mount = _ESCAPE.sub(lambda m: chr(int(m[1], 8)), left.split()[4])
                 inside = real == mount or real.startswith(mount.rstrip("/") + "/")
                 if inside and len(mount) >= len(best):
                     best, kind = mount, right.split()[0]
@@ -64,38 +70,64 @@ def describe(path: str | os.PathLike[str]) -> FileSystem:
 def probe(folder: str | os.PathLike[str]) -> dict[str, bool]:
     """Try flock, fsync and rename in ``folder`` (which must be ours to write).
 
+    flock counts only when a second descriptor is refused: a file system may take the call and lock nothing.
+
     Returns:
         ``{"flock": …, "fsync": …, "rename": …}``.
 
     Raises:
-        Blocked: rename does not replace a file, so nothing could be published here.
+        Blocked: nothing can be written here, or rename does not replace a file, so nothing could be published.
     """
     base = os.path.join(os.fspath(folder), f".probe-{os.getpid()}")
-    found = {"flock": True, "fsync": True, "rename": True}
-    for name in ("a", "b"):
-        with open(f"{base}-{name}", "w", encoding="ascii") as handle:
-            handle.write(name)
-    fd = os.open(f"{base}-a", os.O_RDWR)
+    names = (f"{base}-a", f"{base}-b")
+    fds: list[int] = []
     try:
-        for what, work in (("flock", lambda: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)), ("fsync", lambda: os.fsync(fd))):
-            try:
-                work()
-            except OSError:
-                found[what] = False
-        try:
-            os.replace(f"{base}-a", f"{base}-b")
-            fsync_dir(folder)
-            with open(f"{base}-b", encoding="ascii") as handle:
-                found["rename"] = handle.read() == "a"
-        except OSError:
-            found["rename"] = False
-    finally:
-        os.close(fd)
-        for name in ("a", "b"):
-            if os.path.exists(f"{base}-{name}"):
-                os.unlink(f"{base}-{name}")
-    if not found["rename"]:
+        for name in names:
+            fds.append(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+            os.write(fds[-1], name[-1:].encode())
+        fds.append(os.open(names[0], os.O_RDWR | os.O_CLOEXEC))
+        return {"flock": _locks(fds[0], fds[2]), "fsync": _syncs(fds[0]), "rename": _renames(names, os.fspath(folder))}
+    except OSError as error:
         raise Blocked(
-            "this file system cannot replace a file by rename", found=str(folder), hint="use a local or POSIX file system"
-        )
-    return found
+            "this folder cannot hold a run",
+            expected="writing a file and replacing one by rename",
+            found=f"{os.strerror(error.errno or 0)} in {os.fspath(folder)}",
+            hint="use a local or POSIX file system that you may write to",
+        ) from error
+    finally:
+        for fd in fds:
+            os.close(fd)
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+
+
+def _locks(first: int, second: int) -> bool:
+    try:
+        fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _syncs(fd: int) -> bool:
+    try:
+        os.fsync(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _renames(names: tuple[str, str], folder: str) -> bool:
+    os.replace(*names)
+    fsync_dir(folder)
+    with open(names[1], "rb") as handle:
+        if handle.read() != b"a" or os.path.exists(names[0]):
+            raise OSError(errno.EIO, "rename did not replace the file")
+    return True

@@ -10,17 +10,24 @@ import hashlib
 import json
 import re
 import zlib
-from typing import Any
 
 from deft_aoi.contract.errors import HardStop
 
-Event = dict[str, Any]
+TYPE_CHECKING = False  # typing itself would cost a tenth of a bare start
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    Event: TypeAlias = dict[str, Any]
 
 STAGES = (
     "approve", "assets", "prestage", "train", "inference", "evaluate", "rca", "routing", "anomalygen", "data_mining",
     "dataset", "loop_stop", "handoff", "report", "usage", "note",
 )  # fmt: skip
 STATUSES = ("ok", "error", "started")
+REASONS = ("kpi_met", "max_iterations", "pool_exhausted", "hard_stop", "job_failed", "user_stop")
+"""Why a loop ends: ``data["reason"]`` of ``loop_stop``, and the view's status from then on."""
+RESERVED = ("stages", "stage_completed")
+"""Keys of an iteration in the view that only the fold sets; ``data["state"]`` may not hold them."""
 MAX_LINE = 4096
 MAX_SUMMARY = 400
 GENESIS = "0" * 64
@@ -33,11 +40,31 @@ _OP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _TS = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _HEX8 = re.compile(r"[0-9a-f]{8}")
+# Control characters, line and paragraph separators, zero-width and bidirectional marks: never in a summary.
+_UNSHOWABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u200b-\\u200f\\u2060-\\u2069\\ufeff]")
 
 
 def spell(obj: Any) -> bytes:
     """The one spelling of a value: sorted keys, no spaces, ASCII."""
     return json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+
+
+def one_line(text: str) -> str:
+    """A summary as the log takes it: one line of at most 400 characters, without control or invisible characters."""
+    shown = _UNSHOWABLE.sub(" ", text)
+    return shown if len(shown) <= MAX_SUMMARY else shown[: MAX_SUMMARY - 1] + "…"
+
+
+def plain(obj: Any) -> Any:
+    """The value as it reads back from the log: lists for tuples, text for keys.
+
+    Raises:
+        HardStop: not JSON.
+    """
+    try:
+        return json.loads(spell(obj))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise HardStop("an event is not JSON", found=f"{type(error).__name__}: {str(error)[:120]}") from error
 
 
 def crc_of(event: Event) -> str:
@@ -49,12 +76,9 @@ def encode(event: Event) -> bytes:
     """The event as its line, newline included.
 
     Raises:
-        HardStop: longer than 4096 bytes, or not JSON.
+        HardStop: longer than 4096 bytes.
     """
-    try:
-        raw = spell(event) + b"\n"
-    except (TypeError, ValueError) as error:
-        raise HardStop("an event does not fit into the log", found=f"{type(error).__name__}: not JSON") from error
+    raw = spell(event) + b"\n"
     if len(raw) > MAX_LINE:
         raise HardStop(
             "an event does not fit into one line of the log",
@@ -91,16 +115,32 @@ def check_event(event: Any) -> str:
         ("iter", _text(event["iter"], _ITER)),
         ("stage", isinstance(event["stage"], str) and event["stage"] in STAGES),
         ("status", isinstance(event["status"], str) and event["status"] in STATUSES),
-        ("summary", isinstance(event["summary"], str) and len(event["summary"]) <= MAX_SUMMARY and "\n" not in event["summary"]),
+        ("summary", _summary(event["summary"])),
         ("duration_sec", _number(event["duration_sec"])),
         ("context_tokens", _whole(event["context_tokens"], 0)),
-        ("data", isinstance(event["data"], dict)),
+        ("data", isinstance(event["data"], dict) and _data(event["data"], event["stage"], event["status"])),
         ("op_id", _text(event["op_id"], _OP_ID)),
         ("prev", _text(event["prev"], _HEX64)),
         ("crc", _text(event["crc"], _HEX8)),
     )
     bad = [name for name, good in checks if not good]
     return f"bad {', '.join(bad)}" if bad else ""
+
+
+def _summary(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_SUMMARY and _UNSHOWABLE.search(value) is None
+
+
+def _data(data: Event, stage: Any, status: Any) -> bool:
+    changes = data.get("state", {})
+    if not isinstance(changes, dict) or any(key in changes for key in RESERVED):
+        return False
+    if stage == "loop_stop" and status == "ok":
+        reason = data.get("reason")
+        return isinstance(reason, str) and reason in REASONS
+    if stage == "approve" and status == "ok":
+        return isinstance(data.get("config", {}), dict) and isinstance(data.get("plan_digest", ""), str)
+    return True
 
 
 def _whole(value: Any, low: int) -> bool:
@@ -130,13 +170,15 @@ def decode(raw: bytes, seq: int, prev: str) -> Event:
     """
     try:
         event = json.loads(raw)
-        problem = check_event(event)
+        problem = check_event(event) if len(raw) <= MAX_LINE else f"longer than {MAX_LINE} bytes"
         if not problem and spell(event) + b"\n" != raw:
             problem = "not in canonical spelling"
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, OverflowError):
         event, problem = {}, "not JSON"
     if not problem:
-        if event["crc"] != crc_of(event):
+        # The line is in its one spelling, so only context_tokens precedes the crc: no second spelling is needed.
+        body = raw[:-1].replace(b'"crc":"' + event["crc"].encode() + b'",', b"", 1)
+        if event["crc"] != f"{zlib.crc32(body):08x}":
             problem = "its checksum does not fit"
         elif event["seq"] != seq:
             problem = f"seq {event['seq']} where {seq} is due"

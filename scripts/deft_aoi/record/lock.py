@@ -1,7 +1,12 @@
-"""One driver a run: a kernel lock that dies with its process, held while stages run."""
+"""One driver a run: a kernel lock that dies with its process, held while stages run.
+
+Two files: ``run/run.lock`` in the run's folder, and a twin on this machine's own disk, which holds where the workspace's
+file system has no flock or keeps it to one host (NFS, Lustre, FUSE).
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -10,69 +15,88 @@ import socket
 import time
 from types import TracebackType
 
-from deft_aoi.contract.errors import RunLocked
+from deft_aoi.contract.errors import RunLocked, UsageError
 from deft_aoi.contract.paths import state_home
+from deft_aoi.contract.text import plain_text
+from deft_aoi.record import log
+from deft_aoi.record.journal import LOG, StrPath
 
-StrPath = str | os.PathLike[str]
+PATIENCE_SEC = 0.5
+"""How long a driver knocks: :func:`holder` holds a shared lock for some microseconds when it looks."""
 
-
-def _open(path: str) -> int:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-
-
-def _paths(results_dir: StrPath) -> tuple[str, str]:
-    """The lock in the run, and its twin on this machine's own disk (where flock is not shared between hosts)."""
-    root = os.path.realpath(results_dir)
-    key = hashlib.sha256(root.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    return os.path.join(root, "run", "run.lock"), os.path.join(str(state_home()), "locks", f"{key}.lock")
+_NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-def _boot_id() -> str:
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as handle:
-            return handle.read().strip()
-    except OSError:
-        return ""
+def twin_path(results_dir: StrPath, kind: str) -> str:
+    """The lock's twin in the user's state folder, named by the run's real path; its folder is made."""
+    key = hashlib.sha256(os.fsencode(os.path.realpath(results_dir))).hexdigest()[:32]
+    folder = os.path.join(str(state_home()), "locks")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    return os.path.join(folder, f"{key}.{kind}.lock")
+
+
+def _run_path(results_dir: StrPath) -> str:
+    return os.path.join(os.path.realpath(results_dir), "run", "run.lock")
 
 
 class DriverLock:
-    """Hold the run while stages are driven.
+    """Hold the run while stages are driven; on entering, the whole record is verified and its view written.
 
     Raises:
         RunLocked: another driver holds it; names the holder.
+        UsageError: there is no such folder.
+        HardStop: the record is damaged.
     """
 
     def __init__(self, results_dir: StrPath) -> None:
-        self.paths = _paths(results_dir)
+        self.root = os.path.realpath(results_dir)
         self.fds: list[int] = []
 
     def __enter__(self) -> DriverLock:
+        if not os.path.isdir(self.root):
+            raise UsageError("there is no such run", expected="a folder results/run_<time>", found=plain_text(self.root, 200))
+        os.makedirs(os.path.join(self.root, "run"), exist_ok=True)
         try:
-            for path in self.paths:
-                fd = _open(path)
-                self.fds.append(fd)
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            who = _read_holder(self.fds[-1])
-            self._close()
-            raise RunLocked(
-                "another driver holds this run",
-                found=who,
-                hint="wait for it: run_loop.py --results-dir R --wait 300, or stop that process",
-            ) from error
-        except OSError:
+            taken = [self._take(path) for path in (_run_path(self.root), twin_path(self.root, "run"))]
+            if not any(taken):
+                raise RunLocked("no lock can be taken here", found="neither the run's folder nor the state folder has flock")
+            note = {"pid": os.getpid(), "host": socket.gethostname(), "boot_id": _boot_id(), "since": _now()}
+            for fd in self.fds:
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, json.dumps(note, sort_keys=True).encode(), 0)
+            if os.path.exists(os.path.join(self.root, LOG)):
+                log.verify_whole(self.root)
+        except BaseException:
             self._close()
             raise
-        note = {"pid": os.getpid(), "host": socket.gethostname(), "boot_id": _boot_id(), "since": _now()}
-        raw = json.dumps(note, sort_keys=True).encode()
-        for fd in self.fds:
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, raw, 0)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self._close()
+
+    def _take(self, path: str) -> bool:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        end = time.monotonic() + PATIENCE_SEC
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.fds.append(fd)
+                return True
+            except OSError as error:
+                if error.errno == errno.EWOULDBLOCK and time.monotonic() < end:
+                    time.sleep(0.005)
+                    continue
+                who = _read_holder(fd)
+                os.close(fd)
+                if error.errno in _NO_FLOCK:
+                    return False
+                if error.errno != errno.EWOULDBLOCK:
+                    raise
+                raise RunLocked(
+                    "another driver holds this run",
+                    found=who,
+                    hint="wait for it: run_loop.py --results-dir R --wait 300, or stop that process",
+                ) from error
 
     def _close(self) -> None:
         for fd in self.fds:
@@ -81,16 +105,18 @@ class DriverLock:
 
 
 def holder(results_dir: StrPath) -> str | None:
-    """Who drives the run now (``pid … on …``), or ``None``."""
-    for path in _paths(results_dir):
+    """Who drives the run now (``pid … on … since …``), or ``None``. Reads only."""
+    for path in (_run_path(results_dir), twin_path(results_dir, "run")):
         try:
-            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return _read_holder(fd)
+        except OSError:
+            continue
         finally:
             os.close(fd)
     return None
@@ -99,9 +125,17 @@ def holder(results_dir: StrPath) -> str | None:
 def _read_holder(fd: int) -> str:
     try:
         note = json.loads(os.pread(fd, 4096, 0))
-        return f"pid {int(note['pid'])} on {note['host']} since {note['since']}"
+        return f"pid {int(note['pid'])} on {plain_text(note['host'])} since {plain_text(note['since'])}"
     except (ValueError, KeyError, TypeError):
         return "a process that has not said its name yet"
+
+
+def _boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as handle:
+            return handle.read().strip()
+    except OSError:
+        return ""
 
 
 def _now() -> str:

@@ -1,32 +1,29 @@
 """Appending to and reading ``loop_log.jsonl`` (DESIGN section 4).
 
-Append: lock → recover a torn tail → catch up with the chain from the last verified line → repeated ``op_id`` → order of
-stages → one write, fsync → snapshot → only then is the sequence number returned. A line that was acknowledged is never
-lost; bytes after the last newline were never acknowledged, so they are set aside and cut off.
+Append: lock → set a torn tail aside → verify the chain from the last verified line → repeated ``op_id`` → order of stages →
+one write, fsync → snapshot → only then is the sequence number returned. A line that was acknowledged is never lost; bytes
+after the last newline were never acknowledged. The cost does not grow with the log: see :mod:`deft_aoi.record.index`.
 
-Two small caches make an append cost the same at any length: ``run/log.tip`` (offset, seq and digest of the last verified
-line) and ``run/ops/`` (op_id → seq, in 256 shards). Both are checked against the log and made again when they do not fit.
+On the path of ``log_stage.py``: no jsonschema, dataclasses, pathlib or typing is imported here.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
-import json
 import os
 import time
-from typing import Any
 
-from deft_aoi.contract.errors import Blocked, HardStop, RunLocked
-from deft_aoi.record import line, state, transitions
-from deft_aoi.record.line import GENESIS, Event
+from deft_aoi.contract.errors import HardStop
+from deft_aoi.record import journal, line, state, transitions
+from deft_aoi.record.index import BrokenIndex, Index, Tip, line_before, read_header
+from deft_aoi.record.journal import LOG, STATE, LogFile, StrPath
 
-LOG = "loop_log.jsonl"
-STATE = "deft_state.json"
-LOCK_TIMEOUT_SEC = 30.0
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-StrPath = str | os.PathLike[str]
+    from deft_aoi.record.line import Event
 
 
 class Ack:
@@ -35,13 +32,15 @@ class Ack:
     Attributes:
         seq: the event's number.
         duplicate: the same ``op_id`` and payload were there already.
-        snapshot: ``ok``, or ``stale`` when the view could not be written (it is rebuilt by the next append).
+        snapshot: ``ok``, or ``stale`` when the view could not be written (the next append writes it).
+        op_id: the event's key.
     """
 
-    def __init__(self, seq: int, duplicate: bool, snapshot: str) -> None:
+    def __init__(self, seq: int, duplicate: bool, snapshot: str, op_id: str) -> None:
         self.seq = seq
         self.duplicate = duplicate
         self.snapshot = snapshot
+        self.op_id = op_id
 
 
 def append(
@@ -52,7 +51,7 @@ def append(
     status: str,
     summary: str,
     data: dict[str, Any] | None = None,
-    op_id: str,
+    op_id: str | None = None,
     duration_sec: float | None = None,
     context_tokens: int = 0,
 ) -> Ack:
@@ -63,11 +62,15 @@ def append(
         iter_label: ``run``, ``baseline`` or ``iterN``.
         stage: one of :data:`deft_aoi.record.line.STAGES`.
         status: ``ok``, ``error`` or ``started``.
-        summary: one line, composed by code.
+        summary: one line, composed by code; control characters become spaces, and it is cut at 400 characters.
         data: state change (``data["state"]``) and evidence.
-        op_id: idempotency key; repeating it with the same payload returns the old number.
+        op_id: idempotency key; repeating it with the same payload returns the old number. ``None``: the next attempt of
+            this stage (``iter1/train/1``), or a random key for a note.
         duration_sec: ``None``: measured from the previous event, and marked so.
-        context_tokens: kept for readers of older logs.
+        context_tokens: 0; usage arrives later as an event of its own.
+
+    Returns:
+        The acknowledgement; when it is returned the event is on disk.
 
     Raises:
         HardStop: damaged record, stage out of order, other payload under this ``op_id``, event too large.
@@ -75,345 +78,268 @@ def append(
         RunLocked: another writer held the log for 30 seconds.
     """
     event: Event = {
-        "iter": iter_label, "stage": stage, "status": status, "summary": summary, "context_tokens": context_tokens,
-        "data": dict(data or {}), "op_id": op_id,
+        "iter": iter_label, "stage": stage, "status": status, "summary": line.one_line(summary),
+        "context_tokens": context_tokens, "data": line.plain(data or {}),
     }  # fmt: skip
-    root = os.fspath(results_dir)
-    with _Locked(root) as fd:
-        _recover(root, fd)
-        tip = _catch_up(root, fd)
-        known = _find_op(root, op_id)
-        if known is not None:
-            if known[1] != line.payload_digest(event):
-                raise HardStop(
-                    f"the op_id {op_id} is on record with another payload",
-                    expected=f"event {known[0]} again",
-                    hint="use a new --op-id",
-                )
-            return Ack(known[0], True, "ok")
-        view = _view(root, fd, tip)
-        transitions.check(view, iter_label, stage, status)
-        now = time.time()
-        if duration_sec is None:
-            duration_sec = max(0.0, now - _epoch(view.get("updated"))) if tip["seq"] else 0.0
-            event["data"][line.DURATION_MARK] = "previous_event"
-        event |= {
-            "seq": tip["seq"] + 1,
-            "ts": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z",
-            "duration_sec": round(float(duration_sec), 3),
-            "prev": tip["head"],
-        }
-        event["crc"] = line.crc_of(event)
-        problem = line.check_event(event)
-        if problem:
-            raise HardStop("an event does not fit the log", found=problem, expected=f"fields {', '.join(line.FIELDS)}")
-        raw = line.encode(event)
-        if not tip["seq"] and os.path.exists(os.path.join(root, STATE)):
-            _import_state(root)
-        _write(root, fd, tip["offset"], raw, release=status == "error")
-        tip = {"offset": tip["offset"] + len(raw), "seq": event["seq"], "head": line.digest(raw)}
-        snapshot = "ok"
-        try:
-            state.write_snapshot(os.path.join(root, STATE), state.advance(view, event, tip["head"]))
-            _note_op(root, event)
-            _write_tip(root, tip)
-        except (OSError, Blocked):
-            snapshot = "stale"
-        return Ack(event["seq"], False, snapshot)
-
-
-def read(results_dir: StrPath) -> list[Event]:
-    """Every event, verified from the first line; a torn tail is not part of the log.
-
-    Raises:
-        HardStop: the log is damaged, missing, or shorter than the snapshot says.
-    """
-    path = os.path.join(results_dir, LOG)
     try:
-        with open(path, "rb") as handle:
-            raw = handle.read()
-    except FileNotFoundError as error:
-        raise HardStop("the run record is missing", expected=path) from error
-    events, _head = parse(raw)
-    return events
-
-
-def parse(raw: bytes) -> tuple[list[Event], str]:
-    """Verify a whole log.
-
-    Returns:
-        ``(events, digest of the last line)``.
-    """
-    events: list[Event] = []
-    prev = GENESIS
-    for number, text in enumerate(raw[: raw.rfind(b"\n") + 1].splitlines(keepends=True), start=1):
-        events.append(line.decode(text, number, prev))
-        prev = line.digest(text)
-    return events, prev
-
-
-def head(results_dir: StrPath) -> tuple[int, str]:
-    """``(seq, digest)`` of the last line."""
-    events = read(results_dir)
-    return (len(events), line.digest(line.encode(events[-1]))) if events else (0, GENESIS)
+        with LogFile(os.fspath(results_dir)) as log, Index(log) as index:
+            return _Writer(log, index).append(event, op_id, duration_sec)
+    except OSError as error:
+        raise journal.refusal(error, "writing the run record") from error
 
 
 def verify_whole(results_dir: StrPath) -> int:
-    """Verify everything and rebuild caches and snapshot: what a driver does when it opens a run.
+    """Verify everything and rebuild index, snapshot and reserve: what a driver does when it opens a run.
 
     Returns:
         The number of events.
 
     Raises:
-        HardStop: damaged, or shorter than the snapshot says.
+        HardStop: damaged, or shorter than its snapshot or index says.
+    """
+    try:
+        with LogFile(os.fspath(results_dir)) as log, Index(log) as index:
+            writer = _Writer(log, index, whole=True)
+            if writer.tip.seq:
+                writer.refresh_snapshot()
+            journal.ensure_reserve(log.root)
+            return writer.tip.seq
+    except OSError as error:
+        raise journal.refusal(error, "opening the run record") from error
+
+
+def read(results_dir: StrPath) -> list[Event]:
+    """Every event, verified from the first line; a torn tail is not part of the log. Takes no lock and writes nothing.
+
+    Raises:
+        HardStop: the log is damaged, missing, or shorter than its snapshot or index says.
     """
     root = os.fspath(results_dir)
-    with _Locked(root) as fd:
-        _recover(root, fd)
-        for name in ("log.tip",):
-            _unlink(os.path.join(root, "run", name))
-        tip = _catch_up(root, fd)
-        view = _view(root, fd, tip, rebuild=True)
-        if tip["seq"]:
-            state.write_snapshot(os.path.join(root, STATE), view)
-        return int(tip["seq"])
-
-
-# --- the pieces of an append ---------------------------------------------------------------------------------------
-
-
-class _Locked:
-    """The log opened for appending, under its lock; the lock file is never deleted."""
-
-    def __init__(self, root: str) -> None:
-        self.root = root
-        self.lock = self.fd = -1
-
-    def __enter__(self) -> int:
-        folder = os.path.join(self.root, "run")
-        os.makedirs(folder, exist_ok=True)
-        self.lock = os.open(os.path.join(folder, "log.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        end = time.monotonic() + LOCK_TIMEOUT_SEC
-        delay = 0.0005
-        while True:
-            try:
-                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno not in (errno.EWOULDBLOCK, errno.EINTR) or time.monotonic() > end:
-                    os.close(self.lock)
-                    raise RunLocked("another writer holds the log", found=f"for {LOCK_TIMEOUT_SEC:g} seconds") from error
-            time.sleep(delay)
-            delay = min(delay * 2, 0.02)
-        path = os.path.join(self.root, LOG)
-        new = not os.path.exists(path)
-        try:
-            self.fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-            if new:
-                _fsync_dir(self.root)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self.fd
-
-    def __exit__(self, *_: object) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-        os.close(self.lock)
-
-
-def _recover(root: str, fd: int) -> None:
-    """Set aside and cut off bytes after the last newline."""
-    size = os.fstat(fd).st_size
-    if size == 0 or os.pread(fd, 1, size - 1) == b"\n":
-        return
-    start, tail = size, b""
-    while start > 0 and b"\n" not in tail:
-        step = min(start, 1 << 16)
-        start -= step
-        tail = os.pread(fd, step, start) + tail
-    keep = start + tail.rfind(b"\n") + 1
-    torn = os.pread(fd, size - keep, keep)
-    folder = os.path.join(root, "run", "torn")
     try:
-        os.makedirs(folder, exist_ok=True)
-        with open(os.path.join(folder, f"{keep:012d}-{time.time_ns()}.bin"), "wb") as handle:
-            handle.write(torn)
-    except OSError:
-        pass  # a copy for the curious; the bytes were never acknowledged, and a full disk must not wedge the log
-    os.ftruncate(fd, keep)
-    os.fsync(fd)
+        return _read(root)
+    except HardStop:
+        # A torn tail that a writer replaces while we read looks like damage: look again while no writer is at work.
+        try:
+            fd = os.open(os.path.join(root, "run", "log.lock"), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            raise
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            return _read(root)
+        finally:
+            os.close(fd)
 
 
-def _catch_up(root: str, fd: int) -> dict[str, Any]:
-    """Verify the lines after the last verified one and put them into the op index.
+def head(results_dir: StrPath) -> tuple[int, str]:
+    """``(seq, digest)`` of the last line of the verified log."""
+    events = read(results_dir)
+    return (len(events), line.digest(line.encode(events[-1]))) if events else (0, line.GENESIS)
+
+
+def parse(raw: bytes) -> tuple[list[Event], list[str], list[int]]:
+    """Verify whole lines from the first one.
+
+    Args:
+        raw: the log; bytes after the last newline are left out.
 
     Returns:
-        The tip: ``offset`` (= the log's size), ``seq`` and ``head``.
+        ``(events, digests, offsets)``: each event, the digest of its line, and where its line begins.
+
+    Raises:
+        HardStop: a complete line is damaged.
     """
-    size = os.fstat(fd).st_size
-    tip = _read_tip(root, fd, size)
-    if tip["offset"] == 0:
-        _clear_ops(root)
-    if tip["offset"] == size:
-        return tip
-    raw = _pread_all(fd, size - tip["offset"], tip["offset"])
-    for text in raw.splitlines(keepends=True):
-        event = line.decode(text, tip["seq"] + 1, tip["head"])
-        _note_op(root, event)
-        tip = {"offset": tip["offset"] + len(text), "seq": event["seq"], "head": line.digest(text)}
-    _write_tip(root, tip)
-    return tip
+    events: list[Event] = []
+    digests, offsets, prev, at = [], [], line.GENESIS, 0
+    for text in raw[: raw.rfind(b"\n") + 1].split(b"\n")[:-1]:
+        whole = text + b"\n"
+        events.append(line.decode(whole, len(events) + 1, prev))
+        prev = line.digest(whole)
+        digests.append(prev)
+        offsets.append(at)
+        at += len(whole)
+    return events, digests, offsets
 
 
-def _read_tip(root: str, fd: int, size: int) -> dict[str, Any]:
-    start: dict[str, Any] = {"offset": 0, "seq": 0, "head": GENESIS}
+def _read(root: str) -> list[Event]:
+    # The witnesses first: what they name was durable before they were written, so a later look at the log holds it.
+    known, raw_view = read_header(root), state.read_bytes(root)
+    path = os.path.join(root, LOG)
     try:
-        with open(os.path.join(root, "run", "log.tip"), encoding="ascii") as handle:
-            tip = json.loads(handle.read())
-        offset, seq, known = int(tip["offset"]), int(tip["seq"]), str(tip["head"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return start
-    if not 0 < offset <= size or seq < 1:
-        return start
-    begin = max(0, offset - line.MAX_LINE - 1)
-    before = os.pread(fd, offset - begin, begin)
-    last = before[before.rfind(b"\n", 0, len(before) - 1) + 1 :]
-    return {"offset": offset, "seq": seq, "head": known} if line.digest(last) == known else start
+        with open(path, "rb") as handle:
+            raw = handle.read()
+    except FileNotFoundError as error:
+        raise HardStop("the run record is missing", expected=path) from error
+    except OSError as error:
+        raise journal.refusal(error, "reading the run record") from error
+    events, digests, _offsets = parse(raw)
+    if known is not None:
+        _witness("index", known[0].seq, known[0].head, digests)
+    _witness_snapshot(raw_view, digests)
+    return events
 
 
-def _write_tip(root: str, tip: dict[str, Any]) -> None:
-    path = os.path.join(root, "run", "log.tip")
-    with open(f"{path}.tmp", "w", encoding="ascii") as handle:
-        handle.write(json.dumps(tip))
-    os.replace(f"{path}.tmp", path)
+def _witness(what: str, seq: int, digest: str, digests: list[str]) -> None:
+    """Events that were acknowledged must be in the log.
+
+    Raises:
+        HardStop: the log was cut, replaced or rewritten.
+    """
+    if seq > len(digests):
+        problem = f"{len(digests)} events in {LOG}"
+    elif seq and digests[seq - 1] != digest:
+        problem = f"another event {seq} in {LOG}"
+    else:
+        return
+    raise HardStop(
+        f"the run record has lost events: its {what} knows more",
+        expected=f"event {seq} with digest {digest[:16]}",
+        found=problem,
+        hint="restore loop_log.jsonl from a backup, or let a person run repair_run.py",
+    )
 
 
-def _shard(root: str, op_id: str) -> tuple[str, str]:
-    key = hashlib.sha256(op_id.encode()).hexdigest()
-    return os.path.join(root, "run", "ops", key[:2]), key
+def _witness_snapshot(raw: bytes, digests: list[str]) -> None:
+    own = state.own_snapshot(raw)
+    if own is not None:
+        _witness("snapshot", own["seq"], own["head"], digests)
 
 
-def _note_op(root: str, event: Event) -> None:
-    path, key = _shard(root, event["op_id"])
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "a", encoding="ascii") as handle:
-        handle.write(f"{key} {event['seq']} {line.payload_digest(event)}\n")
+class _Writer:
+    """The log, its view and its index under the lock, caught up with what is on disk."""
 
+    def __init__(self, log: LogFile, index: Index, *, whole: bool = False) -> None:
+        self.log, self.index = log, index
+        self.events: list[Event] | None = None
+        keep = log.whole_bytes()
+        if index.tip.offset > keep:
+            _witness("index", index.tip.seq, index.tip.head, parse(log.pread(keep, 0))[1])
+        raw_view = state.read_bytes(log.root)
+        if whole or not self._catch_up(keep, raw_view):
+            self._read_whole(keep, raw_view)
+        log.cut_tail(keep)
 
-def _find_op(root: str, op_id: str) -> tuple[int, str] | None:
-    path, key = _shard(root, op_id)
-    try:
-        with open(path, encoding="ascii") as handle:
-            rows = handle.read().split("\n")[:-1]
-    except (FileNotFoundError, UnicodeDecodeError):
-        return None
-    for row in rows:
-        parts = row.split(" ")
-        if len(parts) == 3 and parts[0] == key:
-            return int(parts[1]), parts[2]
-    return None
-
-
-def _clear_ops(root: str) -> None:
-    folder = os.path.join(root, "run", "ops")
-    if os.path.isdir(folder):
-        for name in os.listdir(folder):
-            os.unlink(os.path.join(folder, name))
-
-
-def _view(root: str, fd: int, tip: dict[str, Any], *, rebuild: bool = False) -> dict[str, Any]:
-    """The fold up to the tip: the snapshot when it fits, else folded again from the log."""
-    if not tip["seq"]:
-        return state.empty()
-    view = None if rebuild else _snapshot(root)
-    if view is not None and view.get("seq") == tip["seq"] and view.get("head") == tip["head"]:
-        return view
-    known = _snapshot(root)
-    if known is not None and isinstance(known.get("seq"), int) and known["seq"] > tip["seq"]:
-        raise HardStop(
-            "the run record is shorter than its snapshot says",
-            expected=f"{known['seq']} events",
-            found=f"{tip['seq']} events in {LOG}",
-            hint="restore loop_log.jsonl, or let a person run repair_run.py --accept-loss",
-        )
-    events, _head = parse(_pread_all(fd, tip["offset"], 0))
-    return state.fold(events)
-
-
-def _snapshot(root: str) -> dict[str, Any] | None:
-    try:
-        with open(os.path.join(root, STATE), encoding="utf-8") as handle:
-            view = json.loads(handle.read())
-    except (OSError, ValueError):
-        return None
-    return view if isinstance(view, dict) else None
-
-
-def _write(root: str, fd: int, offset: int, raw: bytes, *, release: bool) -> None:
-    """One durable write, or the log as it was."""
-    for attempt in (1, 2):
+    def _catch_up(self, keep: int, raw_view: bytes) -> bool:
+        """Verify the lines behind the last verified one; false where the caches do not fit the log."""
+        tip, index = self.index.tip, self.index
+        if not index.usable or hashlib.sha256(raw_view).hexdigest() != index.snapshot:
+            return False
+        if line.digest(line_before(self.log, tip.offset)) != tip.head:
+            return False
+        self.view, self.fresh = state.from_bytes(raw_view), True
         try:
-            view = memoryview(raw)
-            while view:
-                view = view[os.write(fd, view) :]
-            os.fsync(fd)
-            return
-        except OSError as error:
-            os.ftruncate(fd, offset)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                if attempt == 1 and release and _unlink(os.path.join(root, "run", "reserve")):
-                    continue  # the reserve exists for this: an error must be recordable on a full disk
-                raise Blocked(
-                    "no space left for the run record",
-                    found=os.strerror(error.errno),
-                    hint="free space and run the command again",
-                ) from error
-            raise HardStop(
-                "the run record could not be written",
-                found=os.strerror(error.errno or 0),
-                hint="check the file system; the log is as it was",
-            ) from error
-
-
-def _import_state(root: str) -> None:
-    """A state that arrived without a log (an upstream phase left it) is moved aside, never overwritten."""
-    target = os.path.join(root, "run", "imported_state.json")
-    if not os.path.exists(target):
-        os.rename(os.path.join(root, STATE), target)
-
-
-def _pread_all(fd: int, length: int, offset: int) -> bytes:
-    parts, done = [], 0
-    while done < length:
-        part = os.pread(fd, min(length - done, 1 << 24), offset + done)
-        if not part:
-            break
-        parts.append(part)
-        done += len(part)
-    return b"".join(parts)
-
-
-def _unlink(path: str) -> bool:
-    try:
-        os.unlink(path)
+            for text in self.log.pread(keep - tip.offset, tip.offset).split(b"\n")[:-1]:
+                whole = text + b"\n"
+                event = line.decode(whole, tip.seq + 1, tip.head)
+                index.note(event["op_id"], tip.offset)
+                tip = Tip(tip.offset + len(whole), event["seq"], line.digest(whole))
+                self.view, self.fresh = state.advance(self.view, event, tip.head), False
+        except BrokenIndex:
+            return False
+        self.tip = tip
         return True
-    except FileNotFoundError:
-        return False
+
+    def _read_whole(self, keep: int, raw_view: bytes) -> None:
+        """Verify the whole log, judge it by its witnesses, fold it, and make the index again."""
+        events, digests, offsets = parse(self.log.pread(keep, 0))
+        _witness("index", self.index.tip.seq, self.index.tip.head, digests)
+        _witness_snapshot(raw_view, digests)
+        self.events = events
+        self.tip = Tip(keep, len(events), digests[-1]) if events else Tip()
+        self.view = state.fold(events)
+        self.fresh = bool(events) and raw_view == state.to_bytes(self.view)
+        self.index.rebuild([(e["op_id"], at) for e, at in zip(events, offsets, strict=True)], self.tip)
+        if self.fresh:
+            self.index.save(self.tip, hashlib.sha256(raw_view).hexdigest())
+
+    def find(self, op_id: str) -> Event | None:
+        """The event on record under this key."""
+        if self.index.usable:
+            try:
+                return self.index.find(op_id)
+            except BrokenIndex:
+                self._read_whole(self.tip.offset, state.read_bytes(self.log.root))
+        if self.events is None:
+            self.events = parse(self.log.pread(self.tip.offset, 0))[0]
+        return next((event for event in self.events if event["op_id"] == op_id), None)
+
+    def next_op_id(self, event: Event) -> str:
+        """The key of the next attempt of this stage, or a random one for a note."""
+        if event["stage"] == "note":
+            return f"note/{os.urandom(8).hex()}"
+        stem, attempt = f"{event['iter']}/{event['stage']}", 1
+        while self.find(f"{stem}/{attempt}") is not None or self.find(f"{stem}/{attempt}/error") is not None:
+            attempt += 1
+        return f"{stem}/{attempt}" + {"ok": "", "error": "/error"}.get(event["status"], "/start")
+
+    def append(self, event: Event, op_id: str | None, duration_sec: float | None) -> Ack:
+        event["op_id"] = op_id if op_id is not None else self.next_op_id(event)
+        known = self.find(event["op_id"])
+        if known is not None:
+            return self._repeated(known, event)
+        transitions.check(self.view, event["iter"], event["stage"], event["status"])
+        raw = self._line(event, duration_sec)
+        if not self.tip.seq:
+            state.move_foreign_aside(self.log.root)
+        self.log.write(raw, self.tip.offset, release_reserve=event["status"] == "error")
+        begin = self.tip.offset
+        self.tip = Tip(begin + len(raw), event["seq"], line.digest(raw))
+        self.view = state.advance(self.view, event, self.tip.head)
+        try:
+            self.index.note(event["op_id"], begin)
+        except BrokenIndex:
+            self.index.usable = False
+        snapshot = self.refresh_snapshot(force=True)
+        if event["seq"] == 1:
+            journal.ensure_reserve(self.log.root)
+        return Ack(event["seq"], False, snapshot, event["op_id"])
+
+    def _line(self, event: Event, duration_sec: float | None) -> bytes:
+        now = time.time()
+        if duration_sec is None:
+            duration_sec = max(0.0, now - _epoch(self.view["updated"])) if self.tip.seq else 0.0
+            event["data"][line.DURATION_MARK] = "previous_event"
+        event |= {
+            "seq": self.tip.seq + 1,
+            "ts": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z",
+            "duration_sec": round(float(duration_sec), 3),
+            "prev": self.tip.head,
+            "crc": "00000000",
+        }
+        problem = line.check_event(event)
+        if problem:
+            raise HardStop("an event does not fit the log", found=problem, expected="the fields of log_event.schema.json")
+        event["crc"] = line.crc_of(event)
+        return line.encode(event)
+
+    def _repeated(self, known: Event, event: Event) -> Ack:
+        if line.payload_digest(known) != line.payload_digest(event):
+            raise HardStop(
+                f"the op_id {line.one_line(event['op_id'])} is on record with another payload",
+                expected=f"event {known['seq']} again",
+                hint="use a new --op-id",
+            )
+        # Its first writer may have been killed between write and fsync: this acknowledgement needs its own.
+        os.fsync(self.log.fd)
+        return Ack(known["seq"], True, self.refresh_snapshot(), known["op_id"])
+
+    def refresh_snapshot(self, *, force: bool = False) -> str:
+        """Write the view and the index header where they do not fit the log; a failure is a warning: the event stands."""
+        raw = state.to_bytes(self.view)
+        if self.fresh and not force:
+            return "ok"
+        try:
+            journal.replace_file(os.path.join(self.log.root, STATE), raw)
+            self.fresh = True
+        except OSError:
+            self.index.save(self.tip, "")
+            return "stale"
+        self.index.save(self.tip, hashlib.sha256(raw).hexdigest())
+        return "ok"
 
 
-def _fsync_dir(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _epoch(ts: Any) -> float:
-    """Seconds since the epoch of our own time stamps; 0 when there is none."""
-    if not isinstance(ts, str):
-        return time.time()
-    import calendar
-
-    return calendar.timegm(time.strptime(ts[:19], "%Y-%m-%dT%H:%M:%S")) + float(ts[19:-1] or 0)
+def _epoch(ts: str) -> float:
+    """Seconds since the epoch of one of our own time stamps (``time.strptime`` would import a calendar for it)."""
+    year, month, day = int(ts[:4]), int(ts[5:7]), int(ts[8:10])
+    year, month = (year, month - 3) if month > 2 else (year - 1, month + 9)
+    days = 365 * year + year // 4 - year // 100 + year // 400 + (153 * month + 2) // 5 + day - 719469
+    return days * 86400 + int(ts[11:13]) * 3600 + int(ts[14:16]) * 60 + float(ts[17:-1])

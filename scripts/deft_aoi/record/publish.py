@@ -27,6 +27,10 @@ StrPath = str | os.PathLike[str]
 _MARK = ".inputs"
 
 
+# Left by an atomic write that was killed (contract.files names them so): never part of what is published.
+_TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")
+
+
 def _attempts(final: str) -> list[tuple[int, str]]:
     parent, name = os.path.split(final)
     pattern = re.compile(re.escape(name) + r"\.tmp-([0-9]+)")
@@ -47,14 +51,25 @@ def attempt_dir(final: StrPath, *, inputs_digest: str = "") -> str:
     number = attempts[-1][0] if attempts else 0
     for _number, path in attempts:
         if path == attempts[-1][1] and _marked(path) == inputs_digest:
+            _unlink(os.path.join(path, MANIFEST_NAME))  # it vouches for nothing while work goes on
             return path
-        shutil.rmtree(f"{target}.stale", ignore_errors=True)
         _unlink(path + _MARK)
-        os.rename(path, f"{target}.stale")
+        _quarantine(path, target)
     path = f"{target}.tmp-{number + 1}"
     atomic_write_text(path + _MARK, inputs_digest)
     os.mkdir(path)
+    fsync_dir(os.path.dirname(target))
     return path
+
+
+def _quarantine(path: str, target: str) -> None:
+    """Keep ``path`` as ``<target>.stale``; an older one goes."""
+    stale = f"{target}.stale"
+    if os.path.isdir(stale) and not os.path.islink(stale):
+        shutil.rmtree(stale)
+    else:
+        _unlink(stale)
+    os.rename(path, stale)
 
 
 def _marked(path: str) -> str | None:
@@ -63,6 +78,23 @@ def _marked(path: str) -> str | None:
             return handle.read()
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def _sweep_temporaries(folder: str) -> None:
+    for parent, _dirs, names in os.walk(folder):
+        for name in names:
+            if _TEMPORARY.fullmatch(name):
+                _unlink(os.path.join(parent, name))
+
+
+def _sweep_marks(target: str) -> None:
+    """Marks of attempts that were published: the process was killed after the rename."""
+    parent, name = os.path.split(target)
+    pattern = re.compile(re.escape(name) + r"\.tmp-[0-9]+" + re.escape(_MARK))
+    for entry in os.listdir(parent):
+        mark = os.path.join(parent, entry)
+        if pattern.fullmatch(entry) and not os.path.isdir(mark.removesuffix(_MARK)):
+            _unlink(mark)
 
 
 def publish(tmp: StrPath, final: StrPath, *, inputs_digest: str, extra: dict[str, object] | None = None) -> str:
@@ -75,6 +107,8 @@ def publish(tmp: StrPath, final: StrPath, *, inputs_digest: str, extra: dict[str
         HardStop: the final folder exists already.
     """
     source, target = os.fspath(tmp), os.fspath(final)
+    _unlink(os.path.join(source, MANIFEST_NAME))
+    _sweep_temporaries(source)
     fsync_tree(source)
     digest = write_manifest(source, inputs_digest=inputs_digest, extra=extra)
     fsync_dir(source)
@@ -97,19 +131,16 @@ def adopt(final: StrPath, *, inputs_digest: str) -> str | None:
     """
     target = os.fspath(final)
     if not os.path.isdir(target):
-        for _number, path in reversed(_attempts(target)):
-            whole = os.path.exists(os.path.join(path, MANIFEST_NAME))
-            if whole and read_manifest(path)["inputs_digest"] == inputs_digest and not verify_manifest(path):
-                os.rename(path, target)
-                fsync_dir(os.path.dirname(target))
-                _unlink(path + _MARK)
-                break
-        else:
+        whole = next((path for _n, path in reversed(_attempts(target)) if _holds(path, inputs_digest)), None)
+        if whole is None:
             return None
+        fsync_tree(whole)
+        os.rename(whole, target)
+        fsync_dir(os.path.dirname(target))
+    _sweep_marks(target)
     manifest = os.path.join(target, MANIFEST_NAME)
-    if not os.path.exists(manifest) or read_manifest(target)["inputs_digest"] != inputs_digest:
-        shutil.rmtree(f"{target}.stale", ignore_errors=True)
-        os.rename(target, f"{target}.stale")
+    if not os.path.exists(manifest) or read_manifest(target).get("inputs_digest") != inputs_digest:
+        _quarantine(target, target)
         return None
     problems = verify_manifest(target)
     if problems:
@@ -119,7 +150,19 @@ def adopt(final: StrPath, *, inputs_digest: str) -> str | None:
             found="; ".join(problems[:5]),
             hint="restore it, or remove the folder to have the stage done again",
         )
+    # The rename may have been the last thing that a killed process did: the folder's name must be durable, too.
+    fsync_dir(os.path.dirname(target))
     return sha256_file(manifest)
+
+
+def _holds(path: str, inputs_digest: str) -> bool:
+    """Whether an unpublished attempt was vouched for: only its rename is missing."""
+    if not os.path.exists(os.path.join(path, MANIFEST_NAME)):
+        return False
+    try:
+        return read_manifest(path).get("inputs_digest") == inputs_digest and not verify_manifest(path)
+    except HardStop:
+        return False
 
 
 def _unlink(path: str) -> None:

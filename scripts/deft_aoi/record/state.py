@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.files import atomic_write_bytes
 from deft_aoi.record import line
-from deft_aoi.record.line import GENESIS, Event
+from deft_aoi.record.journal import LOG, STATE, StrPath, fsync_dir
+from deft_aoi.record.line import GENESIS
 
-State = dict[str, Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    from deft_aoi.record.line import Event
+
+    State: TypeAlias = dict[str, Any]
+
+IMPORTED = "imported_state"
+ENDED = line.REASONS
 
 
 def empty() -> State:
@@ -25,8 +33,9 @@ def empty() -> State:
 def fold(events: list[Event]) -> State:
     """Fold a verified log into its view."""
     view = empty()
-    for event in events:
-        view = advance(view, event, line.digest(line.encode(event)))
+    for number, event in enumerate(events, start=1):
+        head = events[number]["prev"] if number < len(events) else line.digest(line.encode(event))
+        view = advance(view, event, head)
     return view
 
 
@@ -42,16 +51,15 @@ def advance(view: State, event: Event, head: str) -> State:
     place = view["run"] if label == "run" else view["iterations"].setdefault(label, {"stages": {}})
     if status == "error":
         view["open_error"] = {"iter": label, "stage": stage, "seq": event["seq"], "summary": event["summary"]}
-    elif status == "ok":
+    elif view["open_error"] and (view["open_error"]["iter"], view["open_error"]["stage"]) == (label, stage):
+        view["open_error"] = None
+    if status == "ok":
         place.update(data.get("state") or {})
         place["stages"][stage] = {
             "seq": event["seq"], "ts": event["ts"], "status": status, "op_id": event["op_id"], "summary": event["summary"],
             "duration_sec": event["duration_sec"],
         }  # fmt: skip
         place["stage_completed"] = stage
-        error = view["open_error"]
-        if error and error["iter"] == label and error["stage"] == stage:
-            view["open_error"] = None
     if label != "run":
         view["current_iteration"] = label
     if stage == "approve" and status == "ok":
@@ -64,9 +72,6 @@ def advance(view: State, event: Event, head: str) -> State:
     return view
 
 
-ENDED = ("kpi_met", "max_iterations", "pool_exhausted", "hard_stop", "job_failed", "user_stop")
-
-
 def ended(view: State) -> bool:
     """Whether the loop has ended."""
     return view["status"] in ENDED
@@ -74,50 +79,88 @@ def ended(view: State) -> bool:
 
 def snapshot_bytes(events: list[Event]) -> bytes:
     """What ``deft_state.json`` holds for this log."""
-    return _bytes(fold(events))
+    return to_bytes(fold(events))
 
 
-def _bytes(view: State) -> bytes:
-    return (json.dumps(view, sort_keys=True, indent=1, ensure_ascii=True) + "\n").encode("ascii")
+def to_bytes(view: State) -> bytes:
+    """The view as a file."""
+    return (json.dumps(view, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode("ascii")
 
 
-def write_snapshot(path: str | os.PathLike[str], view: State) -> None:
-    """Write the view atomically and durably."""
-    atomic_write_bytes(path, _bytes(view))
+def from_bytes(raw: bytes) -> State:
+    """A view that :func:`to_bytes` wrote; its digest has been checked."""
+    view: State = json.loads(raw)
+    return view
 
 
-def load_state(results_dir: str | os.PathLike[str]) -> State:
-    """The view of a run, folded from its verified log (never read from the snapshot, which may be stale).
+def read_bytes(root: str) -> bytes:
+    """``deft_state.json`` as it is; empty where there is none."""
+    try:
+        with open(os.path.join(root, STATE), "rb") as handle:
+            return handle.read()
+    except FileNotFoundError:
+        return b""
+
+
+def own_snapshot(raw: bytes) -> State | None:
+    """The view, when these bytes are one that this project wrote: it names the event that it ends with."""
+    try:
+        view = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(view, dict):
+        return None
+    seq, head = view.get("seq"), view.get("head")
+    own = isinstance(seq, int) and not isinstance(seq, bool) and seq >= 0 and isinstance(head, str) and len(head) == 64
+    return view if own else None
+
+
+def load_state(results_dir: StrPath) -> State:
+    """The view of a run, folded from its verified log (never taken from the snapshot).
 
     Raises:
         HardStop: the log is missing, damaged, or shorter than the snapshot says.
     """
     from deft_aoi.record import log
 
-    view = fold(log.read(results_dir))
-    known = log._snapshot(os.fspath(results_dir))
-    if known is not None and isinstance(known.get("seq"), int) and known["seq"] > view["seq"]:
-        raise HardStop(
-            "the run record is shorter than its snapshot says",
-            expected=f"{known['seq']} events",
-            found=f"{view['seq']} events",
-            hint="restore loop_log.jsonl, or let a person run repair_run.py --accept-loss",
-        )
-    return view
+    return fold(log.read(results_dir))
 
 
-def read_foreign_state(results_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """A state that an upstream phase left before this run had a log (moved to ``run/imported_state.json``), or ``None``."""
-    for name in (os.path.join("run", "imported_state.json"), "deft_state.json"):
-        path = os.path.join(results_dir, name)
-        if name == "deft_state.json" and os.path.exists(os.path.join(results_dir, "loop_log.jsonl")):
+def read_foreign_state(results_dir: StrPath) -> dict[str, Any] | None:
+    """The state that an upstream phase left before this run had a log, or ``None``.
+
+    It is ``deft_state.json`` until the first append, which moves it to ``run/imported_state.json``.
+
+    Raises:
+        HardStop: it is damaged, or it is a view of a log that is gone.
+    """
+    root = os.fspath(results_dir)
+    for path in (os.path.join(root, "run", f"{IMPORTED}.json"), os.path.join(root, STATE)):
+        if path.endswith(STATE) and os.path.exists(os.path.join(root, LOG)):
             return None
         try:
-            with open(path, encoding="utf-8") as handle:
-                body = json.load(handle)
+            with open(path, "rb") as handle:
+                raw = handle.read()
         except FileNotFoundError:
             continue
-        except ValueError as error:
-            raise HardStop("the state that an upstream phase left is damaged", found=path) from error
+        try:
+            body = json.loads(raw)
+        except (ValueError, RecursionError) as error:
+            raise HardStop("the state that an upstream phase left is damaged", found=path, hint="repair or remove it") from error
+        if own_snapshot(raw) is not None:
+            raise HardStop("a view of a run is here, but its record is gone", expected=os.path.join(root, LOG), found=path)
         return body if isinstance(body, dict) else None
     return None
+
+
+def move_foreign_aside(root: str) -> None:
+    """Before the first event: a state without a log is moved to ``run/``, never overwritten."""
+    source = os.path.join(root, STATE)
+    if not os.path.lexists(source):
+        return
+    number = 1
+    while os.path.lexists(target := os.path.join(root, "run", f"{IMPORTED}{'' if number == 1 else f'-{number}'}.json")):
+        number += 1
+    os.rename(source, target)
+    fsync_dir(os.path.join(root, "run"))
+    fsync_dir(root)

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from deft_aoi.contract.errors import HardStop
+from deft_aoi.record import line, state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from deft_aoi.record.line import Event
+    from deft_aoi.record.state import State
 
 BEGIN = ("approve", "assets", "prestage")
 BASELINE = ("train", "inference", "evaluate", "rca")
 ITERATION = ("routing", "anomalygen", "data_mining", "dataset", *BASELINE)
 ANY_TIME = ("usage", "report")
-ENDED = ("kpi_met", "max_iterations", "pool_exhausted", "hard_stop", "job_failed", "user_stop")
+ENDED = line.REASONS
 STOP_AFTER = ("rca", "routing", "data_mining")
 
 
-def next_stage(state: dict[str, Any]) -> tuple[str, str] | None:
+def next_stage(view: State) -> tuple[str, str] | None:
     """The next stage by order alone; after ``rca`` that is the next iteration's routing (the loop may stop instead).
 
     Returns:
         ``(label, stage)``, or ``None`` once the loop has ended.
     """
-    if state["status"] in ENDED:
+    if view["status"] in ENDED:
         return None
-    begun = state["run"]["stages"]
+    begun = view["run"]["stages"]
     for stage in BEGIN:
         if stage not in begun:
             return "run", stage
-    label = state["current_iteration"]
+    label = view["current_iteration"]
     if label == "run":
         return "baseline", BASELINE[0]
-    done = state["iterations"].get(label, {}).get("stages", {})
+    done = view["iterations"].get(label, {}).get("stages", {})
     for stage in BASELINE if label == "baseline" else ITERATION:
         if stage not in done:
             return label, stage
@@ -37,30 +41,30 @@ def next_stage(state: dict[str, Any]) -> tuple[str, str] | None:
     return f"iter{number + 1}", ITERATION[0]
 
 
-def allowed(state: dict[str, Any]) -> set[tuple[str, str]]:
+def allowed(view: State) -> set[tuple[str, str]]:
     """Every ``(label, stage)`` that may be recorded now, notes aside."""
     out: set[tuple[str, str]] = set()
-    if "approve" in state["run"]["stages"]:
+    if "approve" in view["run"]["stages"]:
         out |= {("run", stage) for stage in ANY_TIME}
-        if any("evaluate" in it["stages"] for it in state["iterations"].values()):
+        if any("evaluate" in it["stages"] for it in view["iterations"].values()):
             out.add(("run", "handoff"))
-    if state["status"] in ENDED:
+    if view["status"] in ENDED:
         return out
-    following = next_stage(state)
+    following = next_stage(view)
     if following is not None:
         out.add(following)
-    label = state["current_iteration"]
-    last = state["iterations"].get(label, {}).get("stage_completed") if label != "run" else None
-    if last in STOP_AFTER or state["open_error"]:
+    label = view["current_iteration"]
+    last = view["iterations"].get(label, {}).get("stage_completed") if label != "run" else None
+    if last in STOP_AFTER or view["open_error"]:
         out.add(("run", "loop_stop"))
     return out
 
 
-def check(state: dict[str, Any], iter_label: str, stage: str, status: str) -> None:
+def check(state_or_events: State | list[Event], iter_label: str, stage: str, status: str) -> None:
     """Refuse what is out of order.
 
     Args:
-        state: the fold of the log so far.
+        state_or_events: the fold of the log so far, or its events.
         iter_label: ``run``, ``baseline`` or ``iterN``.
         stage: the stage.
         status: ``ok``, ``error``, ``started``: all three only where ``ok`` is due.
@@ -68,9 +72,10 @@ def check(state: dict[str, Any], iter_label: str, stage: str, status: str) -> No
     Raises:
         HardStop: names what is due instead.
     """
-    if stage == "note" or (iter_label, stage) in allowed(state):
+    view = state.fold(state_or_events) if isinstance(state_or_events, list) else state_or_events
+    if stage == "note" or (iter_label, stage) in allowed(view):
         return
-    due = ", ".join(sorted(f"{label}/{name}" for label, name in allowed(state))) or "nothing: the run is complete"
+    due = ", ".join(sorted(f"{label}/{name}" for label, name in allowed(view))) or "nothing: the run is complete"
     raise HardStop(
         f"{iter_label}/{stage} is out of order",
         expected=due,

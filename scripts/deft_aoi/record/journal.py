@@ -1,0 +1,237 @@
+"""The log as a file: its lock, its torn tail, its one durable write. ``os`` only; no knowledge of what a line means.
+
+Lock order: ``run/log.lock`` alone; it is never deleted. A writer holds it for one append.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+
+from deft_aoi.contract.errors import Blocked, DeftError, HardStop, RunLocked
+
+LOG = "loop_log.jsonl"
+STATE = "deft_state.json"
+LOCK_TIMEOUT_SEC = 30.0
+RESERVE_BYTES = 1 << 20
+RESERVE_NEEDS_FREE_BYTES = 64 << 20
+"""The reserve is (re)made only where this much is free, so that it never takes the last space itself."""
+
+StrPath = str | os.PathLike[str]
+_NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_SUPPLIABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE)
+
+
+def refusal(error: OSError, what: str) -> DeftError:
+    """The operating system's refusal as an error that says what to do; the log is as it was."""
+    found = f"{os.strerror(error.errno or 0)} ({error.filename or LOG})"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Blocked(f"no space left: {what}", found=found, hint="free space and run the same command again; nothing is lost")
+    if error.errno in _SUPPLIABLE:
+        return Blocked(f"the file system refuses: {what}", found=found, hint="make the run's folder writable and try again")
+    return HardStop(
+        f"the file system failed: {what}",
+        found=found,
+        hint="check the disk, then run the same command again: an event on record is not recorded twice",
+    )
+
+
+class LogFile:
+    """The log opened for appending, under its lock.
+
+    Attributes:
+        root: the run's folder.
+        fd: descriptor of the log.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._lock = self.fd = -1
+
+    def __enter__(self) -> LogFile:
+        try:
+            os.makedirs(os.path.join(self.root, "run"), exist_ok=True)
+            self._lock = take_lock(os.path.join(self.root, "run", "log.lock"), self.root)
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self.fd = os.open(os.path.join(self.root, LOG), flags, 0o644)
+        except OSError as error:
+            self.__exit__()
+            raise refusal(error, "opening the run record") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in (self.fd, self._lock):
+            if fd >= 0:
+                os.close(fd)
+        self._lock = self.fd = -1
+
+    def size(self) -> int:
+        """Bytes in the log."""
+        return os.fstat(self.fd).st_size
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """``length`` bytes at ``offset``, fewer only at the end."""
+        parts = []
+        while length > 0 and (part := os.pread(self.fd, min(length, 1 << 24), offset)):
+            parts.append(part)
+            length -= len(part)
+            offset += len(part)
+        return b"".join(parts)
+
+    def whole_bytes(self) -> int:
+        """Offset after the last newline: what lies behind was never acknowledged."""
+        start, tail = self.size(), b""
+        end = start
+        while start > 0 and b"\n" not in tail:
+            step = min(start, 1 << 16)
+            start -= step
+            tail = self.pread(step, start) + tail
+        return start + tail.rfind(b"\n") + 1 if b"\n" in tail else 0 if end else end
+
+    def cut_tail(self, keep: int) -> None:
+        """Set the bytes after ``keep`` aside in ``run/torn/`` and cut them off."""
+        size = self.size()
+        if size == keep:
+            return
+        set_aside(self.root, f"{keep:012d}", self.pread(size - keep, keep))
+        os.ftruncate(self.fd, keep)
+        os.fsync(self.fd)
+
+    def write(self, raw: bytes, offset: int, *, release_reserve: bool) -> None:
+        """One durable line at ``offset`` (the end), or the log as it was.
+
+        Args:
+            raw: the line.
+            offset: the log's size.
+            release_reserve: give up the reserve where the disk is full: an error must be recordable then.
+
+        Raises:
+            Blocked: no space.
+            HardStop: the device failed.
+        """
+        for reserve_left in (release_reserve, False):
+            try:
+                view = memoryview(raw)
+                while view:
+                    view = view[os.write(self.fd, view) :]
+                os.fsync(self.fd)
+                if offset == 0:
+                    fsync_dir(self.root)
+                return
+            except OSError as error:
+                # A failed fsync says nothing about what is on disk: the line goes, and a repetition writes it anew.
+                self._back_to(offset)
+                full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                if full and reserve_left and _unlinked(os.path.join(self.root, "run", "reserve")):
+                    continue
+                raise refusal(error, "writing the run record") from error
+
+    def _back_to(self, offset: int) -> None:
+        try:
+            os.ftruncate(self.fd, offset)
+            os.fsync(self.fd)
+        except OSError:
+            pass  # the line may stay, unacknowledged; repeating its op_id makes it durable and acknowledges it
+
+
+def take_lock(path: str, root: str) -> int:
+    """Take the writers' lock; where the file system has no flock, its twin on this machine's own disk.
+
+    Raises:
+        RunLocked: another writer held it for 30 seconds.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    end, delay = time.monotonic() + LOCK_TIMEOUT_SEC, 0.0005
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except OSError as error:
+            if error.errno in _NO_FLOCK:
+                os.close(fd)
+                from deft_aoi.record.lock import twin_path
+
+                return take_lock(twin_path(root, "log"), root)
+            if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
+                os.close(fd)
+                raise
+            if time.monotonic() > end:
+                os.close(fd)
+                raise RunLocked("another writer holds the run record", found=f"for {LOCK_TIMEOUT_SEC:g} seconds") from error
+        time.sleep(delay)
+        delay = min(delay * 2, 0.02)
+
+
+def set_aside(root: str, name: str, raw: bytes) -> str:
+    """Keep bytes in ``run/torn/``; returns the file's path, or nothing where that failed.
+
+    The bytes were never acknowledged: a copy for the curious, so a full disk must not wedge the log for it.
+    """
+    folder = os.path.join(root, "run", "torn")
+    path = os.path.join(folder, f"{name}-{time.time_ns()}.bin")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with open(path, "xb") as handle:
+            handle.write(raw)
+            handle.flush()
+            os.fsync(handle.fileno())
+    except OSError:
+        return ""
+    return path
+
+
+def replace_file(path: str, raw: bytes) -> None:
+    """Replace a file under the log's lock: temporary file, fsync, rename, fsync of the folder.
+
+    The temporary name is fixed, so that killed writers leave one at most.
+    """
+    folder, name = os.path.split(path)
+    temp = os.path.join(folder, f".{name}.tmp")
+    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        view = memoryview(raw)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    except OSError:
+        _unlinked(temp)
+        raise
+    finally:
+        os.close(fd)
+    os.rename(temp, path)
+    fsync_dir(folder)
+
+
+def ensure_reserve(root: str) -> None:
+    """Hold back 1 MiB, so that an error can be recorded on a full disk; best effort."""
+    path = os.path.join(root, "run", "reserve")
+    try:
+        room = os.statvfs(root)
+        if os.path.exists(path) or room.f_bavail * room.f_frsize < RESERVE_NEEDS_FREE_BYTES:
+            return
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, RESERVE_BYTES)
+        finally:
+            os.close(fd)
+    except OSError:
+        return
+
+
+def fsync_dir(path: str) -> None:
+    """Make the folder's entries durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _unlinked(path: str) -> bool:
+    try:
+        os.unlink(path)
+        return True
+    except OSError:
+        return False

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.schema import validate
+from deft_aoi.record import index, journal, line, log, state
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+def holds(run_dir: Path, events: int) -> None:
+    """The log has so many events, and the snapshot is their fold."""
+    found = log.read(run_dir)
+    assert [e["seq"] for e in found] == list(range(1, events + 1))
+    assert (run_dir / "deft_state.json").read_bytes() == state.snapshot_bytes(found)
+
+
+def test_an_event_is_on_disk_chained_and_folded(run_dir, begun):
+    raw = (run_dir / "loop_log.jsonl").read_bytes().splitlines(keepends=True)
+    events = [json.loads(text) for text in raw]
+    for event in events:
+        validate(event, "log_event")
+    assert [e["prev"] for e in events] == [line.GENESIS, line.digest(raw[0]), line.digest(raw[1])]
+    holds(run_dir, 3)
+    assert log.head(run_dir) == (3, line.digest(raw[2]))
+
+
+def test_the_same_op_id_and_payload_returns_the_old_number(run_dir, begun):
+    first = begun("baseline", "train", op_id="baseline/train/1", duration_sec=3.0)
+    again = begun("baseline", "train", op_id="baseline/train/1", duration_sec=9.0, context_tokens=7)
+    assert (again.seq, again.duplicate) == (first.seq, True)
+    holds(run_dir, 4)
+
+
+def test_the_same_op_id_with_another_payload_is_a_conflict(run_dir, begun):
+    begun("baseline", "train", op_id="x")
+    with pytest.raises(HardStop, match="another payload"):
+        begun("baseline", "train", op_id="x", summary="other")
+    holds(run_dir, 4)
+
+
+def test_a_measured_duration_is_marked_and_no_part_of_the_payload(run_dir, begun):
+    begun("baseline", "train", op_id="x", duration_sec=None)
+    event = log.read(run_dir)[-1]
+    assert event["data"]["duration_from"] == "previous_event"
+    assert 0 <= event["duration_sec"] < 60
+    assert begun("baseline", "train", op_id="x", duration_sec=4.0).duplicate
+
+
+def test_keys_count_the_attempts_of_a_stage(run_dir, begun):
+    keys = [begun("baseline", "train", status).op_id for status in ("started", "error", "started", "ok")]
+    assert keys == ["baseline/train/1/start", "baseline/train/1/error", "baseline/train/2/start", "baseline/train/2"]
+    assert begun("run", "note").op_id != begun("run", "note").op_id
+
+
+def test_a_stage_out_of_order_is_refused_and_nothing_is_written(run_dir, begun):
+    before = (run_dir / "loop_log.jsonl").read_bytes()
+    with pytest.raises(HardStop, match="out of order"):
+        begun("baseline", "evaluate")
+    assert (run_dir / "loop_log.jsonl").read_bytes() == before
+
+
+def test_a_torn_tail_is_set_aside_and_the_next_event_follows_the_last_whole_line(run_dir, begun):
+    path = run_dir / "loop_log.jsonl"
+    with path.open("ab") as handle:
+        handle.write(b'{"seq":4,"half')
+    assert len(log.read(run_dir)) == 3
+    begun("baseline", "train")
+    holds(run_dir, 4)
+    assert [p.read_bytes() for p in (run_dir / "run" / "torn").iterdir()] == [b'{"seq":4,"half']
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_damaged_complete_line_is_a_hard_stop_and_stays_as_it_is(run_dir, begun, number):
+    path = run_dir / "loop_log.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[number] = lines[number].replace(b"approve" if number == 0 else b"run", b"RUN", 1)
+    damaged = b"".join(lines)
+    path.write_bytes(damaged)
+    with pytest.raises(HardStop):
+        log.read(run_dir)
+    with pytest.raises(HardStop):
+        log.verify_whole(run_dir)
+    assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("lost", ["index", "snapshot", "both"])
+def test_lost_caches_are_made_again(run_dir, begun, lost):
+    if lost in ("index", "both"):
+        (run_dir / "run" / "log.index").unlink()
+    if lost in ("snapshot", "both"):
+        (run_dir / "deft_state.json").unlink()
+    begun("baseline", "train", op_id="t")
+    assert begun("baseline", "train", op_id="t").duplicate
+    holds(run_dir, 4)
+
+
+@pytest.mark.parametrize("witness", ["index", "snapshot"])
+def test_a_log_that_lost_its_last_event_is_a_hard_stop(run_dir, begun, witness):
+    path = run_dir / "loop_log.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
+    (run_dir / ("deft_state.json" if witness == "index" else "run/log.index")).unlink()
+    before = path.read_bytes()
+    for call in (lambda: log.read(run_dir), lambda: begun("baseline", "train"), lambda: log.verify_whole(run_dir)):
+        with pytest.raises(HardStop, match="lost events"):
+            call()
+    assert path.read_bytes() == before
+
+
+def test_a_log_that_is_gone_is_a_hard_stop_and_its_view_is_not_taken_for_a_foreign_one(run_dir, begun):
+    (run_dir / "loop_log.jsonl").unlink()
+    (run_dir / "run" / "log.index").unlink()
+    with pytest.raises(HardStop, match="record is gone"):
+        state.read_foreign_state(run_dir)
+    with pytest.raises(HardStop, match="lost events"):
+        begun("run", "approve")
+
+
+def test_a_forked_log_of_the_same_length_is_a_hard_stop(run_dir, begun, tmp_path):
+    fork = tmp_path / "fork"
+    shutil.copytree(run_dir, fork)
+    log.append(fork, iter_label="run", stage="note", status="ok", summary="here")
+    begun("run", "note", summary="there")
+    shutil.copyfile(fork / "loop_log.jsonl", run_dir / "loop_log.jsonl")
+    with pytest.raises(HardStop, match="knows more"):
+        log.read(run_dir)
+    with pytest.raises(HardStop, match="knows more"):
+        begun("run", "note")
+
+
+def test_an_edited_view_is_never_believed(run_dir, begun):
+    path = run_dir / "deft_state.json"
+    path.write_bytes(path.read_bytes().replace(b'"running"', b'"kpi_met"'))
+    assert state.load_state(run_dir)["status"] == "running"
+    begun("baseline", "train")
+    holds(run_dir, 4)
+
+
+def test_a_snapshot_that_cannot_be_written_is_a_warning(run_dir, begun, monkeypatch):
+    def full(_path: str, _raw: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "replace_file", full)
+        assert begun("baseline", "train").snapshot == "stale"
+    assert len(log.read(run_dir)) == 4
+    assert begun("run", "note").snapshot == "ok"
+    holds(run_dir, 5)
+
+
+def test_a_state_without_a_log_is_moved_aside_and_each_one_kept(run_dir, append):
+    for number, body in enumerate(({"iterations": {"baseline": {"stage_completed": "train"}}}, {"other": 1})):
+        (run_dir / "deft_state.json").write_text(json.dumps(body))
+        if number == 0:
+            assert state.read_foreign_state(run_dir) == body
+            (run_dir / "run").mkdir()
+            shutil.copyfile(run_dir / "deft_state.json", run_dir / "run" / "imported_state.json")
+    append("run", "approve")
+    assert json.loads((run_dir / "run" / "imported_state-2.json").read_text()) == {"other": 1}
+    assert state.read_foreign_state(run_dir)["iterations"]["baseline"]["stage_completed"] == "train"
+    holds(run_dir, 1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1, 2}, b"x", object()])
+def test_what_is_not_json_is_refused(run_dir, begun, value):
+    with pytest.raises(HardStop, match="not JSON"):
+        begun("run", "note", data={"x": value})
+    holds(run_dir, 3)
+
+
+def test_a_line_over_4096_bytes_is_refused(run_dir, begun):
+    with pytest.raises(HardStop, match="4096|one line"):
+        begun("run", "note", data={"x": "y" * 4096})
+    holds(run_dir, 3)
+
+
+def test_a_summary_stays_one_line(run_dir, begun):
+    begun("run", "note", summary='a\n{"seq":5}\x1b[2J\u202eb' + "c" * 500)
+    assert len((run_dir / "loop_log.jsonl").read_bytes().splitlines()) == 4
+    summary = log.read(run_dir)[-1]["summary"]
+    assert summary.startswith('a {"seq":5} [2J b')
+    assert len(summary) == 400
+
+
+def test_the_reserve_is_given_up_for_an_error_only(run_dir, begun, monkeypatch):
+    reserve = run_dir / "run" / "reserve"
+    assert reserve.stat().st_size == journal.RESERVE_BYTES
+    real = os.write
+
+    def full_until_released(fd: int, raw: bytes) -> int:
+        if reserve.exists():
+            raise OSError(28, "No space left on device")
+        return real(fd, raw)
+
+    monkeypatch.setattr(journal.os, "write", full_until_released)
+    with pytest.raises(Exception, match="no space left"):
+        begun("baseline", "train")
+    assert reserve.exists()
+    assert begun("baseline", "train", "error").seq == 4
+    assert not reserve.exists()
+
+
+def test_the_index_grows_and_still_finds_every_event(run_dir, append):
+    append("run", "approve", op_id="first")
+    keys = [f"note/{n}" for n in range(1500)]
+    path = run_dir / "loop_log.jsonl"
+    raw, events = path.read_bytes(), log.read(run_dir)
+    for key in keys:  # written by hand: 1,500 fsyncs would say nothing about the index
+        event = {**events[0], "stage": "note", "op_id": key, "data": {}, "seq": events[-1]["seq"] + 1}
+        event["prev"] = line.digest(raw[raw.rfind(b"\n", 0, -1) + 1 :])
+        event["crc"] = line.crc_of(event)
+        events.append(event)
+        raw += line.encode(event)
+    path.write_bytes(raw)
+    assert append("run", "note", op_id="last").seq == 1502
+    with journal.LogFile(str(run_dir)) as opened, index.Index(opened) as found:
+        assert found._buckets > index._FIRST_BUCKETS
+        assert [found.find(key)["seq"] for key in keys] == list(range(2, 1502))
+        assert found.find("absent") is None
+
+
+def test_every_damaged_byte_of_the_index_is_noticed(run_dir, begun):
+    path = run_dir / "run" / "log.index"
+    whole, size = path.read_bytes(), path.stat().st_size
+    before = (run_dir / "loop_log.jsonl").read_bytes()
+    for at in (*range(0, 160, 5), *range(index.PAGE, size, 509)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :])
+        assert begun("run", "prestage", op_id="run/prestage/1").seq == 3
+    assert (run_dir / "loop_log.jsonl").read_bytes() == before
+
+
+def test_the_append_path_imports_nothing_heavy():
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import deft_aoi.record.log;"
+        "print([m for m in ('jsonschema', 'dataclasses', 'pathlib', 'typing', 'logging', 'subprocess') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code, str(SCRIPTS)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
