@@ -84,14 +84,16 @@ def report(name: str, seconds: float, floor: float, asked: float) -> dict[str, o
 def peak_memory(folder: Path, args: argparse.Namespace) -> int:
     """MiB that a fresh process takes beyond its imports and targets while it streams the pool."""
     code = (
-        "import resource, sys, numpy as np\n"
+        "import re, sys, numpy as np\n"
+        "from pathlib import Path\n"
         "sys.path.insert(0, sys.argv[1])\n"
         "from deft_aoi.mining.neighbours import top_k\n"
         "pool, targets = np.load(sys.argv[2] + '/pool.npy', mmap_mode='r'), np.load(sys.argv[2] + '/targets.npy')\n"
         "top_k(targets[:2], targets, 2)\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
+        "before = peak()\n"
         "top_k(targets, pool, int(sys.argv[3]), block_bytes=int(sys.argv[4]), backend='numpy', normalized=True)\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
+        "print((peak() - before) // 1024)\n"
     )
     argv = [sys.executable, "-c", code, sys.path[0], str(folder), str(args.k), str(args.block_mib * MIB)]
     return int(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
