@@ -51,7 +51,7 @@ def definitions(skill_root: Path, *, reporter: bool) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _define(name: str, description: str, *, optional: dict[str, Any] | None = None, **required: Any) -> dict[str, Any]:
+def _define(name: str, description: str, /, *, optional: dict[str, Any] | None = None, **required: Any) -> dict[str, Any]:
     schema = {"type": "object", "properties": {**required, **(optional or {})}, "required": list(required),
               "additionalProperties": False}  # fmt: skip
     return {"name": name, "description": description, "input_schema": schema}

@@ -75,7 +75,11 @@ def replay(transcript: Transcript, workspace: Path, *, home: Path | None = None,
     header = transcript.header
     result = Replayed(str(header.get("name") or transcript.path.stem))
     own = Path(tempfile.mkdtemp(prefix="deft-replay-")) if home is None else home
-    script = Script(transcript, {"workspace": str(workspace), "home": str(own)})
+    values = {"workspace": str(workspace), "home": str(own)}
+    runs = sorted((workspace / "results").glob("run_*"))
+    if len(runs) == 1:  # a session that continues a run
+        values["run"] = str(runs[0])
+    script = Script(transcript, values)
     try:
         with ReplayServer(script) as server:
             done = subprocess.run(
@@ -208,7 +212,7 @@ def replay_files(
         own = base.resolve() / Path(name).stem
         try:
             copy = own / "workspace"
-            shutil.copytree(source, copy, symlinks=True, ignore=shutil.ignore_patterns("results", ".deft"))
+            shutil.copytree(source, copy, symlinks=True, ignore=shutil.ignore_patterns(".deft"))
             outcomes.append(replay(transcript, copy, home=own, timeout_sec=timeout_sec))
         finally:
             if keep is None:

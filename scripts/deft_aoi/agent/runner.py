@@ -78,6 +78,7 @@ class Session:
         self.run_dir: Path | None = None
         self.label = ""
         self.last: list[tuple[str, int | None]] = []
+        self.failed = 0
         self.stopped: dict[str, int] = {}
         self.tool_calls = self.tool_bytes = 0
         self.conversations = 1
@@ -125,8 +126,8 @@ class Session:
                 nudges += 1
                 messages.append({"role": "user", "content": f"[program] {unfinished}"})
                 continue
-            failed = next((code for _, code in reversed(self.last) if code not in (0, None)), 0) if not self._ended() else 0
-            return self._outcome(4 if unfinished else int(failed or 0), text)
+            failed = 0 if self._ended() else self.failed
+            return self._outcome(4 if unfinished else failed, text)
 
     def _outcome(self, exit_code: int, text: str) -> Outcome:
         return Outcome(exit_code, text.strip(), self.tool_calls, self.tool_bytes, self.conversations)
@@ -186,6 +187,7 @@ class Session:
         name, given = block["name"], block["input"] if isinstance(block["input"], dict) else {}
         result = self._dispatch(name, given)
         self.last.append((name, result.exit_code))
+        self.failed = result.exit_code or 0
         self.recorder.result(name, result.text)
         self.tool_calls += 1
         self.tool_bytes += len(result.text.encode("utf-8"))
@@ -283,7 +285,7 @@ class Session:
     def _renewed(self, prompt: str, messages: list[dict[str, Any]], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """A new conversation where the run on disk has moved to another iteration, else the same one."""
         label = str(self._state().get("current_iteration", ""))
-        if not label or label == self.label:
+        if label == self.label or not re.fullmatch(r"baseline|iter\d+", label):
             return messages
         first, self.label = not self.label, label
         if first and len(messages) < 12:

@@ -23,6 +23,7 @@ EXPOSED = (
     "list_tao_platforms",
     "check_data",
     "preflight",
+    "init_deft_state",
     "run_loop",
     "run_stage",
     "next_stage",
@@ -37,8 +38,8 @@ EXPOSED = (
 
 REPORTER_EXPOSED = ("status", "verify_run", "render_report")
 
-WITHHELD = frozenset({"help", "version", "json", "yes", "detach", "watch"})
-"""Options that never become properties: a person's (``--yes``), or of no use without a terminal."""
+WITHHELD = frozenset({"help", "version", "json", "yes", "by", "detach", "watch"})
+"""Options that never become properties: a person's (``--yes``, ``--by person``), or of no use without a terminal."""
 
 MAX_STDOUT, MAX_STDERR = 8000, 3000
 """Characters of a script's output that reach the model. Scripts print far less; this is the wall behind them."""

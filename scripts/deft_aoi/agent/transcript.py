@@ -12,6 +12,8 @@ contains, lacks}``), ``user`` (``{contains, lacks}`` of the last message's own t
 ``reply`` is the model's turn: ``content`` (text and tool_use blocks; ids are given by the server), ``stop_reason``
 (inferred), ``usage``; or ``error`` (``{status, type}``: the API refuses), or ``cut`` (the stream breaks half way).
 
+``optional`` turns are passed over where the request does not fit them: a loop may end an iteration earlier.
+
 ``capture`` names values of earlier tool results, so that real ones flow: ``{"digest": {"tool": "preflight", "after":
 "digest: "}}`` is the run of non-blanks after that text in the last result of that tool (``"result": 3``: in the
 third result of the session). ``${digest}`` in a later reply is that value; ``${workspace}`` is always there.
@@ -41,6 +43,7 @@ class Turn:
     expect: dict[str, Any]
     reply: dict[str, Any]
     capture: dict[str, dict[str, Any]]
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,13 @@ def read(path: Path) -> Transcript:
                 raise _bad(path, number, f'a first line with "deft_transcript": {VERSION} and "prompt"', "something else")
             header = entry
             continue
-        unknown = set(entry) - {"expect", "reply", "capture", "ts", "note"}
+        unknown = set(entry) - {"expect", "reply", "capture", "optional", "ts", "note"}
         if unknown or not isinstance(entry.get("reply"), dict):
-            raise _bad(path, number, "keys expect, reply, capture, ts, note", ", ".join(sorted(entry))[:100])
+            raise _bad(path, number, "keys expect, reply, capture, optional, ts, note", ", ".join(sorted(entry))[:100])
         wrong = set(entry.get("expect", {})) - {"fresh", "role", "results", "user"}
         if wrong:
             raise _bad(path, number, "expect keys fresh, role, results, user", ", ".join(sorted(wrong)))
-        turns.append(Turn(number, entry.get("expect", {}), entry["reply"], entry.get("capture", {})))
+        turns.append(Turn(number, entry.get("expect", {}), entry["reply"], entry.get("capture", {}), bool(entry.get("optional"))))
     if header is None or not turns:
         raise _bad(path, 1, "a header and at least one turn", "none")
     return Transcript(path, header, tuple(turns))
