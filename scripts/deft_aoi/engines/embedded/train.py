@@ -142,7 +142,7 @@ class Trainer:
         torch.backends.cudnn.benchmark = bool(config.train.cudnn.benchmark)
         torch.use_deterministic_algorithms(bool(config.train.cudnn.deterministic), warn_only=True)
         self.model_config = ModelConfig.from_spec(config)
-        self.model = SiameseNet(self.model_config).to(self.device)
+        self.model = SiameseNet(self.model_config).to(self.device, memory_format=torch.channels_last)
         self.loss = PairLoss(config).to(self.device)
         self.epoch, self.step, self.skip_batches = 0, 0, 0
         self._load_start()
