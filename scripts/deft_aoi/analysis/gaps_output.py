@@ -116,7 +116,9 @@ def _metrics(
                     "label": name,
                     "rows": int(rows.sum()),
                     "wrong": int((weak[rows] > 0).sum() if code == 0 else (weak[rows] >= 0).sum()),
-                    "within_band": int(((scored.scores[rows] > band[0]) & (scored.scores[rows] < band[1]) & (weak[rows] <= 0)).sum()),
+                    "within_band": int(
+                        ((scored.scores[rows] > band[0]) & (scored.scores[rows] < band[1]) & (weak[rows] <= 0)).sum()
+                    ),
                     "targets": int((rows & taken).sum()),
                     "worst_weakness": float(weak[rows].max()),
                 }

@@ -34,7 +34,7 @@ def gap_ledger(
     threshold_after: float,
     *,
     iteration: int,
-    band: float,
+    band: tuple[float, float],
 ) -> pd.DataFrame:
     """What an iteration did for the gaps it set out to close.
 
@@ -45,7 +45,7 @@ def gap_ledger(
         scored_after: the KPI set, scored by the model after.
         threshold_after: that model's operating point.
         iteration: the iteration, from 1.
-        band: half-width of the margin band.
+        band: lowest and highest marginal score around that operating point (:func:`deft_aoi.analysis.gaps.margin_band`).
 
     Returns:
         One row for each weak sample, weakest first (:data:`LEDGER_COLUMNS`). ``margin_gain`` is weakness before minus
@@ -56,9 +56,11 @@ def gap_ledger(
 
     samples = gaps.drop_duplicates("sample_id").sort_values("weakness", ascending=False, kind="stable")
     scored = check_scored(scored_after)
-    after = pd.Series(weakness(scored, threshold_after), index=sample_ids(scored_after))
-    after = after[~after.index.duplicated()]
-    samples = samples[samples["sample_id"].isin(after.index)]
+    clear = np.where(scored.defect, scored.scores >= band[1], scored.scores <= band[0])
+    state = pd.DataFrame({"weakness": weakness(scored, threshold_after), "clear": clear}, index=sample_ids(scored_after))
+    state = state[~state.index.duplicated()]
+    after, clear_of = state["weakness"].to_dict(), state["clear"].to_dict()
+    samples = samples[samples["sample_id"].isin(list(after))]
     mined = _mined(gaps, mined_pairs)
     rows = []
     for sample, label, before in zip(samples["sample_id"], samples["label"], samples["weakness"], strict=True):
@@ -75,7 +77,7 @@ def gap_ledger(
                 "best_similarity": float("nan") if pairs is None else float(pairs["similarity"].astype(float).max()),
                 "weakness_after": now,
                 "margin_gain": float(before) - now,
-                "outcome": OUTCOMES[0] if now <= -band else OUTCOMES[1] if now < before else OUTCOMES[2],
+                "outcome": OUTCOMES[0] if clear_of[sample] else OUTCOMES[1] if now < before else OUTCOMES[2],
             }
         )
     return pd.DataFrame(rows, columns=list(LEDGER_COLUMNS))
