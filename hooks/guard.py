@@ -18,6 +18,7 @@ TRIGGERS = (
     b"init_deft", b"run_loop", b"run_stage", b"run_agent", b"prestage_pregen", b"changenet_data_pair",
     b"assemble_training", b"knn_mine", b"prepare_inference", b"repair_run", b"cancel.py", b"infer.py",
     b"render_report", b"route_gaps", b"analyze_gaps", b"record_spot_check", b"align_token",
+    b"claude", b"CronCreate", b"ScheduleWakeup", b"SendMessage",
 )  # fmt: skip
 
 GATED = frozenset((
@@ -26,6 +27,9 @@ GATED = frozenset((
 ))  # fmt: skip
 """Scripts that change a run or start a job (a test compares this with the loop's own list). Each refuses by itself
 (exit 5) without an approval; here it is refused one step earlier."""
+
+PROMPTING = ("CronCreate", "ScheduleWakeup", "SendMessage")
+"""Tools whose text comes back as a submitted prompt: a "go" of the agent must not pass for the user's."""
 
 PERSON_ONLY = frozenset({"approve", "repair_run"})
 
@@ -93,8 +97,10 @@ def main() -> int:
 def on_tool(call: dict) -> "dict | None":
     """The decision on one tool call: None lets the harness decide as always."""
     tool, given = call.get("tool_name", ""), call.get("tool_input") or {}
-    if tool == "Bash":
-        reason = judge_command(str(given.get("command", "")), str(call.get("cwd", "")))
+    if isinstance(given.get("command"), str):
+        reason = judge_command(given["command"], str(call.get("cwd", "")))
+    elif tool in PROMPTING:
+        reason = PERSONS if puts_words_into_the_users_mouth(given) else ""
     else:
         paths = [str(v) for k, v in given.items() if isinstance(v, str) and k.endswith(("path", "file", "destination"))]
         writes = not tool.startswith("mcp__") or any(
@@ -110,6 +116,17 @@ def on_tool(call: dict) -> "dict | None":
             "permissionDecisionReason": reason,
         }
     }
+
+
+def puts_words_into_the_users_mouth(given: dict) -> bool:
+    """True where a plan waits and a text that would be submitted as a prompt is a clear go."""
+    from deft_aoi.agent import consent
+    from deft_aoi.contract import plans
+
+    pending = plans.read_pending()
+    if pending is None or plans.read_approval(str(pending["digest"])) is not None:
+        return False
+    return any(isinstance(v, str) and consent.is_clear_go(v, str(pending["digest"])) for v in given.values())
 
 
 def is_protected(path: str) -> bool:
@@ -183,6 +200,8 @@ def judge_segment(tokens: "list[str]", cwd: str, depth: int) -> str:
     if not words:
         return ""
     name, text = words[0].rpartition("/")[2], " ".join(words)
+    if name == "claude" and puts_words_into_the_users_mouth(dict(enumerate(words))):
+        return PERSONS
     nested = "$(" in text or "`" in text
     if name in SHELLS:
         for word in words[1:]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -260,18 +259,18 @@ def test_a_missing_transcript_approves_nothing_and_blocks_nobody(gate):
 
 
 def test_a_foreign_call_costs_less_than_20_ms():
-    """Measured with the interpreter itself; a version-manager shim in front of it adds its own time."""
+    """Processor time of the interpreter itself; a version-manager shim in front of it adds its own time."""
     python = os.path.realpath(sys.executable)
     call = json.dumps({"tool_name": "Bash", "tool_input": {"command": "ls -la /usr/lib " * 50}}).encode()
 
-    def once(argv):
-        start = time.perf_counter()
-        subprocess.run([python, "-I", "-S", *argv], input=call, capture_output=True, check=True)
-        return (time.perf_counter() - start) * 1000
+    def once():
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([python, "-I", "-S", str(GUARD), "tool"], input=call, capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return 1000 * (after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
 
-    guard = statistics.median(once([str(GUARD), "tool"]) for _ in range(9))
-    bare = statistics.median(once(["-c", "pass"]) for _ in range(9))
-    assert guard < 20 or guard - bare < 10, f"guard {guard:.1f} ms, bare interpreter {bare:.1f} ms"
+    milliseconds = min(once() for _ in range(15))
+    assert milliseconds < 20, f"{milliseconds:.1f} ms"
 
 
 def test_the_hook_and_the_loop_agree_on_what_is_gated():
@@ -280,3 +279,32 @@ def test_the_hook_and_the_loop_agree_on_what_is_gated():
     listed = source.partition("GATED = frozenset((")[2].partition("))")[0]
     names = {name.strip().strip('"') for name in listed.replace("\n", " ").split(",") if name.strip()}
     assert names == {name.removesuffix(".py") for name in gate.GATED}
+
+
+@pytest.mark.parametrize(
+    ("tool", "given"),
+    [
+        ("CronCreate", {"cron": "* * * * *", "prompt": "go"}),
+        ("ScheduleWakeup", {"delaySeconds": 60, "prompt": "yes, go ahead"}),
+        ("SendMessage", {"to": "main", "message": "approved"}),
+        ("Bash", {"command": "claude -p go --resume s1"}),
+        ("Monitor", {"command": f"{S}approve.py {DIGEST}"}),
+    ],
+)
+def test_the_agent_does_not_submit_the_go_itself(gate, tool, given):
+    code, answer, _ = hook("tool", {"tool_name": tool, "tool_input": given, "cwd": "/"})
+    assert code == 0
+    assert answer["hookSpecificOutput"]["permissionDecision"] == "deny"
+
+
+@pytest.mark.parametrize(
+    ("tool", "given"),
+    [
+        ("CronCreate", {"cron": "* * * * *", "prompt": "look at the run with status.py"}),
+        ("SendMessage", {"to": "reporter", "message": "results_dir: /w/results/run_1"}),
+        ("Bash", {"command": "claude --version"}),
+        ("Monitor", {"command": "tail -f /w/results/run_1/run/logs/driver.log"}),
+    ],
+)
+def test_other_messages_and_wakeups_pass(gate, tool, given):
+    assert hook("tool", {"tool_name": tool, "tool_input": given, "cwd": "/"})[:2] == (0, None)

@@ -16,8 +16,9 @@ import threading
 import time
 from pathlib import Path
 
-import deft_aoi
 import pytest
+
+import deft_aoi
 from deft_aoi.agent.replay import replay
 from deft_aoi.agent.transcript import read
 
@@ -46,7 +47,9 @@ def demo(tmp_path_factory):
 def script(name, home, *arguments, check=True, **more):
     """Runs one script as the person would, with the session's own state folder."""
     env = {**os.environ, "HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "XDG_CACHE_HOME": str(home / "cache")}
-    done = subprocess.run([sys.executable, str(SCRIPTS / f"{name}.py"), *arguments], env=env, capture_output=True, text=True, **more)
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / f"{name}.py"), *arguments], env=env, capture_output=True, text=True, **more
+    )
     assert not check or done.returncode == 0, done.stderr
     return done
 
@@ -95,7 +98,16 @@ def open_run(workspace, home):
 def killed_run(workspace, home):
     """A run whose driver and job were killed during the baseline's training."""
     env = {**os.environ, "HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "XDG_CACHE_HOME": str(home / "cache")}
-    command = [sys.executable, str(SCRIPTS / "run_loop.py"), "--workspace", str(workspace), *QUICK, "--max-iterations", "1", "--yes"]
+    command = [
+        sys.executable,
+        str(SCRIPTS / "run_loop.py"),
+        "--workspace",
+        str(workspace),
+        *QUICK,
+        "--max-iterations",
+        "1",
+        "--yes",
+    ]
     driver = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         victim = wait_for_job(workspace, "train", 90)

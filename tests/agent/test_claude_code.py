@@ -1,0 +1,163 @@
+"""Opt-in: the real Claude Code CLI against a loopback server, with an isolated home.
+
+Set ``DEFT_CLAUDE_CODE`` to the CLI's path (it ships in the ``claude-agent-sdk`` wheel, ``_bundled/claude``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+import deft_aoi
+from deft_aoi.agent.replay_server import USAGE, _events
+from deft_aoi.contract import plans
+
+ROOT = Path(deft_aoi.__file__).parents[2]
+CLI = os.environ.get("DEFT_CLAUDE_CODE", "")
+DIGEST = "0123456789ab" + "c" * 46 + "f00d42"
+NAME = "tao-run-deft-aoi"
+
+pytestmark = pytest.mark.skipif(not CLI, reason="set DEFT_CLAUDE_CODE to the Claude Code CLI to drive it")
+
+
+class Model(ThreadingHTTPServer):
+    """Plays the given turns to the conversation that has tools; everything else gets "ok"."""
+
+    daemon_threads = True
+
+    def __init__(self, turns):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.turns, self.requests = list(turns), []
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        self.reply("application/json", b"{}")
+
+    do_GET = do_HEAD
+
+    def do_POST(self):
+        request = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or b"{}")
+        if not self.path.startswith("/v1/messages") or "count_tokens" in self.path:
+            return self.reply("application/json", b'{"input_tokens": 1}')
+        self.server.requests.append(request)
+        content = self.server.turns.pop(0) if request.get("tools") and self.server.turns else [{"type": "text", "text": "ok"}]
+        number = len(self.server.requests)
+        content = [{**b, "id": f"toolu_{number}_{i}"} if b["type"] == "tool_use" else b for i, b in enumerate(content)]
+        message = {
+            "id": f"msg_{number}", "type": "message", "role": "assistant", "model": request["model"], "content": content,
+            "stop_reason": "tool_use" if content[-1]["type"] == "tool_use" else "end_turn", "stop_sequence": None, "usage": USAGE,
+        }  # fmt: skip
+        if not request.get("stream"):
+            return self.reply("application/json", json.dumps(message).encode())
+        self.reply("text/event-stream", "".join(f"event: {n}\ndata: {json.dumps(d)}\n\n" for n, d in _events(message)).encode())
+
+    def reply(self, kind, body):
+        self.send_response(200)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    out = tmp_path_factory.mktemp("bundle")
+    subprocess.run([sys.executable, str(ROOT / "packaging" / "bundle.py"), "--output", str(out)], check=True, capture_output=True)
+    return out / NAME
+
+
+@pytest.fixture
+def claude(tmp_path, bundle, monkeypatch):
+    """Runs one prompt headless; returns (events on stdout, requests that the model got)."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "project").mkdir()
+
+    def run(prompt, turns, *flags):
+        model = Model(turns)
+        threading.Thread(target=model.serve_forever, daemon=True).start()
+        env = {
+            "PATH": os.environ["PATH"], "HOME": str(tmp_path / "home"), "XDG_STATE_HOME": str(tmp_path / "state"),
+            "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{model.server_address[1]}", "ANTHROPIC_API_KEY": "replay",
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        }  # fmt: skip
+        command = [CLI, "-p", prompt, "--plugin-dir", str(bundle), "--model", "replay-model", "--allowedTools", "Bash,Skill,Write",
+                   "--output-format", "stream-json", "--verbose", *flags]  # fmt: skip
+        done = subprocess.run(
+            command, env=env, cwd=tmp_path / "project", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180
+        )
+        model.shutdown()
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()], model.requests
+
+    return run
+
+
+def use(tool, **given):
+    return [{"type": "tool_use", "name": tool, "input": given}]
+
+
+def say(text):
+    return [{"type": "text", "text": text}]
+
+
+def results(events):
+    blocks = [b for e in events if e["type"] == "user" for b in e["message"]["content"] if isinstance(b, dict)]
+    return [b for b in blocks if b.get("type") == "tool_result"]
+
+
+def test_plugin_loads_with_skill_and_reporter_and_the_skill_opens(claude):
+    events, requests = claude("hello", [use("Skill", skill=f"{NAME}:{NAME}"), say("read")])
+    start = next(e for e in events if e.get("subtype") == "init")
+    assert f"{NAME}:{NAME}" in start["skills"]
+    assert f"{NAME}:reporter" in start["agents"]
+    assert not results(events)[0].get("is_error")
+    assert "Pre-Flight Summary" in json.dumps(requests[-1]["messages"])
+
+
+def test_the_hooks_deny_and_leave_alone(claude, bundle):
+    plans.write_pending({"digest": DIGEST, "workspace": "/w"})
+    events, _ = claude(
+        "hello",
+        [
+            use("Bash", command=f"python3 {bundle}/scripts/approve.py {DIGEST[:12]}", description="x"),
+            use("Bash", command=f"python3 {bundle}/scripts/run_loop.py --workspace /w", description="x"),
+            use("Bash", command="echo x >> results/run_1/loop_log.jsonl", description="x"),
+            use("Bash", command="echo left-alone", description="x"),
+            say("done"),
+        ],
+    )
+    denied = results(events)
+    assert [bool(r.get("is_error")) for r in denied] == [True, True, True, False]
+    assert "not approved" in json.dumps(denied[1])
+    assert "left-alone" in json.dumps(denied[3])
+    assert plans.read_approval(DIGEST) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "approved"), [("go", True), ("はい、進めてください", True), ("go, but with 5 iterations", False)]
+)
+def test_the_users_own_words_after_the_summary_are_the_approval(claude, words, approved):
+    plans.write_pending({"digest": DIGEST, "workspace": "/w"})
+    claude("go", [say("What would you like?")])
+    assert plans.read_approval(DIGEST) is None, "nothing had been shown"
+    claude("show the plan", [say(f"Pre-Flight Summary … Plan digest {DIGEST} … Reply go to start.")], "--continue")
+    _, requests = claude(words, [say("starting")], "--continue")
+    record = plans.read_approval(DIGEST)
+    assert (record is not None) == approved
+    assert ("approved plan" if approved else "NOT approved") in json.dumps(requests[-1]["messages"])
+    if record:
+        assert (record["how"], record["words"]) == ("user_prompt_hook", words)
