@@ -119,7 +119,13 @@ def check_images(source: Source, frame: pd.DataFrame, index: ContentIndex) -> tu
     """
     layout = source.layout
     assert layout is not None
-    usable = [i for i, row in enumerate(frame.to_dict("records")) if not _refused(layout, row)]
+    refused = [_refused(layout, row) for row in frame.to_dict("records")]
+    usable = [i for i, why in enumerate(refused) if not why]
+    findings = [
+        Finding(ERROR, "path", f"{source.rel}, line {i + 2}", why, "copy the data into the workspace", lines_of([i]), (i,))
+        for i, why in enumerate(refused)
+        if why not in ("", "cell")
+    ]
     part = frame.iloc[usable]
     columns = image_paths(part, layout)
     names = ["input_path"] * len(layout.lights) + ["golden_path"] * len(layout.lights)
@@ -134,16 +140,25 @@ def check_images(source: Source, frame: pd.DataFrame, index: ContentIndex) -> tu
         for position, path in zip(usable, files, strict=True):
             if state[path]:
                 broken.setdefault(position, (column, path, state[path]))
-    return list(_image_findings(source, frame, broken)), [i for i in usable if i not in broken]
+    findings += _image_findings(source, frame, broken)
+    return findings, [i for i in usable if i not in broken]
 
 
-def _refused(layout: ImageLayout, row: dict[object, str]) -> bool:
+def _refused(layout: ImageLayout, row: dict[object, str]) -> str:
+    """Why the row's paths cannot be used; empty when they can. ``cell``: the cell itself has had its finding."""
+    cells = [row["input_path"], row["golden_path"]]
+    try:
+        check_name(row["object_name"], "object_name")
+        if any(_path_problem(cell) is not None for cell in cells):
+            return "cell"
+    except HardStop:
+        return "cell"
     try:
         layout.input_paths(row)
         layout.golden_paths(row)
-        return False
-    except HardStop:
-        return True
+        return ""
+    except HardStop as error:
+        return f"{error.message}: {error.found}"
 
 
 def _state(path: str) -> str:

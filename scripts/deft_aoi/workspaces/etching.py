@@ -99,7 +99,7 @@ def _short(copper: Mask, rng: np.random.Generator) -> Drawn | None:
     labels, _ = ndimage.label(copper, _EIGHT)
     own = labels[nearest[0], nearest[1]]
     # Where the nearest piece of copper changes, the gap between two pieces has its middle.
-    middle = ~copper & (room <= 8) & (ndimage.maximum_filter(own, 3) != ndimage.minimum_filter(own, 3))
+    middle = ~copper & (room <= 10) & (ndimage.maximum_filter(own, 3) != ndimage.minimum_filter(own, 3))
     at = _pick(middle, rng)
     if at is None:
         return None
