@@ -235,6 +235,11 @@ def probe(name: str, options: Mapping[str, Any] | None = None) -> list[Finding]:
     return findings
 
 
+def platform_options(name: str) -> tuple[str, ...]:
+    """Names of the options that a platform takes."""
+    return tuple(_module(name).OPTIONS)
+
+
 def _module(name: str) -> Any:
     import importlib
 
