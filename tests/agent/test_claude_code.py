@@ -94,8 +94,8 @@ def claude(tmp_path, bundle, monkeypatch):
             "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{model.server_address[1]}", "ANTHROPIC_API_KEY": "replay",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         }  # fmt: skip
-        command = [CLI, "-p", prompt, "--plugin-dir", str(bundle), "--model", "replay-model", "--allowedTools", "Bash,Skill,Write",
-                   "--output-format", "stream-json", "--verbose", *flags]  # fmt: skip
+        command = [CLI, "-p", prompt, "--plugin-dir", str(bundle), "--model", "replay-model", "--verbose", *flags]
+        command += ["--allowedTools", "Bash,Skill,Write", "--output-format", "stream-json"]
         done = subprocess.run(
             command, env=env, cwd=tmp_path / "project", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180
         )

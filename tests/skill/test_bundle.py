@@ -1,0 +1,51 @@
+"""The installable folder: tracked files only, complete, with digests."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import subprocess
+from pathlib import Path
+
+import deft_aoi
+import pytest
+
+ROOT = Path(deft_aoi.__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    if subprocess.run(["git", "rev-parse", "--git-dir"], cwd=ROOT, capture_output=True).returncode != 0:
+        pytest.skip("the bundle is built from tracked files: this is not a git checkout")
+    specification = importlib.util.spec_from_file_location("bundle_module", ROOT / "packaging" / "bundle.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module.build(tmp_path_factory.mktemp("dist"))
+
+
+def test_every_file_is_listed_with_its_digest_and_nothing_else_is_there(bundle):
+    manifest = json.loads((bundle / "MANIFEST.json").read_text())
+    files = {str(p.relative_to(bundle)): p for p in bundle.rglob("*") if p.is_file() and p.name != "MANIFEST.json"}
+    assert set(files) == set(manifest["files"])
+    for name, path in files.items():
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == manifest["files"][name]
+    assert bundle.name == "tao-run-deft-aoi"
+
+
+def test_no_bytecode_no_weights_no_tests(bundle):
+    names = [str(p.relative_to(bundle)) for p in bundle.rglob("*")]
+    assert names
+    assert not [n for n in names if n.endswith((".pyc", ".pth", ".ckpt")) or "__pycache__" in n or n.startswith("tests")]
+
+
+def test_an_untracked_file_does_not_get_in(bundle):
+    stray = ROOT / "references" / "stray-note.tmp"
+    specification = importlib.util.spec_from_file_location("bundle_module", ROOT / "packaging" / "bundle.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    stray.write_text("x")
+    try:
+        assert "references/stray-note.tmp" not in module.tracked()
+    finally:
+        stray.unlink()
