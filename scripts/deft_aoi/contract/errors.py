@@ -89,6 +89,10 @@ class JobFailed(DeftError):
     label = "job failed"
 
 
+class JobLost(JobFailed):
+    """A job ended without an exit code: its host restarted, or somebody killed what watched over it. Worth another try."""
+
+
 class KpiNotMet(DeftError):
     """The run ended without meeting the KPI; raised only with ``--fail-on-not-met``."""
 

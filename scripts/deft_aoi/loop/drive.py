@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deft_aoi.contract.errors import DeftError, HardStop, JobFailed, UsageError
+from deft_aoi.contract.errors import DeftError, HardStop, JobFailed, JobLost, UsageError
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.text import plain_text
 from deft_aoi.loop import gate, stages
@@ -18,6 +18,8 @@ from deft_aoi.record import lock, log
 
 Say = Callable[[str], None]
 MAX_SUMMARY = 400
+MAX_LOST = 2
+"""A lost job is launched again so often (its training resumes); then a person should look at the host."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,12 @@ def run_step(ctx: RunContext, step: Step) -> None:
             if step.stage != "report":
                 gate.require_open(ctx.run, ctx.workspace)
             outcome = stages.table()[step.stage](ctx, step.label, attempt)
+    except JobLost as error:
+        _record_error(ctx, step, attempt, error, time.monotonic() - start)
+        if attempt > MAX_LOST:
+            raise
+        run_step(ctx, step)
+        return
     except (HardStop, JobFailed) as error:
         _record_error(ctx, step, attempt, error, time.monotonic() - start)
         if isinstance(error, HardStop) and step.stage not in ("handoff", "report"):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from deft_aoi import engines
 from deft_aoi.contract import spec as specs
-from deft_aoi.contract.errors import JobFailed
+from deft_aoi.contract.errors import JobFailed, JobLost
 from deft_aoi.contract.paths import data_home
 from deft_aoi.contract.text import safe_text
 from deft_aoi.engines import success
@@ -78,6 +78,7 @@ def run_job(ctx: RunContext, job: Job) -> Evidence:
     """Start the job or find it again, wait for it, and decide from evidence whether it did its work.
 
     Raises:
+        JobLost: it ended without an exit code (its host restarted).
         JobFailed: with a known error's id, its cause and its fix.
         HardStop: the image is not the approved one.
     """
@@ -95,6 +96,10 @@ def run_job(ctx: RunContext, job: Job) -> Evidence:
         )
     ctx.platform.submit(request, ctx.run.jobs)
     status = _wait(ctx, request.name, job)
+    if status.state == JobState.ERROR and status.exit_code is None and not status.detail.startswith("time limit"):
+        raise JobLost(
+            f"the job {request.name} was lost", found=safe_text(status.detail, 160), hint="run the same command again: it is done over"
+        )
     evidence = success.check(
         job.kind,
         job.out,
