@@ -14,11 +14,12 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from deft_aoi.contract.schema import bundle_root
 from deft_aoi.engines.embedded import config_inherited as inherited
 
 BACKBONE = "embedded_siamese"
 PAIR_FEATURE = "pair_feature"
-SHIPPED_SPEC = Path(__file__).resolve().parents[4] / "specs" / "embedded_spec.yaml"
+SHIPPED_SPEC = bundle_root() / "specs" / "embedded_spec.yaml"
 
 
 class SpecError(ValueError):
