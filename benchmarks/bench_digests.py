@@ -1,0 +1,112 @@
+"""Content digests against reading and decoding, and validation with digests at hand: prints ratios and seconds.
+
+    python benchmarks/bench_digests.py [--crops 20000] [--rows 100000]
+
+1. Digests of JPEG crops (64 x 64) against opening and decoding the same files as RGB (target: at most 1.3).
+2. The same index once more: every file known (reads no pixel).
+3. Validation of ``--rows`` training rows whose digests are cached, against three references (target: 3 s of CPU for
+   100,000 rows). Rows name distinct input images and share goldens, as production data does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+PER_BOARD = 200
+
+
+def write_crops(root: Path, count: int) -> list[str]:
+    """``count`` different JPEG crops in folders of 200; the last two in a folder serve as its goldens."""
+    from PIL import Image
+
+    rng = np.random.default_rng(5)
+    paths = []
+    for i in range(count):
+        tile = rng.integers(0, 2, (8, 8), dtype=np.uint8) * 180 + 30
+        pixels = np.repeat(np.kron(tile, np.ones((8, 8), dtype=np.uint8))[:, :, None], 3, axis=2)
+        path = root / f"board{i // PER_BOARD}" / f"C{i}_White.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path, quality=90)
+        paths.append(str(path))
+    return paths
+
+
+def write_links(root: Path, paths: list[str], count: int, prefix: str) -> None:
+    """Rows beyond the crops share files by hard link: cheap to make, and each has its own path to look up."""
+    for i in range(count):
+        path = root / prefix / f"board{i // PER_BOARD}" / f"C{i}_White.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.link(paths[i % len(paths)], path)
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall and CPU seconds."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--crops", type=int, default=20_000)
+    parser.add_argument("--rows", type=int, default=100_000)
+    args = parser.parse_args(argv)
+    import pandas as pd
+    from PIL import Image
+
+    from deft_aoi.analysis import dataset
+    from deft_aoi.analysis.identity import ContentIndex, Part
+    from deft_aoi.contract.changenet_csv import ImageLayout
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder).resolve()
+        paths = write_crops(root / "crops", args.crops)
+
+        def reference() -> None:
+            for path in paths:
+                with Image.open(path, formats=("PNG", "JPEG", "BMP")) as image:
+                    image.convert("RGB").load()
+
+        reference()
+        turns = [
+            (timed(reference)[1], timed(lambda t=turn: ContentIndex(root / f"cache{t}").identities(paths))[1])
+            for turn in range(3)
+        ]
+        base, mine = (min(t) for t in zip(*turns, strict=True))
+        print(f"{args.crops:,} crops: read + decode {base:.2f} s CPU, digests {mine:.2f} s CPU, ratio {mine / base:.2f} (<= 1.3)")
+        known = timed(lambda: ContentIndex(root / "cache0").identities(paths))
+        print(f"all known: {known[1]:.2f} s CPU")
+
+        write_links(root, paths, args.rows, "in")
+        write_links(root, paths[: PER_BOARD // 2], args.rows, "gold")
+        boards = [i // PER_BOARD for i in range(args.rows)]
+        frame = pd.DataFrame(
+            {
+                "input_path": [f"in/board{b}" for b in boards],
+                "golden_path": [f"gold/board{b}" for b in boards],
+                "label": [("open", "PASS", "PASS", "PASS")[i % args.crops % 4] for i in range(args.rows)],
+                "object_name": [f"C{i}" for i in range(args.rows)],
+            }
+        )
+        layout = ImageLayout(root, ("White",), ".jpg")
+        ids = ContentIndex(root / "rows").digest_pairs(frame, layout)
+        # References of other contents: identities with a prefix that no row has.
+        other = ids.head(2000).assign(content_id="x" + ids["content_id"].head(2000))
+        against = [Part(n, frame.head(2000), layout, other) for n in ("validation set", "KPI set", "hold-out set")]
+        wall, cpu = timed(lambda: dataset.validate(frame, layout=layout, index=ContentIndex(root / "rows"), against=against))
+        print(f"validate {args.rows:,} rows, digests cached: {cpu:.2f} s CPU, {wall:.2f} s wall (<= 3 s CPU)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
