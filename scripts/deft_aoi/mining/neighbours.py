@@ -8,6 +8,7 @@ threads nor the backend can change the result, and equal similarities fall to th
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from deft_aoi.contract.errors import Blocked, HardStop, UsageError
@@ -20,6 +21,7 @@ _RELATIVE_ERROR = 1e-5
 """Bound on the relative error of a float32 product of up to some thousand terms (seen: 1e-6 at 768)."""
 
 _SEED_ROWS = 1024
+_GROWTH = 8
 _MAX_TIES = 4096
 """A target with more undecided rows than this is decided exactly at once, so that ties cannot fill the memory."""
 
@@ -154,8 +156,9 @@ class _Search:
         """Stream the pool once."""
         start, reader = 0, _BlockReader(self.pool, proposer.block_rows)
         while start < len(self.pool):
-            # A short first block sets every target's floor cheaply; all later blocks only compare.
-            size = max(_SEED_ROWS, 4 * self.k) if start == 0 else proposer.block_rows
+            # A short first block sets every target's floor cheaply, and blocks grow from there: what passes the floor
+            # by chance is some k for each doubling, so a long second block would propose thousands a target.
+            size = max(_SEED_ROWS, 4 * self.k) if start == 0 else min(proposer.block_rows, _GROWTH * start)
             block = reader.read(start, min(start + size, len(self.pool)))
             if self.metric == "euclidean":
                 self.longest = max(self.longest, float((block * block).sum(1).max()) ** 0.5)
@@ -245,11 +248,9 @@ class _BlockReader:
     """Blocks of the pool; a memory map is read through its file into one buffer, so that it never becomes resident."""
 
     def __init__(self, pool: np.ndarray, block_rows: int) -> None:
-        import numpy as np
 
         self.pool, self.block_rows = pool, block_rows
-        whole = isinstance(pool, np.memmap) and pool.flags.c_contiguous and pool.dtype == np.float32 and pool.base is not None
-        self.file = open(pool.filename, "rb", buffering=0) if whole and _is_whole(pool) else None  # noqa: PTH123, SIM115
+        self.file = open(pool.filename, "rb", buffering=0) if _is_whole(pool) else None  # noqa: PTH123, SIM115
         self.buffer: np.ndarray | None = None
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -278,8 +279,10 @@ class _BlockReader:
             self.file.close()
 
 
-def _is_whole(pool: np.ndarray) -> bool:
-    """Whether the map begins where its file's data begin: a slice of a map keeps the parent's offset."""
-    import mmap
+def _is_whole(pool: object) -> bool:
+    """Whether ``pool`` maps the rest of its file (a slice of a map keeps the parent's offset, but is shorter)."""
+    import numpy as np
 
-    return isinstance(pool.base, mmap.mmap)
+    if not isinstance(pool, np.memmap) or not pool.flags.c_contiguous or pool.dtype != np.float32 or pool.filename is None:
+        return False
+    return bool(pool.offset + pool.nbytes == Path(pool.filename).stat().st_size)
