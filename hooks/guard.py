@@ -17,7 +17,7 @@ TRIGGERS = (
     b"approve", b"--y", b"deft", b"loop_log", b"_state.json", b".approval", b"plans/", b"plan.json",
     b"init_deft", b"run_loop", b"run_stage", b"run_agent", b"prestage_pregen", b"changenet_data_pair",
     b"assemble_training", b"knn_mine", b"prepare_inference", b"repair_run", b"cancel.py", b"infer.py",
-    b"render_report", b"route_gaps", b"analyze_gaps", b"record_spot_check", b"align_token",
+    b"render_report", b"route_gaps", b"analyze_gaps", b"record_spot_check", b"align_token", b"log_stage",
     b"claude", b"CronCreate", b"ScheduleWakeup", b"SendMessage",
 )  # fmt: skip
 
@@ -56,8 +56,8 @@ NO_APPROVAL = (
     "then stop and wait for the user's own words. The user can also run the approve.py line at its end."
 )
 HANDS_OFF = (
-    "Plan, approval, log and state files are written by the skill's scripts only. To add to the log use "
-    "log_stage.py; to see the state use status.py or next_stage.py; to check it use verify_run.py."
+    "Plan, approval, log and state files are written by the skill's scripts only. To add a note use "
+    "log_stage.py --stage note; to see the state use status.py or next_stage.py; to check it use verify_run.py."
 )
 PERSONS = (
     "Approving and repairing are for the user. Show the Pre-Flight Summary, stop, and wait: the user's own words, "
@@ -297,9 +297,21 @@ def judge_script(words: "list[str]", cwd: str) -> str:
         return PERSONS
     if any(w.startswith("--y") and "--yes".startswith(w.partition("=")[0]) for w in words):
         return PERSONS
+    if verb == "log_stage" and _option(words, "--stage") not in ("note", ""):
+        return HANDS_OFF
     if verb in GATED and not has_approval(words, cwd):
         return NO_APPROVAL
     return ""
+
+
+def _option(words: "list[str]", name: str) -> str:
+    """The value of an option of a command line; the last one counts, as in argparse."""
+    found = ""
+    for index, word in enumerate(words):
+        key, equals, value = word.partition("=")
+        if key == name:
+            found = value if equals else (words[index + 1] if index + 1 < len(words) else "")
+    return found
 
 
 def has_approval(words: "list[str]", cwd: str) -> bool:
@@ -308,14 +320,7 @@ def has_approval(words: "list[str]", cwd: str) -> bool:
 
     from deft_aoi.contract import plans
 
-    run, digest = "", ""
-    for index, word in enumerate(words):
-        key, equals, value = word.partition("=")
-        value = value if equals else (words[index + 1] if index + 1 < len(words) else "")
-        if key == "--results-dir":
-            run = value
-        elif key == "--plan-digest":
-            digest = value
+    run, digest = _option(words, "--results-dir"), _option(words, "--plan-digest")
     log = os.path.join(cwd, os.path.expanduser(run), "loop_log.jsonl")
     if run and os.path.isfile(log) and os.path.getsize(log) > 0:
         return True  # the run's first event is its approval; the script checks that the digest still holds

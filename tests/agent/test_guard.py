@@ -61,6 +61,7 @@ DENIED = [
     f"{S}run_agent.py 'go' --yes",
     "deft run_loop --workspace w --yes",
     f"{S}repair_run.py --results-dir r",
+    f"python3 {ROOT}/scripts/log_stage.py --log-path r/loop_log.jsonl --iter-label iter1 --stage train --status ok --summary x",
     "echo '{\"seq\":9}' >> results/run_1/loop_log.jsonl",
     "jq '.status=\"done\"' a.json > results/run_1/deft_state.json",
     "sed -i s/NOT/MET/ results/run_1/loop_log.jsonl",

@@ -64,7 +64,7 @@ def test_layout_is_the_data_contract(rendered: Path) -> None:
         layout = specs.layout(spec, rendered / SPLITS[name].images_dir)
         assert layout.missing(frame) == []
     pairs = scan(ws, specs.lights(spec), specs.image_ext(spec))
-    assert pairs.counts_by_type == dict.fromkeys(sorted(UNSEEN), 4)
+    assert pairs.counts_by_type == dict.fromkeys(sorted(UNSEEN), 2)
     validate(read_json(rendered / "workspace_report.json", what="report"), "workspace_report")
 
 

@@ -219,6 +219,8 @@ class Session:
         return result
 
     def _script(self, tool: Tool, given: dict[str, Any]) -> ToolResult:
+        if tool.name == "log_stage" and given.get("stage") != "note":
+            return ToolResult("exit 2\nwrong usage: you may write only notes; a stage's event is written by the stage itself", 2)
         result = run_script(tool, given, cwd=self.cwd)
         shown = (tool.name == "preflight" and result.exit_code == 0) or (tool.name == "run_loop" and result.exit_code == 5)
         note = self.gate.after_preflight(result.text) if shown else ""
