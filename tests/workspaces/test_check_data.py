@@ -248,7 +248,7 @@ def test_two_stems_that_collide_are_named(workspace: Path) -> None:
 def test_an_undecodable_pregenerated_file_is_named(workspace: Path) -> None:
     file = sorted((workspace / OK).iterdir())[2]
     file.write_bytes(b"\xff\xd8\xff\xe0 no picture")
-    assert file.name in only(check_workspace(workspace), "pregenerated").message
+    assert file.name[:30] in only(check_workspace(workspace), "pregenerated").message
 
 
 def test_a_pregenerated_picture_that_is_a_kpi_picture_is_an_error(workspace: Path) -> None:

@@ -52,13 +52,13 @@ ALL = KNOWN + UNSEEN
 SCALES: dict[str, tuple[dict[str, Counts], int]] = {
     "small": (
         {
-            "train": Counts(24, 8, KNOWN),
-            "validation": Counts(16, 4, KNOWN),
-            "kpi": Counts(32, 3, ALL),
-            "holdout": Counts(24, 2, ALL),
-            "pool": Counts(40, 4, ALL),
+            "train": Counts(16, 6, KNOWN),
+            "validation": Counts(12, 3, KNOWN),
+            "kpi": Counts(24, 2, ALL),
+            "holdout": Counts(16, 1, ALL),
+            "pool": Counts(24, 3, ALL),
         },
-        4,
+        2,
     ),
     "demo": (
         {
