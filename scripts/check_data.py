@@ -3,7 +3,7 @@
 Examples:
   check_data.py --workspace ~/workspace
   check_data.py --workspace ~/workspace --json
-  check_data.py --workspace ~/workspace --write-fixed /tmp/proposal     (cleaned CSVs, changes.txt, data_check.json)
+  check_data.py --workspace ~/workspace --write-fixed proposal     (cleaned CSVs, changes.txt, data_check.json)
 
 Exit codes: 0 no errors (warnings and notes are shown), 2 wrong arguments, 3 errors that would stop the loop.
 """
