@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,21 +58,22 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     """
     from PIL import Image, UnidentifiedImageError
 
+    bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # the latter where warnings are errors
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a bomb warning is moot: the size is checked right below
-            image = Image.open(path, formats=IMAGE_FORMATS)
-        with image:
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise HardStop(
                     f"the image {safe_text(path, 200)} is too large",
                     expected=f"at most {MAX_PIXELS // 1_000_000} megapixels",
                     found=f"{image.width} x {image.height}",
                 )
-            return image.convert("RGB")
+            if image.mode != "RGB":
+                return image.convert("RGB")
+            image.load()
+            return image
     except FileNotFoundError:
         raise
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, *bombs) as error:
         raise HardStop(
             f"the image {safe_text(path, 200)} cannot be decoded",
             expected="a whole PNG, JPEG or BMP file",
@@ -94,8 +94,11 @@ def identify(image: Image.Image) -> tuple[bytes, bool, bytes]:
     digest = hashlib.sha256(b"RGB8 %d %d\n" % image.size)
     digest.update(raw)
     flat = raw == raw[:3] * (len(raw) // 3)
-    thumb = image.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BOX).convert("L").tobytes()
-    return digest.digest(), flat, thumb
+    if image.width % THUMB_SIDE or image.height % THUMB_SIDE:
+        small = image.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BOX)
+    else:  # the same block means, in half the time
+        small = image.reduce((image.width // THUMB_SIDE, image.height // THUMB_SIDE))
+    return digest.digest(), flat, small.convert("L").tobytes()
 
 
 class ContentIndex:
