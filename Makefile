@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
+STAMP_DEV := $(VENV)/.ready-dev
 DEMO ?= demo
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: test demo faults replay security bench bundle lint integration env clean
+.PHONY: test demo faults replay security bundle lint integration env lock clean
 
 env: $(STAMP)
 
@@ -17,27 +18,38 @@ $(STAMP): requirements.lock requirements-torch.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	touch $@
 
-lint: $(STAMP)
+$(STAMP_DEV): $(STAMP) requirements-dev.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@
+
+lock:
+	pip-compile -q --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-options \
+	  --extra docker --extra agent -o requirements.lock pyproject.toml
+	pip-compile -q --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-options \
+	  --extra docker --extra agent --extra dev --extra kubernetes --extra siglip --extra faiss --extra ray \
+	  -o requirements-dev.lock pyproject.toml
+
+lint: $(STAMP_DEV)
 	$(PY) -m ruff check scripts tests benchmarks hooks packaging
 	$(PY) -m mypy
 
 test: lint
 	$(PY) -m pytest -m "not integration"
 
-integration: $(STAMP)
+integration: $(STAMP_DEV)
 	$(PY) -m pytest -m integration
 
 demo: $(STAMP)
 	$(PY) scripts/make_demo_workspace.py --output $(DEMO) --force
 	$(PY) scripts/run_loop.py --workspace $(DEMO) --platform local --engine embedded --kpi-target "FAR < 1% at recall=100%" --yes
 
-faults: $(STAMP)
+faults: $(STAMP_DEV)
 	$(PY) tests/faults/run.py
 
-replay: $(STAMP)
+replay: $(STAMP_DEV)
 	$(PY) -m pytest tests/agent tests/transcripts
 
-bundle: $(STAMP)
+bundle: $(STAMP_DEV)
 	$(PY) packaging/bundle.py
 
 clean:

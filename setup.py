@@ -1,0 +1,34 @@
+"""Builds the wheel: the package, and beside it as package data what a checkout has at its top level."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+BUNDLED = ("SKILL.md", "agents", "references", "schemas", "specs")
+
+
+class BuildWithBundle(build_py):
+    """Copies scripts, specs, schemas and the skill's text to ``deft_aoi/_bundle``."""
+
+    def run(self) -> None:
+        """Build, then copy."""
+        super().run()
+        root = Path(__file__).resolve().parent
+        target = Path(self.build_lib) / "deft_aoi" / "_bundle"
+        shutil.rmtree(target, ignore_errors=True)
+        (target / "scripts").mkdir(parents=True)
+        for script in sorted((root / "scripts").glob("*.py")):
+            shutil.copyfile(script, target / "scripts" / script.name)
+        for name in BUNDLED:
+            source = root / name
+            if source.is_dir():
+                shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+            elif source.exists():
+                shutil.copyfile(source, target / name)
+
+
+setup(cmdclass={"build_py": BuildWithBundle})
