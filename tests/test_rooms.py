@@ -1,0 +1,82 @@
+"""Who may import whom (the design's section 2), and what a light command must not pay for."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "scripts" / "deft_aoi"
+ROOMS = {
+    "contract": set(),
+    "record": {"contract"},
+    "analysis": {"contract"},
+    "mining": {"contract", "record", "analysis"},
+    "engines": {"contract"},
+    "platforms": {"contract"},
+    "loop": {"contract", "record", "analysis", "mining", "engines", "platforms", "report"},
+    "report": {"contract", "record", "analysis"},
+    "agent": {"contract"},
+    "workspaces": {"contract", "analysis", "mining"},
+}
+
+
+def _imports(path: Path) -> set[str]:
+    """Rooms that a module imports, wherever the import stands."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = [node.module] if node.module != "deft_aoi" else [f"deft_aoi.{a.name}" for a in node.names]
+        elif isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        found |= {".".join(n.split(".")[1:]) for n in names if n.startswith("deft_aoi.")}
+    return found
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_rooms_import_only_what_they_may(room: str) -> None:
+    files = sorted((PACKAGE / room).rglob("*.py"))
+    assert files, f"no files in {room}"
+    for path in files:
+        for name in _imports(path):
+            other = name.split(".")[0]
+            if other in ROOMS and other != room:
+                assert other in ROOMS[room], f"{path.relative_to(PACKAGE)} imports {name}"
+            if room == "loop":
+                assert not name.startswith("engines.embedded"), f"{path.name}: the embedded engine is reached by command line"
+
+
+def test_every_room_is_in_the_table() -> None:
+    rooms = {p.name for p in PACKAGE.iterdir() if p.is_dir() and (p / "__init__.py").exists()}
+    assert rooms == set(ROOMS)
+
+
+def test_scripts_import_the_library_and_never_one_another() -> None:
+    scripts = sorted(PACKAGE.parent.glob("*.py"))
+    assert len(scripts) > 25
+    names = {p.stem for p in scripts}
+    for path in scripts:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom | ast.Import):
+                modules = {a.name for a in node.names} if isinstance(node, ast.Import) else {node.module or ""}
+                assert not modules & names, f"{path.name} imports {modules & names}"
+
+
+@pytest.mark.parametrize("script", sorted(p.stem for p in PACKAGE.parent.glob("*.py")))
+def test_help_works_with_an_example_and_loads_nothing_heavy(script: str) -> None:
+    if script == "setup_env":
+        pytest.skip("has no library behind it; tested in tests/agent")
+    code = (
+        "import sys; sys.argv=['x','--help']; import runpy\n"
+        f"try: runpy.run_path({str(PACKAGE.parent / (script + '.py'))!r}, run_name='__main__')\n"
+        "except SystemExit as e: code = e.code\n"
+        "heavy = sorted({'torch','pandas','pyarrow','matplotlib','docker','anthropic','scipy','numpy'} & set(sys.modules))\n"
+        "print('HEAVY', heavy, code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env={"PYTHONPATH": str(PACKAGE.parent)})
+    assert "HEAVY [] 0" in done.stdout, done.stdout[-500:] + done.stderr[-500:]
+    assert "example" in done.stdout.lower()
