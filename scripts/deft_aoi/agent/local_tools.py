@@ -145,7 +145,7 @@ class LocalTools:
     def _write_findings(self, results_dir: str, findings: dict[str, Any]) -> ToolResult:
         from deft_aoi.contract.schema import validate
 
-        validate(findings, "findings")
+        validate(findings, "report_findings")
         target = self._run(results_dir) / "run" / "findings.json"
         target.parent.mkdir(exist_ok=True)
         target.write_text(json.dumps(findings, sort_keys=True, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")

@@ -224,7 +224,7 @@ class Session:
         result = run_script(tool, given, cwd=self.cwd)
         shown = (tool.name == "preflight" and result.exit_code == 0) or (tool.name == "run_loop" and result.exit_code == 5)
         note = self.gate.after_preflight(result.text) if shown else ""
-        for match in _RUN.finditer(f"{given.get('results_dir', '')}\n{result.text}"):
+        for match in _RUN.finditer("\n".join([*(v for v in given.values() if isinstance(v, str)), result.text])):
             if (Path(match.group(1)) / "loop_log.jsonl").is_file():
                 self.run_dir = Path(match.group(1))
                 self.local.workspace = self.run_dir.parents[1]
