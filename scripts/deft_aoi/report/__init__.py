@@ -1,1 +1,1 @@
-"""The HTML report: context from disk, one template, charts as inline SVG."""
+"""The report: context from disk, inline-SVG charts, one template; also the summary of an iteration and comparisons."""

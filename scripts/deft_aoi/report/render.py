@@ -1,23 +1,54 @@
-"""Render ``DEFT_Loop_Report.html`` from disk alone."""
+"""``DEFT_Loop_Report.html`` from disk alone: one file, no script, no request, the same bytes for the same run."""
 
 from __future__ import annotations
 
-import html
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deft_aoi.contract.files import atomic_write_text
 from deft_aoi.contract.paths import RunPaths
-from deft_aoi.record.state import load_state
+from deft_aoi.report import context, words
+from deft_aoi.report.run_view import read_run
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+HERE = Path(__file__).parent
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    env = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )  # fmt: skip
+    env.filters["data"] = words.data
+    # Our own file, read as it is: it holds no data, and a value in the page is never a template.
+    env.globals["style"] = Markup((HERE / "style.css").read_text(encoding="utf-8"))
+    return env.get_template("template.html.j2")
+
+
+def render_html(results_dir: str | Path) -> str:
+    """The report as text.
+
+    Raises:
+        HardStop: the record is missing or damaged.
+    """
+    return _template().render(context.build(read_run(results_dir)))
 
 
 def render_report(results_dir: str | Path) -> Path:
-    """Write the report of a run and return its path."""
-    run = RunPaths(Path(results_dir))
-    state = load_state(run.root)
-    rows = "".join(
-        f"<tr><td>{html.escape(label)}</td><td>{100 * it['far_fraction']:.3g} %</td><td>{html.escape(it['verdict'])}</td></tr>"
-        for label, it in state["iterations"].items()
-        if it.get("far_fraction") is not None
-    )
-    atomic_write_text(run.report, f"<!doctype html><title>DEFT AOI</title><h1>{html.escape(state['status'])}</h1><table>{rows}</table>")
-    return run.report
+    """Write the report of a run, finished or not, and return its path.
+
+    Findings that do not hold are left out and named on the page; :func:`deft_aoi.report.findings.require` refuses them.
+
+    Raises:
+        HardStop: the record is missing or damaged.
+    """
+    target = RunPaths(Path(results_dir).expanduser().resolve()).report
+    atomic_write_text(target, render_html(results_dir))
+    return target

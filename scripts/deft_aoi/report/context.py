@@ -1,0 +1,114 @@
+"""Everything that the template shows, gathered from disk: charts, tables, pictures, words. Nothing here decides a number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deft_aoi.report import charts, findings, samples, sections, verdict, words
+from deft_aoi.report.pictures import Album
+from deft_aoi.report.run_view import Iteration, RunView, optional_json
+
+
+def build(view: RunView) -> dict[str, Any]:
+    """The template's variables.
+
+    Args:
+        view: the run.
+    """
+    holdout = optional_json(view, view.run.holdout / "holdout.json", "holdout")
+    handed = optional_json(view, view.run.best_model, "best_model")
+    album = Album((view.run.workspace.root, view.run.root))
+    held, refused = findings.read(view.run)
+    shown_of, gallery = samples.gallery(view, album)
+    reasons, rejected = sections.rejections(view)
+    time_chart, stages = sections.timeline(view)
+    best = view.best
+    return {
+        "w": words,
+        "run_id": view.run.root.name,
+        "clock": words.moment(view.clock),
+        "target": words.data(view.config.get("kpi_target", "")),
+        "verdict": verdict.judge(view, holdout),
+        "findings": held,
+        "findings_refused": refused,
+        "history": _history(view),
+        "iterations": sections.iterations(view),
+        "distributions": _distributions(view),
+        "far_recall": _far_recall(view),
+        "confusions": [sections.confusion(it) for it in _pair(view)],
+        "kpi": best.kpi if best else None,
+        "best": best,
+        "gallery_of": words.iteration(shown_of.label) if shown_of else "",
+        "gallery": gallery,
+        "ledger": samples.ledger(view, album),
+        "growth": sections.growth(view),
+        "balance": sections.balance(view),
+        "reject_reasons": reasons,
+        "rejected": rejected,
+        "data_warnings": [words.data(f["text"], 240) for f in view.plan.get("findings", []) if f.get("level") != "ok"],
+        "holdout": holdout,
+        "handed": handed,
+        "time_chart": time_chart,
+        "stages": stages,
+        "tokens": sections.tokens(view),
+        "configuration": sections.configuration(view),
+        "identities": sections.identities(view, handed),
+        "requests": sections.recommendations(view),
+        "problems": view.problems,
+    }
+
+
+def _pair(view: RunView) -> list[Iteration]:
+    """The baseline and the best, or the one of them that there is."""
+    out = [it for it in (view.baseline, view.best) if it is not None]
+    return out[:1] if len(out) == 2 and out[0] is out[1] else out
+
+
+def _history(view: RunView) -> charts.Chart | None:
+    points = [
+        charts.KpiPoint(
+            it.label, p["far_fraction"], p["far_interval"][0], p["far_interval"][1], p["recall_fraction"], it.kpi["verdict"],
+            it is view.best, bool(it.view.get("promoted", True)),
+        )
+        for it in view.measured
+        if it.kpi and (p := it.kpi["target_point"])
+    ]  # fmt: skip
+    target = next((it.kpi["target"] for it in view.measured if it.kpi and it.kpi["target"]), None)
+    if not points or target is None:
+        return None
+    return charts.kpi_history(points, target["far_fraction"], words.data(target["text"]))
+
+
+def _distributions(view: RunView) -> list[charts.Chart]:
+    out = []
+    for number, it in enumerate(_pair(view)):
+        scores = view.scores(it)
+        if scores is not None and it.kpi is not None:
+            name = "the baseline" if it.label == "baseline" else words.iteration(it.label)
+            threshold = it.kpi["target_point"]["threshold"]
+            out.append(charts.score_histogram(*scores, threshold, name=name, key=f"scores{number}"))
+    return out
+
+
+def _far_recall(view: RunView) -> charts.Chart | None:
+    pair = _pair(view)
+    curves = [(words.iteration(it.label), sweep) for it in pair if (sweep := view.sweep(it))]
+    if not curves or view.best is None or view.best.kpi is None or view.best.kpi["target"] is None:
+        return None
+    target = view.best.kpi["target"]
+    rows = []
+    for i, point in enumerate(view.best.kpi["operating_points"]):
+        before = pair[0].kpi["operating_points"] if len(pair) == 2 and pair[0].kpi else []
+        rows.append(
+            (
+                words.percent(point["recall_target_fraction"]),
+                *((words.percent(before[i]["far_fraction"]),) if i < len(before) else ()),
+                words.percent(point["far_fraction"]),
+                words.interval(point["far_interval"]),
+                words.score(point["threshold"]),
+            )
+        )
+    names = [f"FAR, {n}" for n, _c in curves] if len(pair) == 2 else ["FAR"]
+    return charts.far_against_recall(
+        curves, target["far_fraction"], target["recall_fraction"], rows, ("recall at least", *names, "95% interval", "threshold")
+    )

@@ -1,0 +1,79 @@
+"""Pictures for the page: decoded, shrunk, encoded again (so nothing but pixels gets in) and bounded in bytes."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+from deft_aoi.contract.errors import DeftError
+from deft_aoi.contract.files import open_regular
+
+SHEET_SIDE = 600
+"""Longer side of a contact sheet (test | golden | difference)."""
+THUMB_SIDE = 72
+SHEET_BYTES = 60_000
+TOTAL_BYTES = 900_000
+"""All pictures of a page together; with charts and tables it stays below 2 MB."""
+MAX_SOURCE_BYTES = 20_000_000
+FORMATS = ("PNG", "JPEG", "BMP")
+
+
+class Album:
+    """Encodes pictures of one page until its bytes are spent.
+
+    Args:
+        roots: folders that pictures may come from; a path that leads elsewhere is not opened.
+    """
+
+    def __init__(self, roots: tuple[Path, ...]) -> None:
+        self._roots = tuple(root.resolve() for root in roots)
+        self._left = TOTAL_BYTES
+
+    def sheet(self, path: Path) -> str | None:
+        """A contact sheet as a ``data:`` URI; ``None`` when it cannot be shown."""
+        return self._encode(path, SHEET_SIDE)
+
+    def thumb(self, path: Path) -> str | None:
+        """A small picture as a ``data:`` URI; ``None`` when it cannot be shown."""
+        return self._encode(path, THUMB_SIDE)
+
+    def _encode(self, path: Path, side: int) -> str | None:
+        image = self._open(path)
+        if image is None:
+            return None
+        from PIL import Image
+
+        if max(image.size) > side:
+            image.thumbnail((side, side), Image.Resampling.BOX)
+        elif side == THUMB_SIDE and max(image.size) < side:
+            factor = side / max(image.size)
+            image = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))), Image.Resampling.NEAREST)
+        for quality in (88, 75, 60, 40, 20):
+            buffer = io.BytesIO()
+            image.save(buffer, "JPEG", quality=quality)
+            if buffer.tell() <= min(SHEET_BYTES, self._left):
+                self._left -= buffer.tell() * 4 // 3
+                return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        return None
+
+    def _open(self, path: Path):  # type: ignore[no-untyped-def]  # PIL is imported on demand
+        from PIL import Image, UnidentifiedImageError
+
+        real = path.resolve()
+        if self._left <= 0 or not any(real.is_relative_to(root) for root in self._roots):
+            return None
+        try:
+            with open(open_regular(real), "rb") as handle:
+                data = handle.read(MAX_SOURCE_BYTES + 1)
+            if len(data) > MAX_SOURCE_BYTES:
+                return None
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            if image.width * image.height > 16_000_000:
+                return None
+            # Only the pixels are copied on: EXIF, ICC profiles, comments and text chunks stay behind.
+            clean = Image.new("RGB", image.size)
+            clean.paste(image.convert("RGB"))
+            return clean
+        except (OSError, DeftError, UnidentifiedImageError, ValueError, SyntaxError):
+            return None

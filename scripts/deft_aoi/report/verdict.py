@@ -1,0 +1,305 @@
+"""The verdict in plain words: whether to deploy, at what threshold, what is still missed, why, and what to do next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from deft_aoi.analysis.kpi import MET, NOT_MET, UNSUPPORTED
+from deft_aoi.report import words
+from deft_aoi.report.run_view import ENDED_WELL, Event, Iteration, RunView
+
+ENDINGS = {
+    "kpi_met": "Run finished: the target was reached",
+    "max_iterations": "Run finished: all planned iterations are done",
+    "pool_exhausted": "Run finished early: the pool has no further useful rows",
+    "user_stop": "Run stopped by the user",
+    "hard_stop": "Run stopped by a safety check",
+    "job_failed": "Run stopped: a job failed",
+    "error": "Run interrupted: a stage failed",
+    "running": "Run in progress",
+    "new": "Run in progress",
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """One of the four answers: the question, the answer in a few words, and the sentence behind it."""
+
+    question: str
+    answer: str
+    detail: str
+    tone: str = "plain"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What stands at the top of the page.
+
+    Attributes:
+        tone: ``good``, ``warn``, ``bad`` or ``info``; never said by colour alone.
+        badge: the verdict in capitals, as the record spells it, or the run's state.
+        state: how the run ended, or that it goes on.
+        headline: the one sentence.
+        text: the KPI in words.
+        cards: the four answers.
+        cautions: what must be known before the number is used.
+        steps: what to do next, first things first.
+    """
+
+    tone: str
+    badge: str
+    state: str
+    headline: str
+    text: str
+    cards: tuple[Card, ...]
+    cautions: tuple[str, ...]
+    steps: tuple[str, ...]
+
+
+def judge(view: RunView, holdout: dict[str, Any] | None) -> Verdict:
+    """The verdict of a run as it stands.
+
+    Args:
+        view: the run.
+        holdout: ``holdout.json``, once the hold-out was scored.
+    """
+    best = view.best
+    state = ENDINGS.get(view.status, "Run in progress")
+    if view.status == "running" and view.measured:
+        state += f": {where(view)}"
+    finished = view.status in ENDED_WELL
+    if best is None or best.kpi is None:
+        return _nothing_measured(view, state)
+    verdict, missed = best.kpi["verdict"], holdout is not None and holdout.get("met") is False
+    tone = {MET: "good", UNSUPPORTED: "warn", NOT_MET: "bad"}.get(verdict, "info")
+    if missed and tone == "good":
+        tone = "warn"
+    badge = verdict
+    if not finished:
+        tone, badge = ("info", "IN PROGRESS") if view.status in ("running", "new") else ("bad", _stop_badge(view.status))
+    return Verdict(
+        tone, badge, state, _headline(view, best, missed, finished), sentence(best.kpi),
+        _cards(view, best, holdout, finished), tuple(_cautions(view, best, holdout)), tuple(_steps(view, best, holdout)),
+    )  # fmt: skip
+
+
+def _stop_badge(status: str) -> str:
+    return {"hard_stop": "STOPPED", "job_failed": "FAILED", "error": "INTERRUPTED"}.get(status, "STOPPED")
+
+
+def last_error(view: RunView) -> Event | None:
+    """The newest error that explains how the run stands: open, or right before its end."""
+    errors = [e for e in view.events if e["status"] == "error"]
+    if not errors or view.status in (*ENDED_WELL, "running", "new"):
+        return None
+    return errors[-1]
+
+
+def where(view: RunView) -> str:
+    """Where a run that goes on is: ``iteration 2, after train``."""
+    label = str(view.view.get("current_iteration") or "run")
+    place = view.view["iterations"].get(label, view.view["run"])
+    started = [e for e in view.events if e["status"] == "started" and e["iter"] == label]
+    done = place.get("stage_completed")
+    if started and started[-1]["stage"] not in place.get("stages", {}):
+        return f"{words.iteration(label)}, {started[-1]['stage']} under way"
+    return f"{words.iteration(label)}, {done} done" if done else words.iteration(label)
+
+
+def _nothing_measured(view: RunView, state: str) -> Verdict:
+    error = last_error(view)
+    steps = []
+    if error is not None:
+        tone, badge = "bad", _stop_badge(view.status)
+        headline = "The run stopped before a model was measured. There is nothing to deploy."
+        text = words.data(error["summary"], 400)
+        if error["data"].get("try"):
+            steps.append(words.data(error["data"]["try"], 220))
+    elif view.status in ENDED_WELL:
+        tone, badge = "bad", "NO RESULT"
+        headline, text = "The run ended before a model was measured. There is nothing to deploy.", ""
+    else:
+        tone, badge = "info", "IN PROGRESS"
+        headline, text = "No model has been measured yet. This page is complete once the baseline has been evaluated.", f"Now: {where(view)}."
+    return Verdict(tone, badge, state, headline, text, (), (), tuple(steps))
+
+
+def _headline(view: RunView, best: Iteration, holdout_missed: bool, finished: bool) -> str:
+    assert best.kpi is not None
+    name, verdict = words.iteration(best.label), best.kpi["verdict"]
+    if not finished:
+        so_far = {MET: "meets the target", UNSUPPORTED: "meets the target on this test set, which is too small to prove it"}
+        told = so_far.get(verdict, "does not meet the target")
+        if view.status in ("running", "new"):
+            return f"No final verdict yet. The best model so far ({name}) {told}."
+        return f"The run did not finish. The best model before it stopped ({name}) {told}."
+    if verdict == MET:
+        if holdout_missed:
+            return "The target is met on the KPI set but not on the hold-out boards. Do not deploy yet."
+        return f"The target is met. {name.capitalize()} can be deployed."
+    if verdict == UNSUPPORTED:
+        if holdout_missed:
+            return "The target is met on the KPI set but not on the hold-out boards. Do not deploy without a pilot."
+        return "The target is met on this test set, but the set is too small to prove it. Run a pilot before deployment."
+    return "The target is not met. Do not deploy this model for it."
+
+
+def sentence(kpi: dict[str, Any]) -> str:
+    """The KPI in words."""
+    p, counts = kpi["target_point"], kpi["counts"]
+    distinct = ""
+    if counts["distinct_by_content"] and counts["distinct_pass"] != counts["pass_rows"]:
+        distinct = f" ({counts['distinct_pass']:,} of them distinct)"
+    return (
+        f"{words.plural(p['fp'], 'false alarm')} in {counts['pass_rows']:,} good parts{distinct}, with {p['tp']:,} of "
+        f"{words.plural(counts['defect_rows'], 'defect')} caught: a false-alarm rate of {words.percent(p['far_fraction'])} "
+        f"at {words.percent(p['recall_fraction'])} recall. With 95% confidence the true false-alarm rate is between "
+        f"{words.percent(p['far_interval'][0])} and {words.percent(p['far_interval'][1])}."
+    )
+
+
+def _cards(view: RunView, best: Iteration, holdout: dict[str, Any] | None, finished: bool) -> tuple[Card, ...]:
+    assert best.kpi is not None
+    return (_deploy(best.kpi, holdout, finished), _threshold(best), _misses(best.kpi, holdout), _why(best.kpi))
+
+
+def _deploy(kpi: dict[str, Any], holdout: dict[str, Any] | None, finished: bool) -> Card:
+    question, size = "Deploy it?", kpi["sample_size"]
+    target = words.data(kpi["target"]["text"])
+    failed = holdout is not None and holdout.get("met") is False
+    if kpi["verdict"] == NOT_MET:
+        far = words.percent(kpi["target_point"]["far_fraction"])
+        card = Card(question, "No", f"The target {target} is not met: the false-alarm rate is {far}.", "bad")
+    elif failed:
+        assert holdout is not None
+        point = holdout["point"]
+        card = Card(
+            question,
+            "Not yet",
+            f"Met on the KPI set, but on boards that took no part in the choice the false-alarm rate is "
+            f"{words.percent(point['far_fraction'])} and recall is {words.percent(point['recall_fraction'])}.",
+            "bad" if point["fn"] else "warn",
+        )
+    elif kpi["verdict"] == UNSUPPORTED:
+        more = size["required_distinct_pass"] - size["distinct_pass"]
+        need = f"; {more:,} more distinct good parts without a false alarm would prove it" if more > 0 else ""
+        card = Card(question, "Pilot only", f"Met so far, but the true rate may be up to {words.percent(size['far_upper_fraction'])}{need}.", "warn")
+    else:
+        card = Card(question, "Yes", f"The target {target} is met, and the sample is large enough to support it.", "good")
+    if finished:
+        return card
+    return Card(question, "Wait", f"The run is not finished. As it stands: {card.answer.lower()}. {card.detail}", "plain")
+
+
+def _threshold(best: Iteration) -> Card:
+    assert best.kpi is not None
+    p = best.kpi["target_point"]
+    return Card(
+        "At what threshold?",
+        words.score(p["threshold"]),
+        f"A score above it is a defect. Any value between {words.score(p['interval_low'])} and {words.score(p['interval_high'])} "
+        f"gives the same result on the KPI set. Exact value: {words.full(p['threshold'])}.",
+    )
+
+
+def _misses(kpi: dict[str, Any], holdout: dict[str, Any] | None) -> Card:
+    p = kpi["target_point"]
+    answer = f"{words.plural(p['fn'], 'defect')}, {words.plural(p['fp'], 'false alarm')}"
+    detail = "On the KPI set, which also chose the threshold."
+    tone = "bad" if p["fn"] else "plain"
+    if p["fn"]:
+        worst = [f"{words.part(d['label'])} {d['missed']}" for d in kpi["per_defect"] if d["missed"]]
+        detail = f"Missed on the KPI set: {', '.join(worst[:4])}."
+    if holdout is not None:
+        point = holdout["point"]
+        types = [f"{words.part(d['label'])} {d['missed']}" for d in holdout["per_defect"] if d["missed"]]
+        told = f" ({', '.join(types[:4])})" if types else ""
+        detail += (
+            f" On the hold-out: {words.plural(point['fn'], 'defect')} missed{told} of {point['fn'] + point['tp']:,}, "
+            f"{words.plural(point['fp'], 'false alarm')} in {point['fp'] + point['tn']:,} good parts."
+        )
+        tone = "bad" if point["fn"] else tone
+    return Card("What does it still get wrong?", answer, detail, tone)
+
+
+def _why(kpi: dict[str, Any]) -> Card:
+    """What limits the result: the sample that pins the threshold, or the size of the test set."""
+    p, drop = kpi["target_point"], kpi["drop_n"]
+    size = kpi["sample_size"]
+    if p["fp"] and drop and drop[0]["fp"] < p["fp"] and drop[0]["samples"]:
+        one = drop[0]["samples"][0]
+        return Card(
+            "What limits it?",
+            "One defect" if p["fp"] - drop[0]["fp"] >= p["fp"] / 2 else "The weakest defects",
+            f"The {words.data(one['label'], 40)} {words.data(one['sample_id'].rsplit('/', 1)[-1], 60)} scores only "
+            f"{words.score(one['score'])} and pulls the threshold down. Without it: {words.plural(drop[0]['fp'], 'false alarm')} "
+            f"instead of {p['fp']:,}.",
+        )
+    if size is not None and not size["supported"]:
+        return Card(
+            "What limits it?",
+            "The test set",
+            f"{size['distinct_pass']:,} distinct good parts can support a rate of {words.percent(size['best_supportable_far_fraction'])} "
+            f"at best; the target needs {size['required_distinct_pass']:,}.",
+        )
+    if p["fp"]:
+        return Card("What limits it?", "Overlap", "Several good parts score higher than the weakest defects: see the score chart.")
+    return Card("What limits it?", "Nothing seen", "Good parts and defects are fully separated on the KPI set.")
+
+
+def _cautions(view: RunView, best: Iteration, holdout: dict[str, Any] | None):  # type: ignore[no-untyped-def]
+    kpi = best.kpi
+    assert kpi is not None
+    size, counts, estimate = kpi["sample_size"], kpi["counts"], kpi["estimate"]
+    if view.config.get("engine") == "embedded":
+        yield "Trained with the embedded engine (engine: embedded): the numbers and the checkpoint are not NVIDIA TAO's."
+    if size is not None and not size["supported"]:
+        yield (
+            f"The KPI set holds {size['distinct_pass']:,} distinct good parts. The target needs {size['required_distinct_pass']:,} without a "
+            f"false alarm before the rate is proven at 95% confidence."
+        )
+    if holdout is None:
+        text = "There is no hold-out result: the threshold was chosen on the same parts that it is judged on."
+        if estimate:
+            text += (
+                f" Cross-validated over {estimate['folds']} folds: false-alarm rate {words.percent(estimate['far_fraction'])}, "
+                f"recall {words.percent(estimate['recall_fraction'])}."
+            )
+        yield text
+    elif holdout.get("met") is False:
+        yield "On the hold-out boards the same threshold does not meet the target: see Hold-out."
+    if counts["featureless_rows"]:
+        yield f"{words.plural(counts['featureless_rows'], 'KPI row is', 'KPI rows are')} flat pictures without content, which say little about the model."
+    refused = [it.label for it in view.measured if not it.view.get("promoted", True)]
+    if refused:
+        yield f"Not handed over because of new escapes or no gain: {', '.join(words.iteration(r) for r in refused)}."
+
+
+def _steps(view: RunView, best: Iteration, holdout: dict[str, Any] | None):  # type: ignore[no-untyped-def]
+    kpi = best.kpi
+    assert kpi is not None
+    error, size = last_error(view), kpi["sample_size"]
+    if error is not None:
+        yield f"Resolve what stopped the run: {words.data(error['summary'], 240)}"
+        if error["data"].get("try"):
+            yield words.data(error["data"]["try"], 220)
+    elif view.status in ("running", "new"):
+        yield "Let the run finish; this page is written again after every iteration."
+    if kpi["drop_n"] and kpi["drop_n"][0]["samples"] and kpi["target_point"]["fp"]:
+        one = kpi["drop_n"][0]["samples"][0]
+        yield f"Look at {words.data(one['sample_id'], 90)} (line {one['line']}): is it labelled rightly? It alone sets the threshold."
+    if size is not None and not size["supported"]:
+        more = size["required_distinct_pass"] - size["distinct_pass"]
+        if more > 0:
+            yield f"Add at least {more:,} distinct good parts to the KPI set before the rate is promised to anyone."
+        else:
+            yield "Remove the remaining false alarms, or enlarge the KPI set: at this size the target is not proven."
+    if holdout is not None and holdout["missed_count"]:
+        yield f"Look at the {words.plural(holdout['missed_count'], 'defect')} that the hold-out missed, and collect more like them."
+    if kpi["verdict"] == NOT_MET and view.status == "pool_exhausted":
+        yield "Collect the parts listed under Recommendations: the pool has nothing more to offer."
+    elif kpi["verdict"] == NOT_MET and view.status == "max_iterations":
+        yield "Collect the parts listed under Recommendations, or allow more iterations if the curve still falls."
+    if view.status in ENDED_WELL and kpi["verdict"] != NOT_MET:
+        yield "Deploy with best_model.json and best_model_inference_spec.yaml, and watch the false-call rate of the first boards."
