@@ -116,6 +116,8 @@ class LogFile:
                 view = memoryview(raw)
                 while view:
                     view = view[os.write(self.fd, view) :]
+                if self.size() != offset + len(raw):
+                    raise OSError(errno.EIO, "the log did not grow by what was written")
                 os.fsync(self.fd)
                 if offset == 0:
                     fsync_dir(self.root)

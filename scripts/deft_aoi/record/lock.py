@@ -48,8 +48,10 @@ class DriverLock:
         HardStop: the record is damaged.
     """
 
-    def __init__(self, results_dir: StrPath) -> None:
+    def __init__(self, results_dir: StrPath, *, verify: bool = True) -> None:
+        """``verify=False`` is for repairing a damaged record."""
         self.root = os.path.realpath(results_dir)
+        self.verify = verify
         self.fds: list[int] = []
 
     def __enter__(self) -> DriverLock:
@@ -64,7 +66,7 @@ class DriverLock:
             for fd in self.fds:
                 os.ftruncate(fd, 0)
                 os.pwrite(fd, json.dumps(note, sort_keys=True).encode(), 0)
-            if os.path.exists(os.path.join(self.root, LOG)):
+            if self.verify and os.path.exists(os.path.join(self.root, LOG)):
                 log.verify_whole(self.root)
         except BaseException:
             self._close()

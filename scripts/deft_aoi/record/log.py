@@ -9,6 +9,7 @@ On the path of ``log_stage.py``: no jsonschema, dataclasses, pathlib or typing i
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from deft_aoi.record.line import Event
+
+
+READER_PATIENCE_SEC = 5.0
 
 
 class Ack:
@@ -108,8 +112,13 @@ def verify_whole(results_dir: StrPath) -> int:
         raise journal.refusal(error, "opening the run record") from error
 
 
-def read(results_dir: StrPath) -> list[Event]:
-    """Every event, verified from the first line; a torn tail is not part of the log. Takes no lock and writes nothing.
+def read(results_dir: StrPath, *, look_again: bool = True) -> list[Event]:
+    """Every event, verified from the first line; a torn tail is not part of the log. Writes nothing.
+
+    Args:
+        results_dir: the run's folder.
+        look_again: a torn tail that a writer replaces while we read looks like damage, so damage is looked at again while
+            no writer is at work. False for who holds the writers' lock.
 
     Raises:
         HardStop: the log is damaged, missing, or shorter than its snapshot or index says.
@@ -118,16 +127,31 @@ def read(results_dir: StrPath) -> list[Event]:
     try:
         return _read(root)
     except HardStop:
-        # A torn tail that a writer replaces while we read looks like damage: look again while no writer is at work.
-        try:
-            fd = os.open(os.path.join(root, "run", "log.lock"), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
+        fd = _quiet(root) if look_again else -1
+        if fd < 0:
             raise
         try:
-            fcntl.flock(fd, fcntl.LOCK_SH)
             return _read(root)
         finally:
             os.close(fd)
+
+
+def _quiet(root: str) -> int:
+    """Wait until no writer is at work; -1 where that cannot be seen or takes too long."""
+    try:
+        fd = os.open(os.path.join(root, "run", "log.lock"), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    end = time.monotonic() + READER_PATIENCE_SEC
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return fd
+        except OSError as error:
+            if error.errno != errno.EWOULDBLOCK or time.monotonic() > end:
+                os.close(fd)
+                return -1
+        time.sleep(0.002)
 
 
 def head(results_dir: StrPath) -> tuple[int, str]:

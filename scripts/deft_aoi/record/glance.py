@@ -1,0 +1,91 @@
+"""A run at a glance: its view and the end of its log, in a few lines."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from deft_aoi.contract.errors import UsageError
+from deft_aoi.contract.text import plain_text
+from deft_aoi.record import lock, log, state, transitions
+from deft_aoi.record.journal import LOG, StrPath
+
+if TYPE_CHECKING:
+    from deft_aoi.record.line import Event
+
+LAST_EVENTS = 3
+LAST_ITERATIONS = 6
+"""Iterations that are shown; earlier ones are counted."""
+
+
+def glance(results_dir: StrPath) -> tuple[str, dict[str, Any]]:
+    """Say where a run stands. Reads only.
+
+    Returns:
+        ``(text, data)``: at most 15 lines, and the same for ``--json``.
+
+    Raises:
+        UsageError: not a run's folder.
+        HardStop: the record is damaged.
+    """
+    root = os.path.realpath(os.path.expanduser(results_dir))
+    if not os.path.isfile(os.path.join(root, LOG)):
+        raise UsageError("this is not a run", expected=f"a folder with {LOG}", found=plain_text(root, 200))
+    events = log.read(root)
+    view = state.fold(events)
+    held = lock.holder(root)
+    running = _running(events)
+    lines = [
+        f"run {plain_text(os.path.basename(root))}: {view['status']}, {view['seq']} events, last {view['updated'] or 'never'}",
+        *_iterations(view),
+    ]
+    if running is not None:
+        lines.append(f"  in flight: {running['iter']} {running['stage']} since {running['ts']}")
+    elif (following := transitions.next_stage(view)) is not None:
+        lines.append(f"  next in order: {following[0]} {following[1]}")
+    if view["open_error"]:
+        lines.append(f"  error: {plain_text(view['open_error']['summary'], 200)}")
+    lines.append(f"  driver: {held}" if held else "  driver: none")
+    lines += [f"  {event_line(event)}" for event in events[-LAST_EVENTS:]]
+    data = {
+        "status": view["status"], "seq": view["seq"], "head": view["head"], "updated": view["updated"],
+        "current_iteration": view["current_iteration"], "iterations": view["iterations"], "open_error": view["open_error"],
+        "in_flight": {k: running[k] for k in ("iter", "stage", "ts")} if running else None, "driver": held,
+    }  # fmt: skip
+    return "\n".join(lines), data
+
+
+def event_line(event: Event) -> str:
+    """One event as one line."""
+    return f"{event['seq']:>4} {event['iter']} {event['stage']} {event['status']}: {plain_text(event['summary'], 200)}"
+
+
+def finished(results_dir: StrPath) -> bool:
+    """Whether the loop has ended and its report is on record."""
+    view = state.load_state(os.path.realpath(os.path.expanduser(results_dir)))
+    return view["status"] in state.ENDED and "report" in view["run"]["stages"]
+
+
+def _running(events: list[Event]) -> Event | None:
+    """The stage that was started and has not ended."""
+    for event in reversed(events):
+        if event["stage"] not in ("note", "usage"):
+            return event if event["status"] == "started" else None
+    return None
+
+
+def _iterations(view: dict[str, Any]) -> list[str]:
+    # Insertion order is lost where the view was read from a file; the labels' own order is not.
+    def number(label: str) -> int:
+        return 0 if label == "baseline" else int(label.removeprefix("iter"))
+
+    labels = sorted(view["iterations"], key=number)
+    lines = [f"  {len(labels) - LAST_ITERATIONS} earlier iterations"] if len(labels) > LAST_ITERATIONS else []
+    for label in labels[-LAST_ITERATIONS:]:
+        it = view["iterations"][label]
+        done = f"  {label}: {it.get('stage_completed', 'begun')}"
+        far, recall = it.get("far_fraction"), it.get("recall_fraction")
+        if isinstance(far, (int, float)) and isinstance(recall, (int, float)):
+            done += f", FAR {100 * far:.3g}% at recall {100 * recall:.4g}%: {plain_text(it.get('verdict', ''), 60)}"
+        lines.append(done)
+    return lines
