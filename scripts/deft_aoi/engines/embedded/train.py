@@ -189,8 +189,9 @@ class Trainer:
         colors = self.config.dataset.classify.augmentation_config
         if colors.augment:
             pairs = augment(pairs, colors, generator)
-        output = self.model(*normalise(pairs.to(self.device), self.model_config))
+        output, feature = self.model.output_and_feature(*normalise(pairs.to(self.device), self.model_config))
         loss = self.loss(output, labels.to(self.device))
+        self.model.note_pass_features(feature.detach()[labels.to(self.device) == 0])
         if not torch.isfinite(loss):
             raise ValueError(f"training loss is {float(loss)} at epoch {self.epoch}, step {self.step}: lower train.optim.lr")
         optimizer.zero_grad(set_to_none=True)
