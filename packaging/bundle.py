@@ -20,7 +20,7 @@ NAME = "tao-run-deft-aoi"
 ROOT = Path(__file__).resolve().parents[1]
 
 INCLUDED_FOLDERS = (
-    ".claude-plugin", ".codex-plugin", ".cursor-plugin", "agents", "evals", "hooks", "references", "schemas", "scripts", "specs",
+    ".claude-plugin", ".codex-plugin", ".cursor-plugin", "agents", "hooks", "references", "schemas", "scripts", "specs",
 )  # fmt: skip
 INCLUDED_FILES = ("SKILL.md", "README.md", "LICENSE", "LICENSE-docs", "NOTICE", "requirements.lock", "requirements-torch.txt")
 REQUIRED = (

@@ -8,8 +8,9 @@ import json
 import subprocess
 from pathlib import Path
 
-import deft_aoi
 import pytest
+
+import deft_aoi
 
 ROOT = Path(deft_aoi.__file__).parents[2]
 
