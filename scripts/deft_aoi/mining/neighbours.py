@@ -8,6 +8,7 @@ threads nor the backend can change the result, and equal similarities fall to th
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,6 +23,7 @@ _RELATIVE_ERROR = 1e-5
 
 _SEED_ROWS = 1024
 _GROWTH = 8
+_SETTLED_ROWS = 50_000
 _MAX_TIES = 4096
 """A target with more undecided rows than this is decided exactly at once, so that ties cannot fill the memory."""
 
@@ -155,6 +157,7 @@ class _Search:
     def run(self, proposer: Proposer) -> None:
         """Stream the pool once."""
         start, reader = 0, _BlockReader(self.pool, proposer.block_rows)
+        found: list[tuple[np.ndarray, ...]] = []
         while start < len(self.pool):
             # A short first block sets every target's floor cheaply, and blocks grow from there: what passes the floor
             # by chance is some k for each doubling, so a long second block would propose thousands a target.
@@ -162,7 +165,6 @@ class _Search:
             block = reader.read(start, min(start + size, len(self.pool)))
             if self.metric == "euclidean":
                 self.longest = max(self.longest, float((block * block).sum(1).max()) ** 0.5)
-            found: list[tuple[np.ndarray, ...]] = []
             for first in range(0, len(self.queries), proposer.target_rows):
                 last = min(first + proposer.target_rows, len(self.queries))
                 rows, cols, scores = proposer.propose(first, last, block, self.floor[first:last], self.k)
@@ -171,8 +173,15 @@ class _Search:
                 if sum(len(f[0]) for f in found) > max(1 << 20, 4 * self.k * len(self.queries)):
                     self._merge(found)
                     found = []
-            self._merge(found)
             start += len(block)
+            # Late blocks propose next to nothing; a floor that is a little old proposes a little more, and is as exact.
+            if (
+                start < _SETTLED_ROWS
+                or start >= len(self.pool)
+                or sum(len(f[0]) for f in found) > self.k * len(self.queries) // 4
+            ):
+                self._merge(found)
+                found = []
 
     def _merge(self, found: list[tuple[np.ndarray, ...]]) -> None:
         import numpy as np
@@ -217,10 +226,11 @@ class _Search:
         step = max(1, min(8192, self.block_bytes // (64 * max(dim, 1))))
         # In the pool's order, so that a memory map is read forwards.
         order = np.argsort(self.cols, kind="stable")
+        reader = _BlockReader(self.pool, step)
         for at in range(0, len(order), step):
             mine = order[at : at + step]
             left = self.raw_queries[self.rows[mine]].astype(np.float64)
-            right = np.asarray(self.pool[self.cols[mine]], dtype=np.float64)
+            right = reader.gather(self.cols[mine]).astype(np.float64)
             if self.metric == "cosine":
                 lengths = np.sqrt((left * left).sum(axis=1) * (right * right).sum(axis=1))
                 value = (left * right).sum(axis=1) / np.where(lengths > 0, lengths, 1.0)
@@ -273,6 +283,20 @@ class _BlockReader:
                 raise HardStop("an embedding file is shorter than it says", found=str(self.pool.filename))
             done += got
         return out
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """Single rows, ascending; through the file too, since one touched row of a map brings its neighbours in."""
+        import numpy as np
+
+        if self.file is None:
+            return np.asarray(self.pool[rows])
+        distinct, inverse = np.unique(rows, return_inverse=True)
+        out = np.empty((len(distinct), self.pool.shape[1]), dtype=np.float32)
+        width = self.pool.shape[1] * 4
+        for line, row in zip(out, distinct.tolist(), strict=True):
+            if os.preadv(self.file.fileno(), [line], self.pool.offset + row * width) != width:
+                raise HardStop("an embedding file is shorter than it says", found=str(self.pool.filename))
+        return out[inverse]
 
     def __del__(self) -> None:
         if self.file is not None:

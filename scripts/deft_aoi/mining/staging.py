@@ -8,8 +8,10 @@ from the spec's. What is written names the folder it will have after publication
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,20 +149,27 @@ def _copy_all(pairs: PregenPairs, out_dir: Path, workspace: Workspace, key: str)
     with (out_dir / _JOURNAL).open("a", encoding="utf-8") as journal:
         if not done:
             journal.write(json.dumps({"key": key}) + "\n")
-        for pair in pairs.pairs:
-            for source, folder in ((pair.ng, NG_DIR), (pair.ok, OK_DIR)):
-                for light in pairs.lights:
-                    rel = f"{folder}/{layout.file_name(pair.stem, light)}"
-                    entry = done.get(rel)
-                    if (
-                        entry is None
-                        or not _still(out_dir / rel, entry, "")
-                        or not _still(workspace.root / source, entry, "source_")
-                    ):
-                        entry = _copy_one(workspace, source, out_dir, rel, pairs.image_ext)
-                        journal.write(json.dumps(entry) + "\n")
-                        copied += 1
-                    files.append(entry)
+        tasks = [
+            (source, f"{folder}/{layout.file_name(pair.stem, light)}")
+            for pair in pairs.pairs
+            for source, folder in ((pair.ng, NG_DIR), (pair.ok, OK_DIR))
+            for light in pairs.lights
+        ]
+
+        def _one(task: tuple[str, str]) -> tuple[dict[str, Any], bool]:
+            source, rel = task
+            entry = done.get(rel)
+            if entry is not None and _still(out_dir / rel, entry, "") and _still(workspace.root / source, entry, "source_"):
+                return entry, False
+            return _copy_one(workspace, source, out_dir, rel, pairs.image_ext), True
+
+        # Digesting and copying release the interpreter, so a few threads overlap them; entries come back in order.
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="stage") as pool:
+            for entry, is_new in pool.map(_one, tasks):
+                files.append(entry)
+                if is_new:
+                    journal.write(json.dumps(entry) + "\n")
+                    copied += 1
     return sorted(files, key=lambda e: e["path"]), copied
 
 
