@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import shutil
+from collections.abc import Iterator
 
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import (
@@ -22,6 +23,7 @@ from deft_aoi.contract.files import (
     verify_manifest,
     write_manifest,
 )
+from deft_aoi.record.journal import refusal
 
 StrPath = str | os.PathLike[str]
 _MARK = ".inputs"
@@ -29,6 +31,15 @@ _MARK = ".inputs"
 
 # Left by an atomic write that was killed (contract.files names them so): never part of what is published.
 _TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")
+
+
+@contextlib.contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Make the operating system's refusal an error that says what to do; nothing was published by halves."""
+    try:
+        yield
+    except OSError as error:
+        raise refusal(error, what) from error
 
 
 def _attempts(final: str) -> list[tuple[int, str]]:
@@ -40,6 +51,7 @@ def _attempts(final: str) -> list[tuple[int, str]]:
     return sorted((int(m[1]), os.path.join(parent, entry)) for m, entry in found if m)
 
 
+@_refusing("preparing a stage's folder")
 def attempt_dir(final: StrPath, *, inputs_digest: str = "") -> str:
     """The folder to work in: the unfinished attempt for the same inputs, else a new one.
 
@@ -97,6 +109,7 @@ def _sweep_marks(target: str) -> None:
             _unlink(mark)
 
 
+@_refusing("publishing a stage's folder")
 def publish(tmp: StrPath, final: StrPath, *, inputs_digest: str, extra: dict[str, object] | None = None) -> str:
     """Vouch for the attempt and give it its final name.
 
@@ -104,7 +117,8 @@ def publish(tmp: StrPath, final: StrPath, *, inputs_digest: str, extra: dict[str
         Digest of the manifest.
 
     Raises:
-        HardStop: the final folder exists already.
+        HardStop: the final folder exists already, or the device failed.
+        Blocked: no space, or no right to write; the same command can be run again.
     """
     source, target = os.fspath(tmp), os.fspath(final)
     _unlink(os.path.join(source, MANIFEST_NAME))
@@ -120,6 +134,7 @@ def publish(tmp: StrPath, final: StrPath, *, inputs_digest: str, extra: dict[str
     return digest
 
 
+@_refusing("reading a stage's folder")
 def adopt(final: StrPath, *, inputs_digest: str) -> str | None:
     """Take over what an earlier attempt published, or was about to publish, for the same inputs.
 
