@@ -15,7 +15,7 @@ from deft_aoi.loop.arguments import REQUIRES
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
-        epilog="example:\n  python scripts/route_gaps.py --gaps R/baseline/rca_results/T/kpi_gaps.parquet --output-dir /scratch/routing",
+        epilog="example:\n  python scripts/route_gaps.py --gaps kpi_gaps.parquet --output-dir routing",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--gaps", required=True, metavar="FILE", help="kpi_gaps.parquet")

@@ -16,7 +16,8 @@ from deft_aoi.loop.arguments import REQUIRES
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
-        epilog="examples:\n  python scripts/run_stage.py --results-dir R\n  python scripts/run_stage.py --results-dir R --stage train --detach",
+        epilog="examples:\n  python scripts/run_stage.py --results-dir R\n"
+        "  python scripts/run_stage.py --results-dir R --stage train --detach",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--results-dir", required=True, metavar="DIR", help="the run's folder")

@@ -35,7 +35,7 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     )
     where.add_argument("--air-gapped", action="store_true", default=None, help="no pull, no download; everything must be here")
     mine = parser.add_argument_group("mining")
-    mine.add_argument("--encoder", help="pair_feature (embedded) or siglip")
+    mine.add_argument("--encoder", help="pair_feature (embedded engine), siglip, or pixels (no model at all)")
     mine.add_argument("--encoder-checkpoint", choices=("baseline", "latest"), help="whose pair feature mines (default baseline)")
     mine.add_argument("--model-path", metavar="DIR", help="local folder of the SigLIP model")
     mine.add_argument("--top-k-per-target", type=int, metavar="K", help="neighbours asked for per weak sample (default 5)")

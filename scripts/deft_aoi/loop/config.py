@@ -12,7 +12,7 @@ from deft_aoi.contract.kpi_target import DEFAULT_TARGET, KpiTarget, parse_kpi_ta
 
 ENGINES = ("embedded", "tao")
 PLATFORMS = ("local", "docker", "slurm", "kubernetes")
-ENCODERS = ("pair_feature", "siglip")
+ENCODERS = ("pair_feature", "siglip", "pixels")
 
 DEFAULTS: dict[str, Any] = {
     "kpi_target": DEFAULT_TARGET,
@@ -110,7 +110,9 @@ def resolve(given: Mapping[str, Any], user_spec: specs.Spec) -> RunConfig:
         raise UsageError(f"unknown encoder {encoder}", expected=" or ".join(ENCODERS))
     if encoder == "pair_feature" and engine == "tao":
         raise UsageError(
-            "pair_feature is the embedded engine's encoder", expected="--encoder siglip with --engine tao", found="engine tao"
+            "pair_feature is the embedded engine's encoder",
+            expected="--encoder siglip (or pixels) with --engine tao",
+            found="engine tao",
         )
     from deft_aoi.mining import defaults as mining_defaults
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from deft_aoi.contract import plans
@@ -33,8 +34,6 @@ def find_pending(prefix: str | None) -> Plan:
     Raises:
         UsageError: no such plan, or the prefix fits several.
     """
-    import os
-
     if prefix is None:
         plan = plans.read_pending()
         if plan is None:
@@ -42,8 +41,8 @@ def find_pending(prefix: str | None) -> Plan:
         return plan
     if len(prefix) < MIN_PREFIX or any(c not in "0123456789abcdef" for c in prefix):
         raise UsageError("a plan digest is hexadecimal", expected=f"at least {MIN_PREFIX} characters", found=safe_text(prefix))
-    folder = plans.plans_dir()
-    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    folder = Path(plans.plans_dir())
+    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
     digests = [n[:64] for n in names if n.startswith(prefix) and n.endswith(".json") and plans.is_digest(n[:-5])]
     if len(digests) != 1:
         raise UsageError(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.files import read_json, sha256_file
+from deft_aoi.contract.files import fsync_dir, sha256_file
 from deft_aoi.contract.paths import RunPaths, Workspace
 from deft_aoi.contract.schema import read_checked, write_checked
 from deft_aoi.loop import dataset_view, gate
 from deft_aoi.loop.stages.train import best_so_far
 from deft_aoi.record import log
-from deft_aoi.record.state import load_state
+from deft_aoi.record.state import fold, load_state
 
 STATUS = {
     "kpi_met": "final: the KPI is met",
@@ -22,25 +23,52 @@ STATUS = {
     "job_failed": "best so far: a job failed",
     "user_stop": "best so far: stopped by the user",
 }
+AFTERTHOUGHTS = ("handoff", "report", "usage", "note")
+"""Stages that leave the model as it is: repeating a hand-over after them gives the same bytes."""
 
 
-def write(run: RunPaths, workspace: Workspace, *, holdout: dict[str, Any] | None) -> dict[str, Any]:
-    """Write both hand-over files for the best checkpoint so far.
+def write(
+    run: RunPaths, workspace: Workspace, *, holdout: dict[str, Any] | None, output_dir: Path | None = None
+) -> dict[str, Any]:
+    """Write both hand-over files for the best checkpoint so far: both, or neither.
 
-    The spec goes first and is named by its digest in ``best_model.json``, so that a reader who finds the JSON finds the
-    spec that belongs to it; re-running gives the same bytes.
+    Everything is checked and both files are whole on disk before either gets its name. The old ``best_model.json`` goes
+    first and the new one comes last, so whoever finds it finds the spec that it names by digest. The bytes depend on
+    what the loop did, not on when the hand-over is repeated.
 
     Args:
         run: the run.
         workspace: its workspace.
         holdout: the hold-out figures, where they exist.
+        output_dir: where to write; ``None``: into the run's folder.
 
     Returns:
         The content of ``best_model.json``.
 
     Raises:
-        HardStop: nothing was evaluated yet, or the checkpoint is not the one on record.
+        HardStop: nothing was evaluated yet, or a file is not the one on record.
     """
+    folder = run.root if output_dir is None else output_dir
+    model_path, spec_path = folder / run.best_model.name, folder / run.best_spec.name
+    folder.mkdir(parents=True, exist_ok=True)
+    new_model, new_spec = (p.with_name(f".{p.name}.new") for p in (model_path, spec_path))
+    try:
+        body, spec = _content(run, workspace, holdout)
+        specs.dump_spec(spec, new_spec)
+        body["inference_spec"] = {"path": str(spec_path), "sha256": sha256_file(new_spec)}
+        write_checked(new_model, body, "best_model")
+        model_path.unlink(missing_ok=True)
+        new_spec.replace(spec_path)
+        new_model.replace(model_path)
+        fsync_dir(folder)
+    finally:
+        for path in (new_model, new_spec):
+            path.unlink(missing_ok=True)
+    return body
+
+
+def _content(run: RunPaths, workspace: Workspace, holdout: dict[str, Any] | None) -> tuple[dict[str, Any], specs.Spec]:
+    """``(best_model.json without its spec, the spec)`` with every file they name checked."""
     state = load_state(run.root)
     best = best_so_far(state)
     if best is None:
@@ -54,11 +82,10 @@ def write(run: RunPaths, workspace: Workspace, *, holdout: dict[str, Any] | None
             hint="restore it; verify_run.py tells what else does not hold",
         )
     plan, config = gate.load_plan(run)
-    trained = _training_spec(run, best["label"], workspace, config)
-    spec = inference_spec(trained, checkpoint=str(checkpoint), threshold=best["threshold"])
-    specs.dump_spec(spec, run.best_spec)
-    kpi = read_json(run.root / best["kpi_json"], what="kpi.json")
-    seq, head = log.head(run.root)
+    trained, trained_with = _training_spec(run, best["label"], workspace, config)
+    kpi = read_checked(run.root / best["kpi_json"], "kpi")
+    point = kpi["target_point"]
+    image = plan["images"].get("visual_changenet") or None
     body = {
         "version": 1,
         "status": STATUS.get(state["status"], "best so far: the run goes on"),
@@ -66,31 +93,72 @@ def write(run: RunPaths, workspace: Workspace, *, holdout: dict[str, Any] | None
         "iteration": best["label"],
         "engine": config.engine,
         "platform": config.platform,
-        "image": (plan["images"].get("visual_changenet") or {}).get("id"),
-        "backbone": {
-            "type": specs.backbone_type(trained),
-            "path": specs.get(trained, "model.backbone.pretrained_backbone_path"),
-        },
+        "image": None if image is None else {"reference": image.get("reference"), "id": image.get("id")},
+        "backbone": _backbone(trained),
         "checkpoint": {"path": str(checkpoint), "sha256": best["best_ckpt_sha256"], "choice": best["chosen"]},
-        "inference_spec": {"path": str(run.best_spec), "sha256": sha256_file(run.best_spec)},
         "images_dir": specs.get(trained, "dataset.classify.infer_dataset.images_dir"),
         "rule": "score > threshold: defect",
         "threshold": best["threshold"],
-        "threshold_interval": [kpi["target_point"]["interval_low"], kpi["target_point"]["interval_high"]],
+        "threshold_interval": [point["interval_low"], point["interval_high"]],
         "kpi_target": config.kpi_target,
         "verdict": best["verdict"],
         "far_fraction": best["far_fraction"],
-        "far_interval": kpi["target_point"]["far_interval"],
+        "far_interval": point["far_interval"],
         "recall_fraction": best["recall_fraction"],
-        "recall_interval": kpi["target_point"]["recall_interval"],
+        "recall_interval": point["recall_interval"],
+        "counts": {k: point[k] for k in ("tp", "fp", "tn", "fn")},
         "auroc": kpi["auroc"],
         "holdout": holdout,
+        "training_spec": trained_with,
         "training_set": _training_digest(run, best["label"], workspace),
+        "lineage": _lineage(run, best["label"]),
         "plan_digest": plan["digest"],
-        "record_head": {"seq": seq, "digest": head},
+        "record_head": _record_head(run),
     }
-    write_checked(run.best_model, body, "best_model")
-    return body
+    return body, inference_spec(trained, checkpoint=str(checkpoint), threshold=best["threshold"])
+
+
+def _backbone(trained: specs.Spec) -> dict[str, Any]:
+    """The backbone's file, real suffix kept: TAO chooses its reader by the suffix.
+
+    Raises:
+        HardStop: the spec names a backbone that is not a file.
+    """
+    name = specs.get(trained, "model.backbone.pretrained_backbone_path")
+    if name and not Path(name).is_file():
+        raise HardStop("the backbone of the winning spec is not a file", expected="one weights file", found=str(name))
+    return {"type": specs.backbone_type(trained), "path": name or None, "sha256": sha256_file(name) if name else None}
+
+
+def _lineage(run: RunPaths, label: str) -> list[dict[str, Any]]:
+    """The trainings that led to this checkpoint, oldest first: each one's start, data and outcome by digest."""
+    trained = {e["iter"]: e["data"] for e in log.read(run.root) if e["stage"] == "train" and e["status"] == "ok"}
+    out: list[dict[str, Any]] = []
+    current: str | None = label
+    while current in trained:
+        data = trained[current]
+        source = data.get("fine_tuned_from")
+        out.append(
+            {
+                "iteration": current,
+                "fine_tuned_from": source,
+                "best_val_sha256": data["best_val_sha256"],
+                "latest_sha256": data["latest_sha256"],
+                "train_rows": (data.get("state") or {}).get("train_rows"),
+            }
+        )
+        following = source.split("/")[0] if source else None
+        current = following if following != current else None
+    return out[::-1]
+
+
+def _record_head(run: RunPaths) -> dict[str, Any]:
+    """The record's last event that a hand-over can depend on: what only reports, notes or hands over comes after it."""
+    events = log.read(run.root)
+    while events and events[-1]["stage"] in AFTERTHOUGHTS:
+        events.pop()
+    view = fold(events)
+    return {"seq": view["seq"], "digest": view["head"]}
 
 
 def inference_spec(trained: specs.Spec, *, checkpoint: str, threshold: float) -> specs.Spec:
@@ -111,19 +179,22 @@ def inference_spec(trained: specs.Spec, *, checkpoint: str, threshold: float) ->
     return spec
 
 
-def _training_spec(run: RunPaths, label: str, workspace: Workspace, config: Any) -> specs.Spec:
+def _training_spec(run: RunPaths, label: str, workspace: Workspace, config: Any) -> tuple[specs.Spec, dict[str, Any] | None]:
+    """The winning training's spec and where it lies; an adopted baseline has none of its own."""
     path = run.run / "specs" / f"{label}-train.yaml"
     if path.is_file():
-        return specs.load_spec(path, what=f"{label} training spec")
+        return specs.load_spec(path, what=f"{label} training spec"), {"path": str(path), "sha256": sha256_file(path)}
     from deft_aoi.loop import specs as derive
 
     user = specs.load_spec(workspace.baseline_spec, what="baseline spec")
     csv, images = dataset_view.split_source(workspace, user, "train")
-    return derive.train_spec(workspace, user, config, train_csv=csv, train_images=images, pretrained=None)
+    return derive.train_spec(workspace, user, config, train_csv=csv, train_images=images, pretrained=None), None
 
 
 def _training_digest(run: RunPaths, label: str, workspace: Workspace) -> dict[str, Any]:
     csv = workspace.training_csv if label == "baseline" else run.stage_dir(label, "dataset") / f"train_combined_{label}.csv"
+    if not csv.is_file():
+        raise HardStop("the winning iteration's training set is missing", expected=str(csv))
     return {"path": str(csv), "sha256": sha256_file(csv)}
 
 

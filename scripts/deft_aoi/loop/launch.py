@@ -98,7 +98,9 @@ def run_job(ctx: RunContext, job: Job) -> Evidence:
     status = _wait(ctx, request.name, job)
     if status.state == JobState.ERROR and status.exit_code is None and not status.detail.startswith("time limit"):
         raise JobLost(
-            f"the job {request.name} was lost", found=safe_text(status.detail, 160), hint="run the same command again: it is done over"
+            f"the job {request.name} was lost",
+            found=safe_text(status.detail, 160),
+            hint="run the same command again: it is done over",
         )
     evidence = success.check(
         job.kind,

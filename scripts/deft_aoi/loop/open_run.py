@@ -101,7 +101,7 @@ def _adopt_baseline(run: RunPaths, workspace: Workspace, foreign: dict[str, Any]
     checkpoint = baseline.get("best_ckpt_path")
     if baseline.get("stage_completed") != "train" or not isinstance(checkpoint, str):
         return
-    source = Path(checkpoint) if os.path.isabs(checkpoint) else run.root / checkpoint
+    source = run.root / checkpoint
     if not source.is_file():
         return
     try:

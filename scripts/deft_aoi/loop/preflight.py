@@ -274,9 +274,11 @@ def check_embedded_spec(workspace: Workspace, spec: specs.Spec, config: RunConfi
     batch = int(specs.get(spec, "dataset.classify.batch_size") or 8)
     if rows and rows["train"] < batch:
         raise HardStop(
-            "the training set has fewer rows than the batch size", expected=f"at least {batch} rows", found=f"{rows['train']} rows",
+            "the training set has fewer rows than the batch size",
+            expected=f"at least {batch} rows",
+            found=f"{rows['train']} rows",
             hint="lower dataset.classify.batch_size",
-        )  # fmt: skip
+        )
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "spec.yaml"
         derived = train_spec(

@@ -162,10 +162,12 @@ def _next_lines(root: Path, step: Step, judgement: str) -> list[str]:
     lines = [f"next: {step.label} {step.stage}: {step.why}"]
     if judgement == "spot_check":
         state = load_state(root)
-        folder = root / str(state["iterations"][_last_rca(state)]["rca_dir"])
+        label = _last_rca(state)
+        folder = root / str(state["iterations"][label]["rca_dir"])
         lines += [
             f"judgement due: look at up to ten images in {folder}/rca_images and name each cause with",
-            f"  python scripts/record_spot_check.py --results-dir {root} --sample ID --verdict mislabeled|edge_case|data_quality|systematic",
+            f"  python scripts/record_spot_check.py --results-dir {root} --iteration {label} --sample-id ID --verdict "
+            "mislabeled|edge_case|data_quality|systematic",
         ]
     lines.append(f"then: python scripts/run_loop.py --results-dir {root}" + (" --until-agent" if judgement else ""))
     return lines

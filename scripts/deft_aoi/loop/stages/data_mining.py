@@ -156,7 +156,8 @@ def _outcome(ctx: RunContext, label: str, final: Path, encoder: str, digest: str
         "warnings": [w[:200] for w in extra.get("warnings", [])][:5],
     }
     return Outcome(
-        f"{label}: {kept_count} of {row['candidate_count']} candidates kept ({real} real, {defects} of them defects; {sdg} synthetic)",
+        f"{label}: {kept_count} of {row['candidate_count']} candidates kept ({real} real, {defects} of them defects; "
+        f"{sdg} synthetic)",
         state,
         evidence,
     )

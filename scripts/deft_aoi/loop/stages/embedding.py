@@ -55,6 +55,8 @@ def encoder_for(ctx: RunContext, label: str) -> Encoder:
         return Encoder(identity, True, {"model": "pair_feature", "model_path": str(checkpoint)})
     from deft_aoi.mining import encoders
 
+    if ctx.config.encoder == "pixels":
+        return Encoder(encoders.make_encoder("pixels").identity, False, {"model": "pixels"})
     folder = encoders.find_siglip(ctx.config.model_path)
     if folder is None:
         raise Blocked(
@@ -89,10 +91,10 @@ def embed(
         return 0
     source, result = out / f"{job}_input.parquet", out / f"{job}_embeddings.parquet"
     count = jobs.write_job_input(missing, source, root=ctx.workspace.root, pair=encoder.pair)
-    if ctx.config.encoder == "siglip" and ctx.config.engine == "embedded":
+    if ctx.config.encoder == "pixels" or (ctx.config.encoder == "siglip" and ctx.config.engine == "embedded"):
         from deft_aoi.mining import encoders
 
-        encoders.embed_siglip(source, result, encoder.spec["model_path"])
+        encoders.embed_table(source, result, encoders.make_encoder(ctx.config.encoder, encoder.spec.get("model_path")))
     else:
         path = write_spec(ctx, label, f"embed-{job}", encoder.spec)
         run_job(

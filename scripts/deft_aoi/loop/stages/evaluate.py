@@ -6,7 +6,6 @@ simply done again: every file is replaced atomically, and ``_EVALUATE.json`` vou
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ def evaluate(ctx: RunContext, label: str, _attempt: int) -> Outcome:
         with tempfile.TemporaryDirectory(dir=ctx.run.run, prefix="evaluate-") as scratch:
             for path in kpi.write_outputs(report, frame, Path(scratch)):
                 target = final / choice / path.name
-                os.replace(path, target)
+                path.replace(target)
                 vouched[f"{choice}/{path.name}"] = sha256_file(target)
         reports[choice] = report
     chosen = choose(reports)

@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from deft_aoi.analysis import kpi
-from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.schema import read_checked, write_checked
+from deft_aoi.contract.errors import DeftError, HardStop, UsageError
 from deft_aoi.contract.files import atomic_write_json, digest_json, read_json, sha256_file
+from deft_aoi.contract.paths import RunPaths
+from deft_aoi.contract.schema import read_checked, write_checked
+from deft_aoi.contract.text import plain_text
+from deft_aoi.loop import gate, handover
 from deft_aoi.loop import specs as derive
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.launch import write_spec
+from deft_aoi.loop.stages import ledger
 from deft_aoi.loop.stages.inference import score, scored_frame
 from deft_aoi.loop.stages.train import best_so_far, training_spec
-from deft_aoi.record import publish
-
+from deft_aoi.record import lock, log, publish
+from deft_aoi.record.state import load_state
 
 HOLDOUT_KEYS = ("far_fraction", "far_interval", "recall_fraction", "recall_interval", "tp", "fp", "tn", "fn")
 
@@ -25,16 +29,84 @@ def hand_over(ctx: RunContext, _label: str, attempt: int) -> Outcome:
     best = best_so_far(ctx.state())
     if best is None:
         raise HardStop("there is nothing to hand over", expected="an evaluated baseline")
+    try:
+        ledger.write(ctx)
+    except DeftError as error:  # a list of wishes must not keep the model back
+        ctx.say(f"warning: the list of data to collect was not written: {plain_text(error.message, 160)}")
     holdout = score_holdout(ctx, best, attempt)
-    from deft_aoi.loop import handover
-
     body = handover.write(ctx.run, ctx.workspace, holdout=holdout)
-    digests = {"best_model_sha256": sha256_file(ctx.run.best_model), "best_spec_sha256": sha256_file(ctx.run.best_spec)}
+    return _outcome(ctx.run, best, body)
+
+
+def _outcome(run: RunPaths, best: dict[str, Any], body: dict[str, Any]) -> Outcome:
+    holdout = body["holdout"]
     text = f"{best['label']} handed over at threshold {best['threshold']!r}: {best['verdict']}"
     if holdout is not None:
         far, recall = 100 * holdout["far_fraction"], 100 * holdout["recall_fraction"]
         text += f"; hold-out FAR {far:.2f}%, recall {recall:.2f}%, AUROC {holdout['auroc']:.4f}"
-    return Outcome(text, {"best_iteration": best["label"], "status_at_end": body["status"]}, {**digests, "label": best["label"]})
+    evidence = {**digests(run), "label": best["label"]}
+    return Outcome(text, {"best_iteration": best["label"], "status_at_end": body["status"]}, evidence)
+
+
+def digests(run: RunPaths) -> dict[str, str]:
+    """Digests of the two hand-over files, as the record keeps them."""
+    return {"best_model_sha256": sha256_file(run.best_model), "best_spec_sha256": sha256_file(run.best_spec)}
+
+
+def prepare(results_dir: Path, output_dir: Path | None = None) -> tuple[dict[str, Any], Path]:
+    """Hand over the best checkpoint so far, at any time after the first evaluation; nothing is scored for it.
+
+    Args:
+        results_dir: the run's folder.
+        output_dir: another folder; the run and its record are then left as they are, even while a driver works on it.
+
+    Returns:
+        ``(best_model.json, its path)``.
+
+    Raises:
+        ApprovalNeeded: the run has no approved plan.
+        RunLocked: a driver holds the run, and no other folder was named.
+        HardStop: nothing was evaluated yet, or a file is not the one on record.
+    """
+    run = RunPaths(Path(results_dir).expanduser().resolve())
+    if not run.log.exists():
+        raise UsageError(f"{plain_text(run.root.name)} is not a run", expected="a folder with loop_log.jsonl", found=str(run.root))
+    gate.load_plan(run)
+    if output_dir is not None:
+        folder = Path(output_dir).expanduser().resolve()
+        return handover.write(run, run.workspace, holdout=_known_holdout(run), output_dir=folder), folder / run.best_model.name
+    with lock.DriverLock(run.root):
+        body = handover.write(run, run.workspace, holdout=_known_holdout(run))
+        state = load_state(run.root)
+        handed = [e for e in log.read(run.root) if e["stage"] == "handoff" and e["status"] == "ok"]
+        if not handed or any(handed[-1]["data"][k] != v for k, v in digests(run).items()):
+            best = best_so_far(state)
+            assert best is not None  # else there was nothing to hand over
+            outcome = _outcome(run, best, body)
+            log.append(
+                run.root, iter_label="run", stage="handoff", status="ok", summary=outcome.summary[:400],
+                data={**outcome.evidence, "state": outcome.state}, op_id=f"run/handoff/{len(handed) + 1}",
+            )  # fmt: skip
+    return body, run.best_model
+
+
+def _known_holdout(run: RunPaths) -> dict[str, Any] | None:
+    """The hold-out figures, where this very checkpoint and threshold were scored."""
+    best, spec = best_so_far(load_state(run.root)), run.run / "specs" / "run-holdout.yaml"
+    if best is None or not spec.is_file() or not run.workspace.holdout_csv.is_file():
+        return None
+    inputs = _holdout_inputs(spec, run.workspace.holdout_csv, best)
+    return _figures(run.holdout) if publish.adopt(run.holdout, inputs_digest=inputs) is not None else None
+
+
+def _holdout_inputs(spec: Path, csv: Path, best: dict[str, Any]) -> str:
+    return digest_json([sha256_file(spec), sha256_file(csv), best["best_ckpt_sha256"], best["threshold"]])
+
+
+def _figures(folder: Path) -> dict[str, Any]:
+    point = read_checked(folder / "holdout.json", "holdout")["point"]
+    auroc = read_json(folder / "holdout_score.json", what="hold-out AUROC")["auroc"]
+    return {**{k: point[k] for k in HOLDOUT_KEYS}, "auroc": auroc}
 
 
 def score_holdout(ctx: RunContext, best: dict[str, Any], attempt: int) -> dict[str, Any] | None:
@@ -49,7 +121,7 @@ def score_holdout(ctx: RunContext, best: dict[str, Any], attempt: int) -> dict[s
     final = ctx.run.holdout
     spec = derive.inference_spec(training_spec(ctx, best["label"]), csv=split.csv, images=split.layout.images_dir)
     path = write_spec(ctx, "run", "holdout", spec)
-    inputs = digest_json([sha256_file(path), sha256_file(split.csv), best["best_ckpt_sha256"], best["threshold"]])
+    inputs = _holdout_inputs(path, split.csv, best)
     if publish.adopt(final, inputs_digest=inputs) is None:
         out = Path(publish.attempt_dir(final, inputs_digest=inputs))
         score(ctx, "run", "handoff", "holdout", attempt, path, ctx.path(best["best_ckpt_path"]), out, len(split.frame))
@@ -65,15 +137,17 @@ def score_holdout(ctx: RunContext, best: dict[str, Any], attempt: int) -> dict[s
         write_checked(out / "holdout.json", figures, "holdout")
         atomic_write_json(out / "holdout_score.json", {"auroc": auroc})
         publish.publish(out, final, inputs_digest=inputs)
-    point = read_checked(final / "holdout.json", "holdout")["point"]
-    auroc = read_json(final / "holdout_score.json", what="hold-out AUROC")["auroc"]
-    return {**{k: point[k] for k in HOLDOUT_KEYS}, "auroc": auroc}
+    return _figures(final)
 
 
 def render(ctx: RunContext) -> Path:
-    """Write the HTML report from disk."""
+    """Write the HTML report from disk; after an iteration's RCA also its summary, once (somebody may have added to it)."""
+    from deft_aoi.report import summary
     from deft_aoi.report.render import render_report
 
+    for label, it in ctx.state().get("iterations", {}).items():
+        if label != "baseline" and "rca" in it["stages"] and not summary.file_of(ctx.run.root, label).exists():
+            summary.write(ctx.run.root, label)
     return render_report(ctx.run.root)
 
 

@@ -13,6 +13,7 @@ from deft_aoi.contract.files import digest_json, sha256_file
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.text import safe_text
 from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.loop.stages import ledger
 from deft_aoi.loop.stages.inference import scored_frame
 from deft_aoi.loop.stages.train import publish_digest, training_spec
 from deft_aoi.record import publish
@@ -61,6 +62,8 @@ def rca(ctx: RunContext, label: str, _attempt: int) -> Outcome:
         "by_label": dict(list(by_label.items())[:20]),
         "wrong_side": wrong,
     }
+    if label != "baseline":
+        evidence["ledger_rows"] = ledger.write(ctx)
     return Outcome(f"{label}: {sum(by_label.values())} weak samples, {wrong} of them on the wrong side", state, evidence)
 
 
