@@ -156,7 +156,7 @@ def test_the_reporter_is_a_valid_agent():
     example = re.search(r"\{\"findings\".*?\]\}\]\}", body, re.DOTALL).group(0)
     from deft_aoi.contract.schema import validate
 
-    validate(json.loads(example.replace("…", "text")), "findings")
+    validate(json.loads(example.replace("…", "text")), "report_findings")
 
 
 def test_hooks_are_registered_for_what_they_judge():
