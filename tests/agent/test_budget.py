@@ -16,11 +16,6 @@ USAGE = {
     "cache_creation_input_tokens": 500_000,
     "cache_read_input_tokens": None,
 }
-    "input_tokens": 1_000_000,
-    "output_tokens": 100_000,
-    "cache_creation_input_tokens": 500_000,
-    "cache_read_input_tokens": None,
-}
 
 
 def test_money_is_counted_by_the_longest_listed_prefix():

@@ -149,8 +149,9 @@ def test_summary_and_findings_are_the_only_files_that_can_be_written(local, tmp_
     assert tool.call("write_summary", {"results_dir": str(tmp_path), "iteration": 1, "text": "x"}).exit_code == 3
     good = {"findings": [{"title": "FAR", "text": "It fell.", "evidence": [{"file": "kpi.json", "key": "/far", "value": 0.5}]}]}
     assert tool.call("write_findings", {"results_dir": str(run), "findings": good}).exit_code == 0
-    for bad in ({"findings": [{"title": "FAR", "text": "It fell.", "evidence": []}]}, {"findings": 3}, {"x": 1},
-                {"findings": [{"title": "FAR", "text": "It fell.", "evidence": [{"file": "/etc/x", "key": "/a", "value": 1}]}]}):  # fmt: skip
+    elsewhere = [{"file": "/etc/x", "key": "/a", "value": 1}]
+    unfounded = {"findings": [{"title": "FAR", "text": "It fell.", "evidence": []}]}
+    for bad in (unfounded, {"findings": 3}, {"x": 1}, {"findings": [{"title": "F", "text": "It fell.", "evidence": elsewhere}]}):
         assert tool.call("write_findings", {"results_dir": str(run), "findings": bad}).exit_code == 3
 
 
