@@ -37,7 +37,7 @@ def faults(short: bool) -> list[Fault]:
     kills, errors = fault_syscalls.KILLS, fault_syscalls.ERRORS
     every = {"every": 9} if short else {}
     return [
-        ("kill", 4, part(fault_kill.run, **({"rounds": 25, "acknowledged": 100} if short else {}))),
+        ("kill", 8, part(fault_kill.run, **({"rounds": 25, "acknowledged": 100} if short else {}))),
         ("append-kill", 2, part(fault_syscalls.sweep_append, modes=kills, name="SIGKILL", **every)),
         ("append-error", 3, part(fault_syscalls.sweep_append, modes=errors, name="error", **({"every": 23} if short else {}))),
         ("publish-kill", 2, part(fault_syscalls.sweep_publish, modes=kills, name="SIGKILL", **every)),

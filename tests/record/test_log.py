@@ -244,3 +244,28 @@ def test_the_append_path_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code, str(SCRIPTS)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_append_reads_as_little_at_the_end_of_a_long_log_as_at_its_beginning(run_dir, begun, monkeypatch):
+    read: list[int] = []
+    real_log, real_pages = journal.LogFile.pread, os.pread
+
+    def counted(self: journal.LogFile, length: int, offset: int) -> bytes:
+        raw = real_log(self, length, offset)
+        read.append(len(raw))
+        return raw
+
+    def pages(fd: int, length: int, offset: int) -> bytes:
+        read.append(length if length == index.PAGE else 0)
+        return real_pages(fd, length, offset)
+
+    monkeypatch.setattr(journal.LogFile, "pread", counted)
+    monkeypatch.setattr(index.os, "pread", pages)
+    cost = []
+    for number in range(130):
+        read.clear()
+        begun("run", "note", op_id=f"note/{number}", summary="x" * 100)
+        cost.append(sum(read))
+    assert (run_dir / "loop_log.jsonl").stat().st_size > 40_000
+    assert max(cost[20:]) <= max(cost[10:20]) + 4096
+    assert max(cost) < 40_000

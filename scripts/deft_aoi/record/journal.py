@@ -82,13 +82,15 @@ class LogFile:
 
     def whole_bytes(self) -> int:
         """Offset after the last newline: what lies behind was never acknowledged."""
-        start, tail = self.size(), b""
-        end = start
-        while start > 0 and b"\n" not in tail:
-            step = min(start, 1 << 16)
-            start -= step
-            tail = self.pread(step, start) + tail
-        return start + tail.rfind(b"\n") + 1 if b"\n" in tail else 0 if end else end
+        start = end = self.size()
+        if end == 0 or self.pread(1, end - 1) == b"\n":
+            return end
+        while start > 0:
+            start = max(0, start - (1 << 16))
+            at = self.pread(end - start, start).rfind(b"\n")
+            if at >= 0:
+                return start + at + 1
+        return 0
 
     def cut_tail(self, keep: int) -> None:
         """Set the bytes after ``keep`` aside in ``run/torn/`` and cut them off."""

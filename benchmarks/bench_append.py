@@ -1,0 +1,89 @@
+"""Appending to the run record: start of ``log_stage.py`` against a bare interpreter, and cost against the log's length.
+
+    python benchmarks/bench_append.py [--lines 100000] [--repeat 15]
+
+Start: CPU seconds (user + system, so that the disk's fsync is left aside) of one whole ``log_stage.py`` call over those of
+``python -c "import argparse, json"``; target at most 2. Length: wall time of one append, fsyncs included, at line 10 and at
+the last line; target at most 1.5 (best of ``--repeat``). Exit 1 when a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from deft_aoi.record import line, log  # noqa: E402
+
+START_TARGET = 2.0
+LENGTH_TARGET = 1.5
+
+
+def cpu_seconds(argv: list[str], compiled: str) -> float:
+    """User plus system time of one child whose compiled modules are kept in ``compiled``, as after a first start."""
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | {"PYTHONPYCACHEPREFIX": compiled}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(argv, stdout=subprocess.DEVNULL, check=True, env=env)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def long_run(folder: Path, lines: int) -> Path:
+    """A run with so many events: three real ones, then notes written by hand (100,000 fsyncs would prove nothing)."""
+    folder.mkdir()
+    for stage in ("approve", "assets", "prestage"):
+        log.append(folder, iter_label="run", stage=stage, status="ok", summary=stage, duration_sec=0.0)
+    path = folder / "loop_log.jsonl"
+    last = log.read(folder)[-1]
+    prev = line.digest(line.encode(last))
+    with path.open("ab") as handle:
+        for seq in range(4, lines):
+            event = {**last, "seq": seq, "stage": "note", "data": {"rows": seq}, "op_id": f"note/{seq}", "prev": prev}
+            event["crc"] = line.crc_of(event)
+            raw = line.encode(event)
+            handle.write(raw)
+            prev = line.digest(raw)
+    note(folder)  # verifies what was written by hand and puts it into the index, once
+    return folder
+
+
+def note(folder: Path) -> float:
+    """Wall seconds of one append."""
+    start = time.perf_counter()
+    log.append(folder, iter_label="run", stage="note", status="ok", summary="lamp replaced", duration_sec=0.0)
+    return time.perf_counter() - start
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lines", type=int, default=100_000)
+    parser.add_argument("--repeat", type=int, default=15)
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory(prefix="deft-bench-") as top:
+        few, many = long_run(Path(top) / "few", 10), long_run(Path(top) / "many", args.lines)
+        pairs = [(note(few), note(many)) for _ in range(args.repeat)]
+        short, long = (min(column) for column in zip(*pairs, strict=True))
+        call = [str(SCRIPTS / "log_stage.py"), "--log-path", str(few / "loop_log.jsonl"), "--iter-label", "run"]
+        call += ["--stage", "note", "--status", "ok", "--summary", "x"]
+        bare = min(cpu_seconds([sys.executable, "-c", "import argparse, json"], f"{top}/pyc") for _ in range(args.repeat))
+        started = min(cpu_seconds([sys.executable, *call], f"{top}/pyc") for _ in range(args.repeat))
+    ratios = (started / bare, long / short)
+    sys.stdout.write(
+        f"log_stage.py: {1e3 * started:.0f} ms CPU, bare interpreter {1e3 * bare:.0f} ms: {ratios[0]:.2f}x "
+        f"(target {START_TARGET})\n"
+        f"append: {1e3 * short:.2f} ms at line 10, {1e3 * long:.2f} ms at line {args.lines}: {ratios[1]:.2f}x "
+        f"(target {LENGTH_TARGET})\n"
+    )
+    return 1 if ratios[0] > START_TARGET or ratios[1] > LENGTH_TARGET else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
