@@ -81,10 +81,12 @@ def kpi_history(points: Sequence[KpiPoint], target_far: float, target_text: str)
     y = root_scale(top, canvas.y0, canvas.y1)
     x = scale(-0.5, max(len(points) - 0.5, 0.5), canvas.x0, canvas.x1)
     shown = _thinned(len(points))
-    canvas.x_axis([(x(i), "base" if p.label == "baseline" else p.label[4:]) for i, p in enumerate(points) if i in shown], "iteration")
+    canvas.x_axis(
+        [(x(i), "base" if p.label == "baseline" else p.label[4:]) for i, p in enumerate(points) if i in shown], "iteration"
+    )
     canvas.rect(canvas.x0, y(target_far), canvas.x1 - canvas.x0, canvas.y0 - y(target_far), "zone")
     canvas.line(canvas.x0, y(target_far), canvas.x1, y(target_far), "target")
-    canvas.text(canvas.x1 - 4, y(target_far) - 6, f"target {words.percent(target_far)}", "targettext", "end")
+    canvas.text(canvas.x0 + 5, y(target_far) - 6, f"target {words.percent(target_far)}", "targettext", "start")
     canvas.path([(x(i), y(p.far)) for i, p in enumerate(points)], "trend")
     for i, p in enumerate(points):
         canvas.line(x(i), y(p.low), x(i), y(p.high), "whisker")
@@ -133,7 +135,9 @@ def score_histogram(good: Floats, bad: Floats, threshold: float, *, name: str, k
         edges_x = np.linspace(canvas.x0, canvas.x1, BINS + 1)
         place = logit_scale(canvas.x0, canvas.x1)
         marks = [(v, f"{v:g}") for v in (0.0001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.9999)]
-        inner = (edges_x[1:-1] - canvas.x0) / (canvas.x1 - canvas.x0) * 2 * math.log((1 - 1e-5) / 1e-5) - math.log((1 - 1e-5) / 1e-5)
+        inner = (edges_x[1:-1] - canvas.x0) / (canvas.x1 - canvas.x0) * 2 * math.log((1 - 1e-5) / 1e-5) - math.log(
+            (1 - 1e-5) / 1e-5
+        )
         edges = np.concatenate([[-np.inf], 1 / (1 + np.exp(-inner)), [np.inf]])
     else:
         low, high = (float(both.min()), float(both.max())) if len(both) else (0.0, 1.0)
@@ -163,11 +167,17 @@ def score_histogram(good: Floats, bad: Floats, threshold: float, *, name: str, k
     at = place(threshold)
     canvas.line(at, canvas.y1, at, canvas.y0, "threshold")
     side = at > canvas.x1 - 120
-    canvas.text(at + (-5 if side else 5), canvas.y1 + 9, f"threshold {words.score(threshold)}", "value", "end" if side else "start")
+    canvas.text(
+        at + (-5 if side else 5), canvas.y1 + 9, f"threshold {words.score(threshold)}", "value", "end" if side else "start"
+    )
     canvas.text(canvas.x0 + 5, canvas.y1 + 9 if not (at < canvas.x0 + 90) else middle - 6, "good parts ↑", "note", "start")
     canvas.text(canvas.x0 + 5, canvas.y0 - 6, "defects ↓", "note", "start")
     rows = [
-        (f"{words.score(edges[i]) if i else 'lowest'} to {words.score(edges[i + 1]) if i < BINS - 1 else 'highest'}", str(up[i]), str(down[i]))
+        (
+            f"{words.score(edges[i]) if i else 'lowest'} to {words.score(edges[i + 1]) if i < BINS - 1 else 'highest'}",
+            str(up[i]),
+            str(down[i]),
+        )
         for i in range(BINS)
         if up[i] or down[i]
     ]
@@ -198,14 +208,28 @@ def far_against_recall(
         columns: their headings.
     """
     left = min(0.9, target_recall - 0.05)
-    canvas = Canvas("False alarms against recall", "The lower the curve, the fewer good parts are flagged to catch as many defects.", "far", height=290)
+    canvas = Canvas(
+        "False alarms against recall",
+        "The lower the curve, the fewer good parts are flagged to catch as many defects.",
+        "far",
+        height=290,
+    )
     inside = [far for _n, curve in curves for recall, far in curve if recall >= left]
     top = max([*inside, target_far * 1.6, 1e-3])
     _rate_axis(canvas, top, "false-alarm rate (square-root scale)")
     y, x = root_scale(top, canvas.y0, canvas.y1), scale(left, 1.0, canvas.x0, canvas.x1 - 8)
-    canvas.x_axis([(x(left + t * (1 - left)), words.percent(round(left + t * (1 - left), 4))) for t in (0, 0.25, 0.5, 0.75, 1)], "recall (share of defects caught)")
+    canvas.x_axis(
+        [(x(left + t * (1 - left)), words.percent(round(left + t * (1 - left), 4))) for t in (0, 0.25, 0.5, 0.75, 1)],
+        "recall (share of defects caught)",
+    )
     canvas.line(canvas.x0, y(target_far), canvas.x1, y(target_far), "target")
-    canvas.text(canvas.x0 + 5, y(target_far) - 6, f"target {words.percent(target_far)} at {words.percent(target_recall)}", "targettext", "start")
+    canvas.text(
+        canvas.x0 + 5,
+        y(target_far) - 6,
+        f"target {words.percent(target_far)} at {words.percent(target_recall)}",
+        "targettext",
+        "start",
+    )
     for number, (_name, curve) in enumerate(curves):
         steps: list[tuple[float, float]] = []
         for recall, far in curve:
@@ -216,7 +240,9 @@ def far_against_recall(
             steps.append((x(recall), y(far)))
         canvas.path(steps, "curve strong" if number == len(curves) - 1 else "curve")
         if steps:
-            canvas.add("circle", cx=steps[-1][0], cy=steps[-1][1], r=5, class_="dot best" if number == len(curves) - 1 else "dot refused")
+            canvas.add(
+                "circle", cx=steps[-1][0], cy=steps[-1][1], r=5, class_="dot best" if number == len(curves) - 1 else "dot refused"
+            )
     strongest = curves[-1][0] if curves else ""
     legend = [("curve strong", strongest), ("target", "target")]
     if len(curves) > 1:
@@ -240,7 +266,16 @@ class Bar:
     note: str
 
 
-def stacked(bars: Sequence[Bar], series: Sequence[tuple[str, str]], *, title: str, caption: str, key: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Chart:
+def stacked(
+    bars: Sequence[Bar],
+    series: Sequence[tuple[str, str]],
+    *,
+    title: str,
+    caption: str,
+    key: str,
+    columns: tuple[str, ...],
+    rows: Sequence[tuple[str, ...]],
+) -> Chart:
     """Horizontal stacked bars, one for each iteration.
 
     Args:
@@ -253,7 +288,16 @@ def stacked(bars: Sequence[Bar], series: Sequence[tuple[str, str]], *, title: st
         rows: its cells.
     """
     step = 30 if len(bars) <= 10 else 20
-    canvas = Canvas(title, "; ".join(f"{b.label}: {b.note}" for b in bars), key, height=24 + step * len(bars), left=76, right=86, top=8, bottom=12)
+    canvas = Canvas(
+        title,
+        "; ".join(f"{b.label}: {b.note}" for b in bars),
+        key,
+        height=24 + step * len(bars),
+        left=76,
+        right=86,
+        top=8,
+        bottom=12,
+    )
     top = max((sum(b.values) for b in bars), default=0) or 1
     x = scale(0, top, canvas.x0, canvas.x1)
     for i, bar in enumerate(bars):

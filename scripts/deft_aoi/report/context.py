@@ -35,6 +35,7 @@ def build(view: RunView) -> dict[str, Any]:
         "iterations": sections.iterations(view),
         "distributions": _distributions(view),
         "far_recall": _far_recall(view),
+        "line": sections.on_the_line(best.kpi) if best is not None and best.kpi is not None else [],
         "confusions": [sections.confusion(it) for it in _pair(view)],
         "kpi": best.kpi if best else None,
         "best": best,

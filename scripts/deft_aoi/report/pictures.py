@@ -48,7 +48,9 @@ class Album:
             image.thumbnail((side, side), Image.Resampling.BOX)
         elif side == THUMB_SIDE and max(image.size) < side:
             factor = side / max(image.size)
-            image = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))), Image.Resampling.NEAREST)
+            image = image.resize(
+                (max(1, round(image.width * factor)), max(1, round(image.height * factor))), Image.Resampling.NEAREST
+            )
         for quality in (88, 75, 60, 40, 20):
             buffer = io.BytesIO()
             image.save(buffer, "JPEG", quality=quality)

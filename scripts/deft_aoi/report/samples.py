@@ -112,7 +112,8 @@ def _verdicts(view: RunView) -> dict[str, dict[str, Any]]:
 
 def ledger(view: RunView, album: Album) -> Ledger | None:
     """The gap ledger with neighbours; ``None`` before the first iteration is closed."""
-    from deft_aoi.analysis.ledger import LEDGER_COLUMNS, OUTCOMES as KEYS
+    from deft_aoi.analysis.ledger import LEDGER_COLUMNS
+    from deft_aoi.analysis.ledger import OUTCOMES as KEYS
 
     table = view.table("run/gap_ledger.parquet", LEDGER_COLUMNS)
     if table is None or table.num_rows == 0:
@@ -124,7 +125,9 @@ def ledger(view: RunView, album: Album) -> Ledger | None:
         gains = sorted(r["margin_gain"] for r in mine)
         middle = (gains[(len(gains) - 1) // 2] + gains[len(gains) // 2]) / 2
         per = [sum(r["outcome"] == key for r in mine) for key in KEYS]
-        totals.append((f"iteration {number}", str(len(mine)), str(sum(r["mined_rows"] > 0 for r in mine)), *map(str, per), f"{middle:+.4g}"))
+        totals.append(
+            (f"iteration {number}", str(len(mine)), str(sum(r["mined_rows"] > 0 for r in mine)), *map(str, per), f"{middle:+.4g}")
+        )
     return Ledger(tuple(totals), tuple(_ledger_rows(view, album, rows)), len(rows))
 
 

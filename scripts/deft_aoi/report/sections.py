@@ -56,13 +56,17 @@ def iterations(view: RunView) -> list[IterationRow]:
             IterationRow(
                 words.iteration(it.label).capitalize(),
                 it.kpi["verdict"] if it.kpi else "not evaluated",
-                words.percent(before) if before is not None else "",
+                words.percent(before) if before is not None and point else "",
                 words.percent(point["far_fraction"]) if point else "",
                 words.interval(point["far_interval"]) if point else "",
                 words.percent(point["recall_fraction"]) if point else "",
                 text,
                 "" if cut is None else "no cut" if cut in ("null", "none") else f"at least {words.data(cut, 12)}",
-                f"{counts['train_rows']:,} rows" if counts.get("train_rows") is not None else "adopted" if counts.get("adopted") else "",
+                f"{counts['train_rows']:,} rows"
+                if counts.get("train_rows") is not None
+                else "adopted"
+                if counts.get("adopted")
+                else "",
                 words.duration(sum(e["duration_sec"] for e in it.events.values())),
                 {"best_val": "lowest validation loss", "latest": "last epoch"}.get(str(counts.get("chosen")), ""),
                 view.best is not None and it.label == view.best.label,
@@ -88,6 +92,28 @@ def _warnings(view: RunView, it: Iteration):  # type: ignore[no-untyped-def]
             yield words.data(event["summary"], 240)
 
 
+def on_the_line(kpi: dict[str, Any]) -> list[tuple[str, str]]:
+    """The KPI in the units of an inspection line, and two figures that need no threshold."""
+    units, estimate = kpi["aoi_units"], kpi["estimate"]
+    out = []
+    if units.get("false_calls_per_board") is not None:
+        out.append(("false calls a board", words.score(units["false_calls_per_board"])))
+    out += [
+        ("false calls in a million parts", f"{units['false_calls_ppm']:,.0f}"),
+        ("escapes in a million parts", f"{units['escapes_ppm']:,.0f}"),
+        (
+            f"operator time on false calls, at {units['seconds_per_call']:g} s each",
+            words.duration(60 * units["operator_minutes_on_false_calls"]),
+        ),
+        ("area under the ROC curve", f"{kpi['auroc']:.5f}"),
+    ]
+    if estimate:
+        kind = "boards" if estimate["kind"] == "split_by_board" else "rows"
+        name = f"cross-validated by {kind}, {estimate['folds']} folds"
+        out.append((name, f"FAR {words.percent(estimate['far_fraction'])}, recall {words.percent(estimate['recall_fraction'])}"))
+    return out
+
+
 def confusion(it: Iteration) -> dict[str, Any]:
     """The four counts of a model."""
     assert it.kpi is not None
@@ -111,10 +137,24 @@ def growth(view: RunView) -> charts.Chart | None:
         bars.append(charts.Bar(name, (old_real, new_real, old_sdg, new_sdg), f"{total:,} rows"))
         distinct = it.evidence("dataset").get("distinct")
         share = words.percent(sdg / total) if total else ""
-        rows.append((words.iteration(it.label), f"{total:,}", f"{new_real:,}", f"{new_sdg:,}", f"{sdg:,} ({share})", words.count(distinct)))
+        rows.append(
+            (
+                words.iteration(it.label),
+                f"{total:,}",
+                f"{new_real:,}",
+                f"{new_sdg:,}",
+                f"{sdg:,} ({share})",
+                words.count(distinct),
+            )
+        )
     if not bars:
         return None
-    series = (("series1", "real, from before"), ("series2", "real, newly mined"), ("series4", "synthetic, from before"), ("series3", "synthetic, newly mined"))
+    series = (
+        ("series1", "real, from before"),
+        ("series2", "real, newly mined"),
+        ("series4", "synthetic, from before"),
+        ("series3", "synthetic, newly mined"),
+    )
     columns = ("training set of", "rows", "new real", "new synthetic", "synthetic in all", "distinct by content")
     return charts.stacked(
         bars, series, title="Training rows by iteration", key="growth", columns=columns, rows=rows,
@@ -125,10 +165,15 @@ def growth(view: RunView) -> charts.Chart | None:
 def balance(view: RunView) -> list[tuple[str, ...]]:
     """Training rows by label: the baseline's, and the newest set's."""
     first = (view.plan.get("dataset") or {}).get("train", {}).get("labels", {})
-    newest = next((it.evidence("dataset")["labels"] for it in reversed(view.iterations) if it.evidence("dataset").get("labels")), None)
+    newest = next(
+        (it.evidence("dataset")["labels"] for it in reversed(view.iterations) if it.evidence("dataset").get("labels")), None
+    )
     kpi = (view.plan.get("dataset") or {}).get("kpi", {}).get("labels", {})
     names = sorted({*first, *(newest or {}), *kpi}, key=lambda n: (n != "PASS", n))
-    return [(words.part(n), words.count(first.get(n, 0)), words.count((newest or first).get(n, 0)), words.count(kpi.get(n, 0))) for n in names]
+    return [
+        (words.part(n), words.count(first.get(n, 0)), words.count((newest or first).get(n, 0)), words.count(kpi.get(n, 0)))
+        for n in names
+    ]
 
 
 def rejections(view: RunView) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -157,7 +202,16 @@ def timeline(view: RunView) -> tuple[charts.Chart | None, list[tuple[str, ...]]]
             continue
         used = tokens.get(f"{event['iter']}/{event['stage']}")
         shown = f"{sum(v for k, v in used.items() if k != 'messages'):,}" if used else ""
-        stages.append((event["iter"], event["stage"], event["status"], words.duration(event["duration_sec"]), shown, words.moment(event["ts"])))
+        stages.append(
+            (
+                event["iter"],
+                event["stage"],
+                event["status"],
+                words.duration(event["duration_sec"]),
+                shown,
+                words.moment(event["ts"]),
+            )
+        )
         if event["status"] == "ok":
             row = by_label.setdefault(event["iter"], dict.fromkeys([p for p, _n in PHASES], 0.0))
             row[event["stage"] if event["stage"] in row else ""] += float(event["duration_sec"])
@@ -192,7 +246,10 @@ def tokens(view: RunView) -> list[tuple[str, str]]:
 def configuration(view: RunView) -> list[tuple[str, str, str]]:
     """``(parameter, value, where it came from)``."""
     sources = view.plan.get("sources", {})
-    out = [(words.data(k, 60), words.data(as_text(v), 300), words.data(sources.get(k, ""), 40)) for k, v in sorted(view.config.items())]
+    out = [
+        (words.data(k, 60), words.data(as_text(v), 300), words.data(sources.get(k, ""), 40))
+        for k, v in sorted(view.config.items())
+    ]
     for name, image in sorted((view.plan.get("images") or {}).items()):
         shown = f"{(image or {}).get('reference')} ({(image or {}).get('id')})"
         out.append((f"image {words.data(name, 40)}", words.data(shown, 300), ""))
@@ -201,14 +258,24 @@ def configuration(view: RunView) -> list[tuple[str, str, str]]:
 
 def identities(view: RunView, handed: dict[str, Any] | None) -> list[tuple[str, str]]:
     """Digests that tie the page to its run."""
-    out = [("run", view.run.root.name), ("plan digest", str(view.view.get("plan_digest"))), ("record head", f"{view.view['seq']}: {view.view['head']}")]
+    out = [
+        ("run", view.run.root.name),
+        ("plan digest", str(view.view.get("plan_digest"))),
+        ("record head", f"{view.view['seq']}: {view.view['head']}"),
+    ]
     if view.best is not None:
-        out += [("checkpoint", str(view.best.view.get("best_ckpt_path"))), ("checkpoint sha256", str(view.best.view.get("best_ckpt_sha256")))]
+        out += [
+            ("checkpoint", str(view.best.view.get("best_ckpt_path"))),
+            ("checkpoint sha256", str(view.best.view.get("best_ckpt_sha256"))),
+        ]
     encoder = next((it.view["encoder"] for it in reversed(view.iterations) if it.view.get("encoder")), None)
     if encoder:
         out.append(("mining encoder", str(encoder)))
     if handed is not None:
-        out += [("inference spec sha256", handed["inference_spec"]["sha256"]), ("training set sha256", handed["training_set"]["sha256"])]
+        out += [
+            ("inference spec sha256", handed["inference_spec"]["sha256"]),
+            ("training set sha256", handed["training_set"]["sha256"]),
+        ]
     return [(k, words.data(v, 200)) for k, v in out]
 
 
@@ -218,7 +285,11 @@ def recommendations(view: RunView) -> list[dict[str, Any]]:
     out = []
     for row in (found or {"requests": []})["requests"][:12]:
         part = f" of part {words.data(row['part_type'], 60)}" if row["part_type"] else ""
-        kind = "good parts that look like these false alarms" if row["label"] == "PASS" else f"pictures of {words.part(row['label'])}"
+        kind = (
+            "good parts that look like these false alarms"
+            if row["label"] == "PASS"
+            else f"pictures of {words.part(row['label'])}"
+        )
         out.append(
             {
                 "what": f"about {row['images_wanted']:,} {kind}{part}",

@@ -45,7 +45,7 @@ class Canvas:
     description: str
     key: str
     height: int = 270
-    left: int = 54
+    left: int = 66
     right: int = 14
     top: int = 14
     bottom: int = 44
@@ -97,12 +97,12 @@ class Canvas:
     def y_axis(self, ticks: Sequence[tuple[float, str]], name: str) -> None:
         """Grid lines at ``(y, label)`` and the axis' name above them."""
         for y, label in ticks:
-            self.line(self.x0, y, self.x1, y, "grid")
+            self.line(self.x0, y, self.x1, y, "gridline")
             self.text(self.x0 - 6, y + 4, label, anchor="end")
         middle = (self.y0 + self.y1) / 2
         self.add(
-            "text", name, x=13.0, y=middle, class_="axis", text_anchor="middle",
-            transform=f"rotate(-90 13 {number(middle)})",
+            "text", name, x=12.0, y=middle, class_="axis", text_anchor="middle",
+            transform=f"rotate(-90 12 {number(middle)})",
         )  # fmt: skip
 
     def x_axis(self, ticks: Sequence[tuple[float, str]], name: str) -> None:
@@ -144,4 +144,3 @@ def logit_scale(start: float, end: float, limit: float = 1e-5) -> Callable[[floa
         return start + (math.log(inside / (1 - inside)) + edge) / (2 * edge) * (end - start)
 
     return place
-

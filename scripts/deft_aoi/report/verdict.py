@@ -121,7 +121,10 @@ def _nothing_measured(view: RunView, state: str) -> Verdict:
         headline, text = "The run ended before a model was measured. There is nothing to deploy.", ""
     else:
         tone, badge = "info", "IN PROGRESS"
-        headline, text = "No model has been measured yet. This page is complete once the baseline has been evaluated.", f"Now: {where(view)}."
+        headline, text = (
+            "No model has been measured yet. This page is complete once the baseline has been evaluated.",
+            f"Now: {where(view)}.",
+        )
     return Verdict(tone, badge, state, headline, text, (), (), tuple(steps))
 
 
@@ -184,7 +187,12 @@ def _deploy(kpi: dict[str, Any], holdout: dict[str, Any] | None, finished: bool)
     elif kpi["verdict"] == UNSUPPORTED:
         more = size["required_distinct_pass"] - size["distinct_pass"]
         need = f"; {more:,} more distinct good parts without a false alarm would prove it" if more > 0 else ""
-        card = Card(question, "Pilot only", f"Met so far, but the true rate may be up to {words.percent(size['far_upper_fraction'])}{need}.", "warn")
+        card = Card(
+            question,
+            "Pilot only",
+            f"Met so far, but the true rate may be up to {words.percent(size['far_upper_fraction'])}{need}.",
+            "warn",
+        )
     else:
         card = Card(question, "Yes", f"The target {target} is met, and the sample is large enough to support it.", "good")
     if finished:
@@ -220,7 +228,7 @@ def _misses(kpi: dict[str, Any], holdout: dict[str, Any] | None) -> Card:
             f"{words.plural(point['fp'], 'false alarm')} in {point['fp'] + point['tn']:,} good parts."
         )
         tone = "bad" if point["fn"] else tone
-    return Card("What does it still get wrong?", answer, detail, tone)
+    return Card("What does it get wrong?", answer, detail, tone)
 
 
 def _why(kpi: dict[str, Any]) -> Card:
@@ -244,7 +252,9 @@ def _why(kpi: dict[str, Any]) -> Card:
             f"at best; the target needs {size['required_distinct_pass']:,}.",
         )
     if p["fp"]:
-        return Card("What limits it?", "Overlap", "Several good parts score higher than the weakest defects: see the score chart.")
+        return Card(
+            "What limits it?", "Overlap", "Several good parts score higher than the weakest defects: see the score chart."
+        )
     return Card("What limits it?", "Nothing seen", "Good parts and defects are fully separated on the KPI set.")
 
 
@@ -288,7 +298,7 @@ def _steps(view: RunView, best: Iteration, holdout: dict[str, Any] | None):  # t
         yield "Let the run finish; this page is written again after every iteration."
     if kpi["drop_n"] and kpi["drop_n"][0]["samples"] and kpi["target_point"]["fp"]:
         one = kpi["drop_n"][0]["samples"][0]
-        yield f"Look at {words.data(one['sample_id'], 90)} (line {one['line']}): is it labelled rightly? It alone sets the threshold."
+        yield f"Look at {words.data(one['sample_id'], 90)} (line {one['line']}): is it labelled rightly? It sets the threshold."
     if size is not None and not size["supported"]:
         more = size["required_distinct_pass"] - size["distinct_pass"]
         if more > 0:

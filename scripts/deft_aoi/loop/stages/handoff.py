@@ -70,7 +70,9 @@ def prepare(results_dir: Path, output_dir: Path | None = None) -> tuple[dict[str
     """
     run = RunPaths(Path(results_dir).expanduser().resolve())
     if not run.log.exists():
-        raise UsageError(f"{plain_text(run.root.name)} is not a run", expected="a folder with loop_log.jsonl", found=str(run.root))
+        raise UsageError(
+            f"{plain_text(run.root.name)} is not a run", expected="a folder with loop_log.jsonl", found=str(run.root)
+        )
     gate.load_plan(run)
     if output_dir is not None:
         folder = Path(output_dir).expanduser().resolve()

@@ -1,0 +1,293 @@
+"""Run a handed-over model on new boards: needs ``best_model.json``, its inference spec and the checkpoint, nothing of the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deft_aoi import engines
+from deft_aoi.contract import spec as specs
+from deft_aoi.contract.changenet_csv import MANDATORY, csv_text, read_changenet_csv, read_table, write_changenet_csv
+from deft_aoi.contract.errors import HardStop, JobFailed, UsageError
+from deft_aoi.contract.files import atomic_write_text, digest_json, sha256_file
+from deft_aoi.contract.schema import read_checked, write_checked
+from deft_aoi.contract.text import PASS, is_pass, safe_text
+from deft_aoi.engines import success
+from deft_aoi.platforms.base import JobRequest, JobState, get_platform
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from deft_aoi.platforms.base import Platform
+
+FLAGGED = "NO_PASS"
+POLL_SEC = 0.3
+UNKNOWN_LIMIT_SEC = 120.0
+MAX_ATTEMPTS = 50
+
+
+@dataclass(frozen=True)
+class Model:
+    """A handed-over model, checked.
+
+    Attributes:
+        body: ``best_model.json``.
+        spec: its inference spec.
+        checkpoint: the checkpoint, with the digest on record.
+    """
+
+    body: dict[str, Any]
+    spec: specs.Spec
+    checkpoint: Path
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where the job runs; ``None`` keeps what the model was made with."""
+
+    engine: str | None = None
+    platform: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    image: str | None = None
+    tao_python: str | None = None
+
+
+def load_model(model_json: Path, checkpoint: Path | None = None) -> Model:
+    """Read ``best_model.json`` and what it names.
+
+    Args:
+        model_json: the file; its spec is looked for where it says, then beside it.
+        checkpoint: where the checkpoint lies now, when it was moved.
+
+    Raises:
+        HardStop: a file is missing or is not the one that was handed over.
+    """
+    body: dict[str, Any] = read_checked(model_json, "best_model")
+    named = Path(body["inference_spec"]["path"])
+    beside = model_json.resolve().with_name(named.name)
+    spec_path = beside if beside.is_file() else named
+    weights = checkpoint or Path(body["checkpoint"]["path"])
+    for what, path, digest in (
+        ("inference spec", spec_path, body["inference_spec"]["sha256"]),
+        ("checkpoint", weights, body["checkpoint"]["sha256"]),
+    ):
+        if not path.is_file() or sha256_file(path) != digest:
+            raise HardStop(
+                f"the {what} is not the one that was handed over",
+                expected=f"{path} with sha256 {digest[:16]}",
+                found="another file" if path.is_file() else "no file",
+                hint="restore it, or hand the model over again: prepare_inference_spec.py --results-dir R",
+            )
+    return Model(body, specs.load_spec(spec_path, what="inference spec"), weights.resolve())
+
+
+def infer(
+    model: Model,
+    csv: Path,
+    images: Path,
+    out: Path,
+    *,
+    where: Where | None = None,
+    progress: Callable[[str], None] = lambda _l: None,
+) -> dict[str, Any]:
+    """Score new boards and decide at the handed-over threshold.
+
+    Args:
+        model: from :func:`load_model`.
+        csv: ChangeNet rows; ``label`` may be missing or empty, since new boards have none.
+        images: folder that the rows' paths are relative to.
+        out: output folder; the same command again finds its finished job there.
+        where: engine and platform.
+        progress: called with live words.
+
+    Returns:
+        The object of ``decisions.json``; ``decisions.csv`` has every input column, the score and the decision.
+
+    Raises:
+        UsageError: the model belongs to another engine.
+        HardStop: the rows break their contract, or an image is missing.
+        JobFailed: the job failed, with its evidence.
+    """
+    place = where or Where()
+    engine = model.body["engine"]
+    if place.engine not in (None, engine):
+        raise UsageError(
+            f"this model belongs to the engine {engine}",
+            expected=engine,
+            found=safe_text(place.engine),
+            hint="leave --engine out",
+        )
+    frame, known = _rows(csv)
+    folder = images.expanduser().resolve()
+    _refuse_missing(frame, model.spec, folder)
+    target = out.expanduser().resolve()
+    target.mkdir(parents=True, exist_ok=True)
+    boards, spec_path = target / "boards.csv", target / "inference_spec.yaml"
+    write_changenet_csv(frame, boards)
+    specs.dump_spec(_spec(model, boards, folder), spec_path)
+    name, scores = _run(model, place, spec_path, folder, target, len(frame), progress)
+    return _decide(model, frame, known, scores, target, name, place.platform or model.body["platform"])
+
+
+def _rows(csv: Path) -> tuple[pd.DataFrame, bool]:
+    """``(rows, whether every row has a label)``; rows without one get PASS, which the score does not depend on."""
+    found = read_table(csv, what="boards", mandatory=tuple(c for c in MANDATORY if c != "label"))
+    known = "label" in found.columns and bool((found["label"] != "").all())
+    if known:
+        return read_changenet_csv(csv, what="boards"), True
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as scratch:  # the one reader then checks names and paths too
+        path = Path(scratch) / "boards.csv"
+        write_changenet_csv(found.assign(label=PASS), path)
+        return read_changenet_csv(path, what="boards")[[*dict.fromkeys([*found.columns, "label"])]], False
+
+
+def _refuse_missing(frame: pd.DataFrame, spec: specs.Spec, images: Path) -> None:
+    missing = specs.layout(spec, images).missing(frame)
+    if missing:
+        line, column, path = missing[0]
+        raise HardStop(
+            f"{len(missing)}{' or more' if len(missing) >= 20 else ''} images of the boards are missing",
+            expected=str(path),
+            found=f"nothing there (row {line}, {column})",
+            hint="--images is the folder that input_path and golden_path are relative to",
+        )
+
+
+def _spec(model: Model, boards: Path, images: Path) -> specs.Spec:
+    spec = specs.merge(model.spec)
+    for split in ("test_dataset", "infer_dataset"):
+        specs.put(spec, f"dataset.classify.{split}", {"csv_path": str(boards), "images_dir": str(images)})
+    return spec
+
+
+def _run(
+    model: Model, place: Where, spec: Path, images: Path, out: Path, rows: int, progress: Callable[[str], None]
+) -> tuple[str, Path]:
+    """Start the job, or find it again, and judge its evidence. Returns its name and ``inference.csv``."""
+    platform_name = place.platform or model.body["platform"]
+    platform, jobs = get_platform(platform_name, place.options), out / "jobs"
+    jobs.mkdir(exist_ok=True)
+    digest = digest_json([sha256_file(spec), sha256_file(out / "boards.csv"), model.body["checkpoint"]["sha256"]])[:12]
+    for attempt in range(1, MAX_ATTEMPTS):
+        name = f"deft-infer-{digest}" + (f"-a{attempt}" if attempt > 1 else "")
+        if platform.status(name, jobs).state not in (JobState.ERROR, JobState.CANCELED):
+            break
+    results = out / "inference"
+    results.mkdir(exist_ok=True)
+    log_path = results / "inference.log"
+    platform.submit(_request(model, place, platform_name, name, spec, images, out, results, log_path), jobs)
+    status = _wait(platform, name, jobs, platform_name, progress)
+    success.check(
+        "inference",
+        results,
+        exit_code=status.exit_code if status.state != JobState.CANCELED else None,
+        log_path=log_path,
+        launched_ns=status.started_ns or 0,
+        expected_rows=rows,
+        reason=status.detail if status.state != JobState.COMPLETE else "",
+    )
+    return name, results / "inference.csv"
+
+
+def _request(
+    model: Model, place: Where, platform: str, name: str, spec: Path, images: Path, out: Path, results: Path, log_path: Path
+) -> JobRequest:
+    engine, image = model.body["engine"], model.body["image"] or {}
+    reference = place.image or image.get("reference")
+    containers = platform != "local"
+    argv = engines.command(
+        engine, "visual_changenet", "inference", spec,
+        (f"inference.results_dir={results}", f"inference.checkpoint={model.checkpoint}"),
+        place.tao_python, container=containers and bool(reference),
+    )  # fmt: skip
+    backbone = model.body["backbone"]["path"]
+    return JobRequest(
+        name=name,
+        argv=argv,
+        cwd=str(results),
+        log_path=str(log_path),
+        env=engines.environment(engine),
+        gpus=_gpus(engine, platform),
+        read_only=(images, model.checkpoint.parent, *((Path(backbone).parent,) if backbone else ())),
+        writable=(out,),
+        image=reference if containers else None,
+        image_digest=image.get("id") if containers and not place.image else None,
+        python=place.tao_python,
+    )
+
+
+def _gpus(engine: str, platform: str) -> int:
+    """Inference takes one GPU: several put scores on the wrong rows (TAO_CONTRACT 1.4)."""
+    if engine == "tao":
+        return 1
+    from deft_aoi.platforms import gpus
+
+    return 1 if platform in ("local", "docker") and gpus.inventory() else 0
+
+
+def _wait(platform: Platform, name: str, jobs: Path, where: str, progress: Callable[[str], None]) -> Any:
+    unknown_since: float | None = None
+    while True:
+        status = platform.status(name, jobs)
+        if status.state.finished:
+            return status
+        unknown_since = (unknown_since or time.monotonic()) if status.state == JobState.UNKNOWN else None
+        if unknown_since is not None and time.monotonic() - unknown_since > UNKNOWN_LIMIT_SEC:
+            raise JobFailed(f"{where} does not know the job {name}", found=safe_text(status.detail, 160), hint="run it again")
+        progress(f"scoring: {status.state.value}")
+        time.sleep(POLL_SEC)
+
+
+def _decide(
+    model: Model, frame: pd.DataFrame, known: bool, scores_csv: Path, out: Path, job: str, platform: str
+) -> dict[str, Any]:
+    import pandas as pd
+
+    scores = pd.read_csv(scores_csv, usecols=["siamese_score"])["siamese_score"].to_numpy(dtype=float)
+    if len(scores) != len(frame):
+        raise HardStop("the scores are not those of the boards", expected=f"{len(frame)} rows", found=f"{len(scores)} rows")
+    threshold = float(model.body["threshold"])
+    flagged = scores > threshold
+    table = frame if known else frame.drop(columns="label")
+    decided = table.assign(siamese_score=[repr(float(s)) for s in scores], decision=[FLAGGED if f else PASS for f in flagged])
+    csv = out / "decisions.csv"
+    atomic_write_text(csv, csv_text(decided))
+    body = {
+        "version": 1,
+        "model": {
+            "run": model.body["run"],
+            "iteration": model.body["iteration"],
+            "checkpoint_sha256": model.body["checkpoint"]["sha256"],
+            "status": model.body["status"],
+            "verdict": model.body["verdict"],
+        },
+        "engine": model.body["engine"],
+        "platform": platform,
+        "job": job,
+        "rule": "score > threshold: defect",
+        "threshold": threshold,
+        "rows": len(frame),
+        "flagged": int(flagged.sum()),
+        "passed": int((~flagged).sum()),
+        "decisions_csv": {"path": str(csv), "sha256": sha256_file(csv)},
+        "measured": _measured(frame, scores, threshold) if known else None,
+    }
+    write_checked(out / "decisions.json", body, "decisions")
+    return body
+
+
+def _measured(frame: pd.DataFrame, scores: Any, threshold: float) -> dict[str, Any] | None:
+    """FAR and recall where the boards are labelled and hold both classes."""
+    good = frame["label"].map(is_pass).to_numpy()
+    if good.all() or not good.any():
+        return None
+    from deft_aoi.analysis import kpi
+
+    point = kpi.apply_threshold(frame.assign(siamese_score=scores), threshold)["point"]
+    keys = ("far_fraction", "far_interval", "recall_fraction", "recall_interval", "tp", "fp", "tn", "fn")
+    return {k: point[k] for k in keys}

@@ -1,0 +1,51 @@
+"""``infer.py``: arguments to words."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from deft_aoi.contract.errors import UsageError
+from deft_aoi.contract.text import safe_text
+from deft_aoi.loop.infer import Where, infer, load_model
+
+
+def infer_from(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Run ``infer.py``'s arguments.
+
+    Raises:
+        UsageError: a platform option that is not ``KEY=VALUE``.
+    """
+    options = {}
+    for item in args.platform_option or ():
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise UsageError("a platform option is KEY=VALUE", found=safe_text(item))
+        options[key] = value
+    model = load_model(Path(args.model), Path(args.checkpoint) if args.checkpoint else None)
+    where = Where(args.engine, args.platform, options, args.image, args.tao_python)
+    body = infer(model, Path(args.csv), Path(args.images), Path(args.output), where=where, progress=_progress)
+    return text(body), body
+
+
+def _progress(line: str) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{line[:110]}")
+        sys.stderr.flush()
+
+
+def text(body: dict[str, Any]) -> str:
+    """The decisions in a few lines; a model that did not meet its target says so again."""
+    lines = [
+        f"{body['flagged']:,} of {body['rows']:,} parts are flagged (score above {body['threshold']!r}), {body['passed']:,} pass",
+        f"model: {body['model']['iteration']} of {body['model']['run']}, {body['model']['verdict']} ({body['model']['status']})",
+    ]
+    measured = body["measured"]
+    if measured is not None:
+        lines.append(
+            f"labels given: {measured['fp']:,} false alarms in {measured['fp'] + measured['tn']:,} good parts, "
+            f"{measured['fn']:,} of {measured['fn'] + measured['tp']:,} defects missed"
+        )
+    return "\n".join([*lines, f"decisions: {body['decisions_csv']['path']}"])

@@ -1,0 +1,147 @@
+"""Two runs, or two iterations, side by side: KPI with intervals, per-defect recall, new escapes, data, cost."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deft_aoi.analysis import compare as paired
+from deft_aoi.analysis.score_table import read_scores
+from deft_aoi.contract.errors import HardStop, UsageError
+from deft_aoi.contract.text import plain_text
+from deft_aoi.report import words
+from deft_aoi.report.run_view import Iteration, RunView, optional_json, read_run
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two: its run and the iteration that speaks for it."""
+
+    view: RunView
+    it: Iteration
+
+    @property
+    def name(self) -> str:
+        """``run_20260101_120000 iteration 2``."""
+        return f"{plain_text(self.view.run.root.name, 60)} {words.iteration(self.it.label)}"
+
+
+def side(text: str) -> Side:
+    """``RESULTS_DIR`` (its best iteration) or ``RESULTS_DIR:iter2``.
+
+    Raises:
+        UsageError: no such run, or no such evaluated iteration.
+    """
+    match = re.fullmatch(r"(.+):(baseline|iter[1-9][0-9]*)", text)
+    root, label = (match.group(1), match.group(2)) if match else (text, None)
+    if not (Path(root).expanduser() / "loop_log.jsonl").is_file():
+        raise UsageError(f"{plain_text(root, 200)} is not a run", expected="RESULTS_DIR or RESULTS_DIR:iterN")
+    view = read_run(root)
+    found = view.best if label is None else next((i for i in view.measured if i.label == label), None)
+    if found is None:
+        known = ", ".join(i.label for i in view.measured)
+        raise UsageError(f"{plain_text(text, 200)} was not evaluated", expected=known or "a run with an evaluated baseline")
+    return Side(view, found)
+
+
+def compare(first: str, second: str) -> dict[str, Any]:
+    """Compare two models.
+
+    Args:
+        first: see :func:`side`.
+        second: the same.
+
+    Returns:
+        ``a`` and ``b`` (figures of each), ``per_defect`` and ``paired`` (schema ``comparison``; ``None`` with ``why`` when
+        the two were not scored on the same rows).
+
+    Raises:
+        UsageError: see :func:`side`.
+    """
+    a, b = side(first), side(second)
+    result, why = _paired(a, b)
+    labels = sorted({d["label"] for s in (a, b) for d in _kpi(s)["per_defect"]})
+    return {
+        "schema_version": 1,
+        "a": _figures(a),
+        "b": _figures(b),
+        "per_defect": [{"label": n, "a": _recall(a, n), "b": _recall(b, n)} for n in labels],
+        "paired": result,
+        "why": why,
+    }
+
+
+def _kpi(s: Side) -> dict[str, Any]:
+    assert s.it.kpi is not None  # only evaluated iterations become a side
+    return s.it.kpi
+
+
+def _recall(s: Side, label: str) -> float | None:
+    return next((d["recall_fraction"] for d in _kpi(s)["per_defect"] if d["label"] == label), None)
+
+
+def _figures(s: Side) -> dict[str, Any]:
+    p, usage = _kpi(s)["target_point"], optional_json(s.view, s.view.run.run / "usage.json", "usage")
+    total = (usage or {}).get("total")
+    return {
+        "name": s.name,
+        "verdict": _kpi(s)["verdict"],
+        "target": plain_text(s.view.config.get("kpi_target", ""), 80),
+        "far_fraction": p["far_fraction"],
+        "far_interval": p["far_interval"],
+        "recall_fraction": p["recall_fraction"],
+        "recall_interval": p["recall_interval"],
+        "threshold": p["threshold"],
+        "auroc": _kpi(s)["auroc"],
+        "train_rows": s.it.view.get("train_rows"),
+        "train_sdg": s.it.view.get("train_sdg", 0),
+        "engine": str(s.view.config.get("engine")),
+        "duration_sec": round(sum(e["duration_sec"] for e in _until(s)), 3),
+        "tokens": None if total is None else sum(v for k, v in total.items() if k != "messages"),
+    }
+
+
+def _until(s: Side) -> list[dict[str, Any]]:
+    """Finished stages up to this iteration's evaluation: what this model cost."""
+    end = s.it.events["evaluate"]["seq"]
+    return [e for e in s.view.events if e["status"] == "ok" and e["seq"] <= end and e["stage"] != "note"]
+
+
+def _paired(a: Side, b: Side) -> tuple[dict[str, Any] | None, str]:
+    frames = [read_scores(s.view.run.root / s.it.view["inference_csv"]) for s in (a, b)]
+    try:
+        result = paired.compare(*frames, _kpi(a)["target_point"]["threshold"], _kpi(b)["target_point"]["threshold"])
+    except HardStop as error:
+        return None, plain_text(f"not paired row by row: {error.message}", 200)
+    return result, ""
+
+
+def text(found: dict[str, Any]) -> str:
+    """The comparison in at most fifteen lines."""
+    a, b, pair = found["a"], found["b"], found["paired"]
+    rows = [
+        ("verdict", a["verdict"], b["verdict"]),
+        ("FAR", *(f"{words.percent(s['far_fraction'])} ({words.interval(s['far_interval'])})" for s in (a, b))),
+        ("recall", *(f"{words.percent(s['recall_fraction'])} ({words.interval(s['recall_interval'])})" for s in (a, b))),
+        ("threshold", *(words.score(s["threshold"]) for s in (a, b))),
+        ("training rows", *(f"{words.count(s['train_rows'])}, {s['train_sdg']} synthetic" for s in (a, b))),
+        ("time so far", *(words.duration(s["duration_sec"]) for s in (a, b))),
+    ]
+    width = max(len(str(r[1])) for r in rows)
+    lines = [f"A  {a['name']}", f"B  {b['name']}", *(f"{n:14} {x:<{width}}  {y}" for n, x, y in rows)]
+    moved = [d for d in found["per_defect"] if d["a"] != d["b"]]
+    if moved:
+        shown = (f"{plain_text(d['label'], 24)} {words.percent(d['a'])} → {words.percent(d['b'])}" for d in moved[:5])
+        lines.append("recall by defect: " + ", ".join(shown))
+    if pair is None:
+        return "\n".join([*lines, found["why"]])
+    lines.append(
+        f"defects: {pair['new_escapes']} newly missed, {pair['newly_caught']} newly caught (p {pair['mcnemar_p_defects']:.3g})"
+    )
+    lines.append(
+        f"good parts: {pair['new_false_alarms']} newly flagged, {pair['cleared_false_alarms']} cleared (p {pair['mcnemar_p_good_parts']:.3g})"
+    )
+    escapes = [plain_text(e["sample_id"], 60) for e in pair["new_escapes_listed"][:3]]
+    return "\n".join([*lines, *(["first new escapes: " + ", ".join(escapes)] if escapes else [])])

@@ -1,0 +1,115 @@
+"""``iterN_summary.md``: an iteration in at most 300 words, from the same files as the page, with room for one sentence of judgement."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from deft_aoi.contract.errors import UsageError
+from deft_aoi.contract.files import atomic_write_text
+from deft_aoi.contract.text import plain_text
+from deft_aoi.record import log
+from deft_aoi.report import words
+from deft_aoi.report.run_view import Iteration, RunView, read_run
+from deft_aoi.report.verdict import sentence
+
+MAX_WORDS = 300
+MAX_NOTE = 380
+NO_NOTE = "(none yet; add one with render_report.py --iteration N --note TEXT)"
+
+
+def file_of(results_dir: str | Path, label: str) -> Path:
+    """Where the summary of ``iterN`` lies."""
+    return Path(results_dir) / f"{label}_summary.md"
+
+
+def write(results_dir: str | Path, label: str) -> Path:
+    """Write the summary of an iteration.
+
+    Args:
+        results_dir: the run's folder.
+        label: ``iterN``.
+
+    Raises:
+        UsageError: no such iteration, or the baseline, which has no summary of its own.
+        HardStop: the record is missing or damaged.
+    """
+    view = read_run(results_dir)
+    it = next((i for i in view.iterations if i.label == label), None)
+    if it is None or not re.fullmatch(r"iter[1-9][0-9]*", label):
+        raise UsageError(
+            "there is no such iteration", expected=", ".join(i.label for i in view.iterations[1:]) or "iter1", found=label
+        )
+    path = file_of(view.run.root, label)
+    atomic_write_text(path, "\n".join(_lines(view, it)) + "\n")
+    return path
+
+
+def add_note(results_dir: str | Path, label: str, note: str) -> None:
+    """Put somebody's sentence on an iteration on record; summary and report show it as data, the newest one only.
+
+    Raises:
+        UsageError: an empty note.
+    """
+    text = plain_text(note, MAX_NOTE)
+    if not text:
+        raise UsageError("the note is empty", expected="a sentence")
+    log.append(results_dir, iter_label=label, stage="note", status="ok", summary=text)
+
+
+def _lines(view: RunView, it: Iteration) -> list[str]:
+    state = it.view
+    lines = [f"# {words.iteration(it.label).capitalize()} of {view.run.root.name}", ""]
+    before = _before(view, it)
+    if it.kpi is not None:
+        moved = ""
+        if before is not None and before.kpi is not None:
+            old = before.kpi["target_point"]["far_fraction"]
+            moved = f" The false-alarm rate was {words.percent(old)} after {words.iteration(before.label)}."
+        lines.append(
+            f"**{it.kpi['verdict']}** (target {words.data(view.config.get('kpi_target', ''))}). {sentence(it.kpi)}{moved}"
+        )
+        if not state.get("promoted", True) and it.comparison is not None:
+            lines += ["", f"Not handed over: {words.data(it.comparison['reason'], 200)}."]
+    else:
+        lines.append("This iteration was not evaluated.")
+    lines += ["", f"- Aimed at {words.count(state.get('targets'))} weak parts."]
+    if state.get("mined_rows") is not None:
+        rejected = it.evidence("data_mining").get("rejected", 0)
+        lines.append(
+            f"- Mined {state['mined_rows']:,} rows: {state.get('mined_real', 0):,} real ({state.get('mined_real_defects', 0):,} of them "
+            f"defects), {state.get('mined_sdg', 0):,} synthetic; {rejected:,} candidates refused."
+        )
+    if state.get("train_rows") is not None:
+        lines.append(f"- Trained on {state['train_rows']:,} rows, {state.get('train_added', 0):,} of them new.")
+    lines += _ledger(view, it.label)
+    if it.kpi is not None:
+        missed = [f"{words.part(d['label'])} {d['missed']}" for d in it.kpi["per_defect"] if d["missed"]][:6]
+        lines.append(f"- Missed defects: {', '.join(missed) or 'none'} on the KPI set.")
+        for one in it.kpi["setting_samples"][:1]:
+            name, score = words.data(one["sample_id"], 90), words.score(one["score"])
+            lines.append(f"- The threshold is set by {words.part(one['label'])} {name} (score {score}).")
+    if state.get("rca_dir"):
+        lines.append(
+            f"- Still weak: {words.count(state.get('weak_samples'))} parts; pictures in `{words.data(state['rca_dir'], 100)}/rca_images`."
+        )
+    lines += ["", f"Note: {words.data(view.notes().get(it.label, NO_NOTE), MAX_NOTE)}"]
+    return lines
+
+
+def _before(view: RunView, it: Iteration) -> Iteration | None:
+    """The newest promoted iteration before ``it``."""
+    earlier = view.iterations[: view.iterations.index(it)]
+    return next((i for i in reversed(earlier) if i.measured and i.view.get("promoted", True)), None)
+
+
+def _ledger(view: RunView, label: str) -> list[str]:
+    table = view.table("run/gap_ledger.parquet", ("iteration", "outcome", "mined_rows"))
+    rows = [r for r in (table.to_pylist() if table is not None else []) if f"iter{r['iteration']}" == label]
+    if not rows:
+        return []
+    closed = sum(r["outcome"] == "closed" for r in rows)
+    improved = sum(r["outcome"] == "improved" for r in rows)
+    return [
+        f"- Of {len(rows):,} weak parts {closed:,} are closed, {improved:,} improved; {sum(r['mined_rows'] > 0 for r in rows):,} had mined rows."
+    ]
