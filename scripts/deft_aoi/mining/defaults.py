@@ -25,13 +25,9 @@ YIELD_WARNING_FRACTION = 0.5
 BLOCK_BYTES = 256 << 20
 """Default budget of :func:`deft_aoi.mining.neighbours.top_k` for its blocks."""
 
-MAX_IMAGE_PIXELS = 64 << 20
-"""64 Mpx: an AOI crop is below 1 Mpx, a whole-board scan below 64; beyond it a file is a decompression bomb."""
-
-MAX_IMAGE_BYTES = 256 << 20
-"""A 64 Mpx RGB bitmap is 192 MiB: no honest image is larger."""
-
 IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+"""Formats that a staged image may be written in."""
+
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 JPEG_QUALITY = 95
