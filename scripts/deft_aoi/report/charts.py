@@ -77,7 +77,7 @@ def kpi_history(points: Sequence[KpiPoint], target_far: float, target_text: str)
     best = next((p for p in points if p.best), None)
     story = f"The target is {target_text}. " + " ".join(f"{words.iteration(p.label)}: {words.percent(p.far)}." for p in points)
     canvas = Canvas("False-alarm rate by iteration", story, "kpi", height=300)
-    _rate_axis(canvas, top, "false-alarm rate (square-root scale)")
+    _rate_axis(canvas, top, "false-alarm rate (root scale)")
     y = root_scale(top, canvas.y0, canvas.y1)
     x = scale(-0.5, max(len(points) - 0.5, 0.5), canvas.x0, canvas.x1)
     shown = _thinned(len(points))
@@ -134,7 +134,7 @@ def score_histogram(good: Floats, bad: Floats, threshold: float, *, name: str, k
     if probability:
         edges_x = np.linspace(canvas.x0, canvas.x1, BINS + 1)
         place = logit_scale(canvas.x0, canvas.x1)
-        marks = [(v, f"{v:g}") for v in (0.0001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.9999)]
+        marks = [(v, f"{v:g}") for v in (0.0001, 0.01, 0.5, 0.99, 0.9999)]
         inner = (edges_x[1:-1] - canvas.x0) / (canvas.x1 - canvas.x0) * 2 * math.log((1 - 1e-5) / 1e-5) - math.log(
             (1 - 1e-5) / 1e-5
         )
@@ -150,12 +150,12 @@ def score_histogram(good: Floats, bad: Floats, threshold: float, *, name: str, k
     up, down = np.histogram(good, edges)[0], np.histogram(bad, edges)[0]
     peak = int(max(up.max(initial=0), down.max(initial=0), 1))
     middle = (canvas.y0 + canvas.y1) / 2
-    rise = root_scale(float(peak), 0.0, middle - canvas.y1 - 6)
+    rise = root_scale(float(peak), 0.0, middle - canvas.y1 - 20)  # the words above and below need their lines
     ticks = []
     for value in (peak, max(round(peak / 4), 1)):
         for sign in (-1, 1):
             ticks.append((middle + sign * rise(value), f"{value:,}"))
-    canvas.y_axis([(middle, "0"), *dict(ticks).items()], "parts (square-root scale)")
+    canvas.y_axis([(middle, "0"), *dict(ticks).items()], "parts (root scale)")
     canvas.x_axis([(place(v), text) for v, text in marks], "score" + (" (log-odds scale)" if probability else ""))
     for i in range(BINS):
         width = float(edges_x[i + 1] - edges_x[i]) - 1
@@ -170,7 +170,8 @@ def score_histogram(good: Floats, bad: Floats, threshold: float, *, name: str, k
     canvas.text(
         at + (-5 if side else 5), canvas.y1 + 9, f"threshold {words.score(threshold)}", "value", "end" if side else "start"
     )
-    canvas.text(canvas.x0 + 5, canvas.y1 + 9 if not (at < canvas.x0 + 90) else middle - 6, "good parts ↑", "note", "start")
+    near = at < canvas.x0 + 110  # the threshold's own words are there
+    canvas.text(canvas.x1 - 4 if near else canvas.x0 + 5, canvas.y1 + 9, "good parts ↑", "note", "end" if near else "start")
     canvas.text(canvas.x0 + 5, canvas.y0 - 6, "defects ↓", "note", "start")
     rows = [
         (
@@ -184,7 +185,7 @@ def score_histogram(good: Floats, bad: Floats, threshold: float, *, name: str, k
     return Chart(
         canvas.markup(),
         canvas.title,
-        "Right of the threshold a part is called defective. Blue bars to its right are false alarms, orange bars to its left are missed defects.",
+        "Right of the threshold a part is called defective: blue bars there are false alarms, orange bars left of it are misses.",
         (("good", "good parts"), ("bad", "defects"), ("threshold", "threshold")),
         ("score", "good parts", "defects"),
         tuple(rows),
@@ -216,7 +217,7 @@ def far_against_recall(
     )
     inside = [far for _n, curve in curves for recall, far in curve if recall >= left]
     top = max([*inside, target_far * 1.6, 1e-3])
-    _rate_axis(canvas, top, "false-alarm rate (square-root scale)")
+    _rate_axis(canvas, top, "false-alarm rate (root scale)")
     y, x = root_scale(top, canvas.y0, canvas.y1), scale(left, 1.0, canvas.x0, canvas.x1 - 8)
     canvas.x_axis(
         [(x(left + t * (1 - left)), words.percent(round(left + t * (1 - left), 4))) for t in (0, 0.25, 0.5, 0.75, 1)],

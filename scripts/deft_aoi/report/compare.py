@@ -140,8 +140,7 @@ def text(found: dict[str, Any]) -> str:
     lines.append(
         f"defects: {pair['new_escapes']} newly missed, {pair['newly_caught']} newly caught (p {pair['mcnemar_p_defects']:.3g})"
     )
-    lines.append(
-        f"good parts: {pair['new_false_alarms']} newly flagged, {pair['cleared_false_alarms']} cleared (p {pair['mcnemar_p_good_parts']:.3g})"
-    )
+    alarms, cleared = pair["new_false_alarms"], pair["cleared_false_alarms"]
+    lines.append(f"good parts: {alarms} newly flagged, {cleared} cleared (p {pair['mcnemar_p_good_parts']:.3g})")
     escapes = [plain_text(e["sample_id"], 60) for e in pair["new_escapes_listed"][:3]]
     return "\n".join([*lines, *(["first new escapes: " + ", ".join(escapes)] if escapes else [])])

@@ -95,10 +95,8 @@ def look_up(document: Any, key: str) -> Any:
     Raises:
         LookupError: there is no such value.
     """
-    if key.startswith("/"):
-        steps = [s.replace("~1", "/").replace("~0", "~") for s in key[1:].split("/")]
-    else:
-        steps = key.split(".")
+    pointer = key.startswith("/")
+    steps = [s.replace("~1", "/").replace("~0", "~") for s in key[1:].split("/")] if pointer else key.split(".")
     for step in steps:
         if isinstance(document, list):
             if not step.isdecimal() or int(step) >= len(document):

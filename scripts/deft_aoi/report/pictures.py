@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from pathlib import Path
 
 from deft_aoi.contract.errors import DeftError
@@ -66,7 +67,7 @@ class Album:
         if self._left <= 0 or not any(real.is_relative_to(root) for root in self._roots):
             return None
         try:
-            with open(open_regular(real), "rb") as handle:
+            with os.fdopen(open_regular(real), "rb") as handle:
                 data = handle.read(MAX_SOURCE_BYTES + 1)
             if len(data) > MAX_SOURCE_BYTES:
                 return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +80,7 @@ def iterations(view: RunView) -> list[IterationRow]:
     return out
 
 
-def _warnings(view: RunView, it: Iteration):  # type: ignore[no-untyped-def]
+def _warnings(view: RunView, it: Iteration) -> Iterator[str]:
     for warning in it.evidence("data_mining").get("warnings") or []:
         yield words.data(warning, 200)
     if it.comparison is not None:
@@ -225,7 +226,7 @@ def timeline(view: RunView) -> tuple[charts.Chart | None, list[tuple[str, ...]]]
     rows = [(words.iteration(b.label), *(words.duration(v) if v else "" for v in b.values), b.note) for b in bars]
     chart = charts.stacked(
         bars, tuple(zip(PHASE_CLASSES, [n for _p, n in PHASES], strict=True)), title="Time by iteration", key="time",
-        columns=("", *(n for _p, n in PHASES), "together"), rows=rows, caption="Time that the stages took, waiting for people left out.",
+        columns=("", *(n for _p, n in PHASES), "together"), rows=rows, caption="Waiting for people is left out.",
     )  # fmt: skip
     return chart, stages
 
@@ -293,7 +294,8 @@ def recommendations(view: RunView) -> list[dict[str, Any]]:
         out.append(
             {
                 "what": f"about {row['images_wanted']:,} {kind}{part}",
-                "why": f"{words.plural(row['samples'], 'weak sample')}: {row['no_neighbour']} without a similar row in the pool, {row['stayed_open']} still open after training",
+                "why": f"{words.plural(row['samples'], 'weak sample')}: {row['no_neighbour']} without a similar row in the pool, "
+                f"{row['stayed_open']} still open after training",
                 "examples": [words.data(e["sample_id"]) for e in row["examples"]],
             }
         )

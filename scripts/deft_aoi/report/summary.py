@@ -1,4 +1,4 @@
-"""``iterN_summary.md``: an iteration in at most 300 words, from the same files as the page, with room for one sentence of judgement."""
+"""``iterN_summary.md``: an iteration in at most 300 words, from the files that the page is made of, with room for a note."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _lines(view: RunView, it: Iteration) -> list[str]:
         moved = ""
         if before is not None and before.kpi is not None:
             old = before.kpi["target_point"]["far_fraction"]
-            moved = f" The false-alarm rate was {words.percent(old)} after {words.iteration(before.label)}."
+            moved = f" The false-alarm rate was {words.percent(old)} after {'the baseline' if before.label == 'baseline' else words.iteration(before.label)}."
         lines.append(
             f"**{it.kpi['verdict']}** (target {words.data(view.config.get('kpi_target', ''))}). {sentence(it.kpi)}{moved}"
         )
@@ -77,8 +77,9 @@ def _lines(view: RunView, it: Iteration) -> list[str]:
     if state.get("mined_rows") is not None:
         rejected = it.evidence("data_mining").get("rejected", 0)
         lines.append(
-            f"- Mined {state['mined_rows']:,} rows: {state.get('mined_real', 0):,} real ({state.get('mined_real_defects', 0):,} of them "
-            f"defects), {state.get('mined_sdg', 0):,} synthetic; {rejected:,} candidates refused."
+            f"- Mined {state['mined_rows']:,} rows: {state.get('mined_real', 0):,} real "
+            f"({state.get('mined_real_defects', 0):,} of them defects), {state.get('mined_sdg', 0):,} synthetic; "
+            f"{rejected:,} candidates refused."
         )
     if state.get("train_rows") is not None:
         lines.append(f"- Trained on {state['train_rows']:,} rows, {state.get('train_added', 0):,} of them new.")
@@ -90,9 +91,7 @@ def _lines(view: RunView, it: Iteration) -> list[str]:
             name, score = words.data(one["sample_id"], 90), words.score(one["score"])
             lines.append(f"- The threshold is set by {words.part(one['label'])} {name} (score {score}).")
     if state.get("rca_dir"):
-        lines.append(
-            f"- Still weak: {words.count(state.get('weak_samples'))} parts; pictures in `{words.data(state['rca_dir'], 100)}/rca_images`."
-        )
+        lines.append(f"- Still weak: {words.count(state.get('weak_samples'))} parts, see `{words.data(state['rca_dir'], 100)}`.")
     lines += ["", f"Note: {words.data(view.notes().get(it.label, NO_NOTE), MAX_NOTE)}"]
     return lines
 
@@ -110,6 +109,5 @@ def _ledger(view: RunView, label: str) -> list[str]:
         return []
     closed = sum(r["outcome"] == "closed" for r in rows)
     improved = sum(r["outcome"] == "improved" for r in rows)
-    return [
-        f"- Of {len(rows):,} weak parts {closed:,} are closed, {improved:,} improved; {sum(r['mined_rows'] > 0 for r in rows):,} had mined rows."
-    ]
+    helped = sum(r["mined_rows"] > 0 for r in rows)
+    return [f"- Of {len(rows):,} weak parts {closed:,} are closed, {improved:,} improved; {helped:,} had mined rows."]

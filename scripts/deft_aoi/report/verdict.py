@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from deft_aoi.analysis.kpi import MET, NOT_MET, UNSUPPORTED
-from deft_aoi.report import words
-from deft_aoi.report.run_view import ENDED_WELL, Event, Iteration, RunView
+from deft_aoi.report import advice, words
+from deft_aoi.report.run_view import ENDED_WELL, Iteration, RunView
 
 ENDINGS = {
     "kpi_met": "Run finished: the target was reached",
@@ -80,20 +80,13 @@ def judge(view: RunView, holdout: dict[str, Any] | None) -> Verdict:
         tone, badge = ("info", "IN PROGRESS") if view.status in ("running", "new") else ("bad", _stop_badge(view.status))
     return Verdict(
         tone, badge, state, _headline(view, best, missed, finished), sentence(best.kpi),
-        _cards(view, best, holdout, finished), tuple(_cautions(view, best, holdout)), tuple(_steps(view, best, holdout)),
+        _cards(view, best, holdout, finished), tuple(advice.cautions(view, best, holdout)),
+        tuple(advice.steps(view, best, holdout)),
     )  # fmt: skip
 
 
 def _stop_badge(status: str) -> str:
     return {"hard_stop": "STOPPED", "job_failed": "FAILED", "error": "INTERRUPTED"}.get(status, "STOPPED")
-
-
-def last_error(view: RunView) -> Event | None:
-    """The newest error that explains how the run stands: open, or right before its end."""
-    errors = [e for e in view.events if e["status"] == "error"]
-    if not errors or view.status in (*ENDED_WELL, "running", "new"):
-        return None
-    return errors[-1]
 
 
 def where(view: RunView) -> str:
@@ -108,14 +101,14 @@ def where(view: RunView) -> str:
 
 
 def _nothing_measured(view: RunView, state: str) -> Verdict:
-    error = last_error(view)
-    steps = []
+    error = advice.last_error(view)
+    todo = []
     if error is not None:
         tone, badge = "bad", _stop_badge(view.status)
         headline = "The run stopped before a model was measured. There is nothing to deploy."
         text = words.data(error["summary"], 400)
         if error["data"].get("try"):
-            steps.append(words.data(error["data"]["try"], 220))
+            todo.append(words.data(error["data"]["try"], 220))
     elif view.status in ENDED_WELL:
         tone, badge = "bad", "NO RESULT"
         headline, text = "The run ended before a model was measured. There is nothing to deploy.", ""
@@ -125,7 +118,7 @@ def _nothing_measured(view: RunView, state: str) -> Verdict:
             "No model has been measured yet. This page is complete once the baseline has been evaluated.",
             f"Now: {where(view)}.",
         )
-    return Verdict(tone, badge, state, headline, text, (), (), tuple(steps))
+    return Verdict(tone, badge, state, headline, text, (), (), tuple(todo))
 
 
 def _headline(view: RunView, best: Iteration, holdout_missed: bool, finished: bool) -> str:
@@ -248,68 +241,12 @@ def _why(kpi: dict[str, Any]) -> Card:
         return Card(
             "What limits it?",
             "The test set",
-            f"{size['distinct_pass']:,} distinct good parts can support a rate of {words.percent(size['best_supportable_far_fraction'])} "
-            f"at best; the target needs {size['required_distinct_pass']:,}.",
+            f"{size['distinct_pass']:,} distinct good parts can support a rate of "
+            f"{words.percent(size['best_supportable_far_fraction'])} at best; the target needs "
+            f"{size['required_distinct_pass']:,}.",
         )
     if p["fp"]:
         return Card(
             "What limits it?", "Overlap", "Several good parts score higher than the weakest defects: see the score chart."
         )
     return Card("What limits it?", "Nothing seen", "Good parts and defects are fully separated on the KPI set.")
-
-
-def _cautions(view: RunView, best: Iteration, holdout: dict[str, Any] | None):  # type: ignore[no-untyped-def]
-    kpi = best.kpi
-    assert kpi is not None
-    size, counts, estimate = kpi["sample_size"], kpi["counts"], kpi["estimate"]
-    if view.config.get("engine") == "embedded":
-        yield "Trained with the embedded engine (engine: embedded): the numbers and the checkpoint are not NVIDIA TAO's."
-    if size is not None and not size["supported"]:
-        yield (
-            f"The KPI set holds {size['distinct_pass']:,} distinct good parts. The target needs {size['required_distinct_pass']:,} without a "
-            f"false alarm before the rate is proven at 95% confidence."
-        )
-    if holdout is None:
-        text = "There is no hold-out result: the threshold was chosen on the same parts that it is judged on."
-        if estimate:
-            text += (
-                f" Cross-validated over {estimate['folds']} folds: false-alarm rate {words.percent(estimate['far_fraction'])}, "
-                f"recall {words.percent(estimate['recall_fraction'])}."
-            )
-        yield text
-    elif holdout.get("met") is False:
-        yield "On the hold-out boards the same threshold does not meet the target: see Hold-out."
-    if counts["featureless_rows"]:
-        yield f"{words.plural(counts['featureless_rows'], 'KPI row is', 'KPI rows are')} flat pictures without content, which say little about the model."
-    refused = [it.label for it in view.measured if not it.view.get("promoted", True)]
-    if refused:
-        yield f"Not handed over because of new escapes or no gain: {', '.join(words.iteration(r) for r in refused)}."
-
-
-def _steps(view: RunView, best: Iteration, holdout: dict[str, Any] | None):  # type: ignore[no-untyped-def]
-    kpi = best.kpi
-    assert kpi is not None
-    error, size = last_error(view), kpi["sample_size"]
-    if error is not None:
-        yield f"Resolve what stopped the run: {words.data(error['summary'], 240)}"
-        if error["data"].get("try"):
-            yield words.data(error["data"]["try"], 220)
-    elif view.status in ("running", "new"):
-        yield "Let the run finish; this page is written again after every iteration."
-    if kpi["drop_n"] and kpi["drop_n"][0]["samples"] and kpi["target_point"]["fp"]:
-        one = kpi["drop_n"][0]["samples"][0]
-        yield f"Look at {words.data(one['sample_id'], 90)} (line {one['line']}): is it labelled rightly? It sets the threshold."
-    if size is not None and not size["supported"]:
-        more = size["required_distinct_pass"] - size["distinct_pass"]
-        if more > 0:
-            yield f"Add at least {more:,} distinct good parts to the KPI set before the rate is promised to anyone."
-        else:
-            yield "Remove the remaining false alarms, or enlarge the KPI set: at this size the target is not proven."
-    if holdout is not None and holdout["missed_count"]:
-        yield f"Look at the {words.plural(holdout['missed_count'], 'defect')} that the hold-out missed, and collect more like them."
-    if kpi["verdict"] == NOT_MET and view.status == "pool_exhausted":
-        yield "Collect the parts listed under Recommendations: the pool has nothing more to offer."
-    elif kpi["verdict"] == NOT_MET and view.status == "max_iterations":
-        yield "Collect the parts listed under Recommendations, or allow more iterations if the curve still falls."
-    if view.status in ENDED_WELL and kpi["verdict"] != NOT_MET:
-        yield "Deploy with best_model.json and best_model_inference_spec.yaml, and watch the false-call rate of the first boards."
