@@ -366,6 +366,16 @@ def _check_leakage(session: _Session) -> None:
     shared = leakage.shared_boards(splits["train"].frame, splits["kpi"].frame)
     if shared:
         session.add(11, "warn", f"{len(shared)} boards are in both the training and the KPI set")
+    near = leakage.near_duplicates(parts["train"], parts["kpi"])
+    if len(near):
+        first = near.iloc[0]
+        session.add(
+            11,
+            "warn",
+            f"{len(near)} training and KPI pairs are nearly the same picture, e.g. line {first.line_a} of the training set and "
+            f"line {first.line_b} of the KPI set",
+            "look at them: copies of one part make the KPI look better than it is",
+        )
 
 
 def _check_space(session: _Session, config: RunConfig) -> None:
