@@ -1,7 +1,7 @@
 """Checkpoints: plain tensors and plain values, named as TAO names them, replaced in one step.
 
-A file is a dict: ``state_dict, optimizer_states, epoch, global_step, epoch_finished, rng, model_config, tao_model``. It is read with
-``torch.load(weights_only=True)`` only, so an untrusted checkpoint cannot run code.
+A file is a dict: ``state_dict, optimizer_states, epoch, global_step, epoch_finished, rng, model_config, tao_model``. It is
+read with ``torch.load(weights_only=True)`` only, and only after a scan of its opcodes: an untrusted checkpoint runs no code.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from deft_aoi.contract.checkpoint_scan import scan_checkpoint
+from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_bytes, fsync_dir
 from deft_aoi.engines.embedded.model import ModelConfig, SiameseNet
 
@@ -54,6 +56,10 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(2, "No such file or directory", str(path))
+    try:
+        scan_checkpoint(path.resolve())
+    except HardStop as error:
+        raise CheckpointError(f"{path} is not a readable checkpoint: {error.message} ({error.found})") from error
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:

@@ -18,6 +18,9 @@ from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
 
+from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.images import open_image
+
 PASS = "PASS"
 MANDATORY = ("input_path", "golden_path", "label", "object_name")
 CACHE_BYTES = 1 << 30  # decoded pairs are kept in memory up to here; beyond it they are decoded again each epoch
@@ -136,13 +139,13 @@ def read_image(path: Path, width: int, height: int) -> np.ndarray:
         DataError: the file cannot be decoded.
     """
     try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-            if rgb.size != (width, height):
-                rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
-            return np.array(rgb, dtype=np.uint8)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot decode image {path}: {error}") from error
+        rgb = open_image(path)
+    except (HardStop, OSError) as error:
+        found = getattr(error, "found", "")
+        raise DataError(f"cannot decode image {path}: {error}" + (f" ({found})" if found else "")) from error
+    if rgb.size != (width, height):
+        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(rgb, dtype=np.uint8)
 
 
 def compose(paths: Sequence[Path], layout: PairLayout) -> np.ndarray:

@@ -23,8 +23,7 @@ from torch import Tensor, nn
 
 WIDTHS = (16, 32, 48)
 FUSED = 48
-PASS_MOMENTUM = 0.02  # about 50 batches of PASS rows: the last epochs of a small training
-RIDGE = 0.1  # added to the scatter of features of unit variance: directions that good parts never show stay finite
+RIDGE = 0.3  # added to the scatter of features of unit variance: directions that good parts never show stay finite
 NO_CHANGE = 1e-3  # length of a change feature (unit variance per entry) that is rounding, not a difference
 TOP_SHARE = 0.05  # share of places that count as the strongest: a defect of 20 px covers about this much of a 64 px crop
 
@@ -106,10 +105,9 @@ class SiameseNet(nn.Module):
             nn.Conv2d(FUSED, FUSED, 3, padding=1, bias=False), nn.BatchNorm2d(FUSED), nn.ReLU())
         # Standardised without scale or offset: directions of the pair feature then compare fairly by cosine.
         self.standardise = nn.BatchNorm1d(3 * FUSED, affine=False)
-        # Running mean and scatter of the pair feature over PASS rows, kept like batch normalisation's statistics.
+        # Mean and scatter of the pair feature over PASS training rows, measured when a checkpoint is written.
         self.register_buffer("pass_mean", torch.zeros(3 * FUSED))
         self.register_buffer("pass_scatter", torch.eye(3 * FUSED))
-        self.register_buffer("pass_batches", torch.zeros((), dtype=torch.long))
         if config.difference_module == "learnable":
             self.head: nn.Module = nn.Sequential(nn.Linear(3 * FUSED, config.embed_dec), nn.ReLU(),
                                                  nn.Linear(config.embed_dec, 2))
@@ -173,15 +171,11 @@ class SiameseNet(nn.Module):
         return self.output_and_feature(test, goldens)[0]
 
     @torch.no_grad()
-    def note_pass_features(self, features: Tensor) -> None:
-        """Update what is usual among good parts with the pair features ``(n, F)`` of a batch's PASS rows."""
-        if not len(features):
-            return
-        self.pass_batches += 1
-        share = max(PASS_MOMENTUM, 1.0 / int(self.pass_batches))
-        self.pass_mean.lerp_(features.mean(0), share)
+    def note_good_parts(self, features: Tensor) -> None:
+        """Keep what is usual among good parts: pair features ``(n, F)`` of PASS rows, averaged over ``views``."""
+        self.pass_mean.copy_(features.mean(0))
         centred = features - self.pass_mean
-        self.pass_scatter.lerp_(centred.T @ centred / len(features), share)
+        self.pass_scatter.copy_(centred.T @ centred / len(features))
 
     def unusual(self, features: Tensor) -> Tensor:
         """Pair features in units of the spread among good parts, from their mean: ``(B, F)`` to ``(B, F)``.
@@ -243,6 +237,12 @@ def score_pairs(model: SiameseNet, pairs: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
+def averaged_features(model: SiameseNet, pairs: Tensor) -> Tensor:
+    """Pair features ``(B, F)`` averaged over ``views``."""
+    return torch.stack([model.pair_feature(*normalise(view, model.config)) for view in views(pairs)]).mean(0)
+
+
+@torch.inference_mode()
 def pair_features(model: SiameseNet, pairs: Tensor) -> Tensor:
     """Embeddings ``(B, F)`` for mining, length 1: pair features averaged over ``views``, in units of good parts' spread.
 
@@ -251,7 +251,7 @@ def pair_features(model: SiameseNet, pairs: Tensor) -> Tensor:
     the whitening); of those of false alarms 25-37 % are (18-27 %). A pair without any difference is the zero vector:
     similar to nothing, so never mined.
     """
-    features = torch.stack([model.pair_feature(*normalise(view, model.config)) for view in views(pairs)]).mean(0)
+    features = averaged_features(model, pairs)
     same = pairs[:1, 1:2].expand(1, 2, -1, -1, -1)  # any golden with itself: every difference is zero
     change = features - model.pair_feature(*normalise(same, model.config))
     changed = change.norm(dim=1, keepdim=True).cpu() > NO_CHANGE
