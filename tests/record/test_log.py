@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.schema import validate
 from deft_aoi.record import index, journal, line, log, state
 
@@ -167,6 +167,12 @@ def test_a_state_without_a_log_is_moved_aside_and_each_one_kept(run_dir, append)
     assert json.loads((run_dir / "run" / "imported_state-2.json").read_text()) == {"other": 1}
     assert state.read_foreign_state(run_dir)["iterations"]["baseline"]["stage_completed"] == "train"
     holds(run_dir, 1)
+
+
+def test_a_folder_that_is_not_there_is_refused_and_not_made(run_dir):
+    with pytest.raises(UsageError):
+        log.append(run_dir / "typo", iter_label="run", stage="note", status="ok", summary="x")
+    assert not (run_dir / "typo").exists()
 
 
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, b"x", object()])

@@ -10,7 +10,7 @@ import fcntl
 import os
 import time
 
-from deft_aoi.contract.errors import Blocked, DeftError, HardStop, RunLocked
+from deft_aoi.contract.errors import Blocked, DeftError, HardStop, RunLocked, UsageError
 
 LOG = "loop_log.jsonl"
 STATE = "deft_state.json"
@@ -51,6 +51,8 @@ class LogFile:
         self._lock = self.fd = -1
 
     def __enter__(self) -> LogFile:
+        if not os.path.isdir(self.root):
+            raise UsageError("there is no such run", expected="a folder results/run_<time>", found=self.root[:200])
         try:
             os.makedirs(os.path.join(self.root, "run"), exist_ok=True)
             self._lock = take_lock(os.path.join(self.root, "run", "log.lock"), self.root)

@@ -125,6 +125,7 @@ def publish(tmp: StrPath, final: StrPath, *, inputs_digest: str, extra: dict[str
     _sweep_temporaries(source)
     fsync_tree(source)
     digest = write_manifest(source, inputs_digest=inputs_digest, extra=extra)
+    _require_whole(source)
     fsync_dir(source)
     if os.path.lexists(target):
         raise HardStop("a stage's folder exists already", found=target, hint="verify_run.py tells what it holds")
@@ -132,6 +133,35 @@ def publish(tmp: StrPath, final: StrPath, *, inputs_digest: str, extra: dict[str
     fsync_dir(os.path.dirname(target))
     _unlink(source + _MARK)
     return digest
+
+
+def _require_whole(folder: str) -> None:
+    """The manifest on disk must name every file: a walk that met a failing device may have passed over some.
+
+    Raises:
+        HardStop: it does not; the manifest is taken back.
+    """
+    try:
+        listed = {entry["path"] for entry in read_manifest(folder)["files"]}
+        missing = set(_every_file(folder)) - listed
+    except (HardStop, OSError):
+        _unlink(os.path.join(folder, MANIFEST_NAME))
+        raise
+    if missing:
+        _unlink(os.path.join(folder, MANIFEST_NAME))
+        found = f"{len(missing)} files passed over in {folder}"
+        raise HardStop("a folder could not be read whole", found=found, hint="check the disk, then run the same command again")
+
+
+def _every_file(folder: str) -> list[str]:
+    """Relative paths of everything that is not a folder; unlike a plain ``os.walk`` it raises where it cannot look."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    walk = os.walk(folder, onerror=stop)
+    found = (os.path.relpath(os.path.join(top, name), folder) for top, _dirs, names in walk for name in names)
+    return [rel for rel in found if rel != MANIFEST_NAME]
 
 
 @_refusing("reading a stage's folder")
