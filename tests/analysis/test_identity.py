@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from deft_aoi.analysis import identity, leakage
-from deft_aoi.analysis.identity import ContentIndex, image_paths, open_image
+from deft_aoi.analysis.identity import ContentIndex, image_paths
 from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.images import open_image
 
 from .conftest import crop
 

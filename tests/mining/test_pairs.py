@@ -79,7 +79,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(make):
     start = time.monotonic()
     with pytest.raises(HardStop) as stop:
         _scan(make)
-    assert "oversize" in stop.value.found
+    assert "too large" in stop.value.found
     assert time.monotonic() - start < 1.0
 
 

@@ -17,7 +17,6 @@ from deft_aoi.agent.tools import ToolResult
 from deft_aoi.contract.errors import DeftError, HardStop, UsageError
 
 MAX_READ_BYTES = 12_000
-MAX_IMAGE_PIXELS = 64_000_000
 SHOWN_SIDE = 768
 """Longer side, in pixels, of an image as the model sees it: a component crop needs no more, and costs tokens."""
 
@@ -119,17 +118,13 @@ class LocalTools:
         return ToolResult(visible + (f"\n… {rest} more bytes from offset {offset + MAX_READ_BYTES}" if rest > 0 else ""))
 
     def _view_image(self, path: str) -> ToolResult:
-        from PIL import Image
+        from deft_aoi.contract.images import open_image
 
-        full = self.inside(path)
-        with Image.open(full, formats=("PNG", "JPEG", "BMP")) as image:
-            width, height = image.size
-            if width * height > MAX_IMAGE_PIXELS:
-                raise HardStop("the image is too large", expected="at most 64 million pixels", found=f"{width} x {height}")
-            shown = image.convert("RGB")
-            shown.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-            buffer = io.BytesIO()
-            shown.save(buffer, "PNG")
+        shown = open_image(self.inside(path))
+        width, height = shown.size
+        shown.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+        buffer = io.BytesIO()
+        shown.save(buffer, "PNG")
         source = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(buffer.getvalue()).decode("ascii")}
         return ToolResult(f"{width} x {height} pixels", image={"type": "image", "source": source})
 

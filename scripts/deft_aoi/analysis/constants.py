@@ -42,12 +42,6 @@ SECONDS_PER_CALL = 10.0
 SPLIT_FOLDS = 5
 """Folds by board of the split estimate: each fold is judged at the threshold that the other four choose."""
 
-MAX_PIXELS = 64_000_000
-"""Largest image that is decoded, from its header: a component crop is far smaller, a decompression bomb far larger."""
-
-IMAGE_FORMATS = ("PNG", "JPEG", "BMP")
-"""Formats that are decoded, whatever the file is called."""
-
 THUMB_SIDE = 8
 """Side of the block-mean thumbnail that proposes near-duplicates."""
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deft_aoi.analysis.constants import RCA_IMAGES
-from deft_aoi.analysis.identity import open_image
 from deft_aoi.analysis.scored import Scored, check_scored, weakness
 from deft_aoi.contract import schema
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_bytes, atomic_write_text
+from deft_aoi.contract.images import open_image
 from deft_aoi.contract.text import plain_text
 
 if TYPE_CHECKING:

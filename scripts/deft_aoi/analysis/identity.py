@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deft_aoi.analysis.constants import IMAGE_FORMATS, MAX_PIXELS, THUMB_SIDE
+from deft_aoi.analysis.constants import THUMB_SIDE
 from deft_aoi.analysis.digest_cache import DigestCache, FileIdentity
 from deft_aoi.analysis.scored import sample_ids
 from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.images import ImageRefused, open_image
 from deft_aoi.contract.paths import resolve_under
 from deft_aoi.contract.text import safe_text
 
@@ -47,39 +48,6 @@ class Part:
     def take(self, keep: Any) -> Part:
         """The rows of a boolean mask, index 0..n-1."""
         return Part(self.name, self.frame[keep].reset_index(drop=True), self.layout, self.ids[keep].reset_index(drop=True))
-
-
-def open_image(path: str | os.PathLike[str]) -> Image.Image:
-    """Open and decode an image as RGB8, as TAO does: no EXIF rotation.
-
-    Raises:
-        HardStop: not a PNG, JPEG or BMP, damaged, or larger than 64 megapixels by its header (checked before decoding).
-        FileNotFoundError: there is no such file.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # the latter where warnings are errors
-    try:
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise HardStop(
-                    f"the image {safe_text(path, 200)} is too large",
-                    expected=f"at most {MAX_PIXELS // 1_000_000} megapixels",
-                    found=f"{image.width} x {image.height}",
-                )
-            if image.mode != "RGB":
-                return image.convert("RGB")
-            image.load()
-            return image
-    except FileNotFoundError:
-        raise
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, *bombs) as error:
-        raise HardStop(
-            f"the image {safe_text(path, 200)} cannot be decoded",
-            expected="a whole PNG, JPEG or BMP file",
-            found=safe_text(error, 120),
-            hint="replace the file or remove its row",
-        ) from error
 
 
 def identify(image: Image.Image) -> tuple[bytes, bool, bytes]:
@@ -153,6 +121,9 @@ class ContentIndex:
             known = self.identities(p for column in columns for p in column)
         except FileNotFoundError as error:
             raise _missing(frame, columns, str(error.filename), what) from error
+        except ImageRefused as error:
+            error.message = _where(columns, error.path, what)[0] + error.message
+            raise
         per_image = [[known[p] for p in column] for column in columns]
         ids, flat, thumbs = [], [], []
         for images in zip(*per_image, strict=True):
@@ -175,7 +146,12 @@ def image_paths(frame: pd.DataFrame, layout: ImageLayout) -> list[list[str]]:
     folders: dict[str, str] = {}
     for column in ("input_path", "golden_path"):
         for folder in frame[column].unique():
-            folders[folder] = str(resolve_under(layout.images_dir, folder))
+            try:
+                folders[folder] = str(resolve_under(layout.images_dir, folder))
+            except HardStop as error:
+                line = frame[column].tolist().index(folder) + 2
+                error.message = f"line {line}, column {column}: {error.message}"
+                raise
     out = []
     names = frame["object_name"].tolist()
     for column in ("input_path", "golden_path"):
@@ -186,18 +162,26 @@ def image_paths(frame: pd.DataFrame, layout: ImageLayout) -> list[list[str]]:
     return out
 
 
-def _missing(frame: pd.DataFrame, columns: list[list[str]], path: str, what: str) -> HardStop:
+def _where(columns: list[list[str]], path: str, what: str) -> tuple[str, int | None]:
+    """``<set>, line N, column C: `` of the first row that names this file, and the row's number from 0."""
     for i, column in enumerate(columns):
         if path in column:
             row = column.index(path)
             name = "input_path" if i < len(columns) // 2 else "golden_path"
-            return HardStop(
-                f"{what}, line {row + 2}, column {name}: the image is missing",
-                expected=safe_text(path, 300),
-                found=f"no such file for {safe_text(sample_ids(frame.iloc[[row]])[0], 160)}",
-                hint="every light of input_map needs its file; check images_dir, image_ext and input_map in the spec",
-            )
-    return HardStop(f"{what}: an image is missing", expected=safe_text(path, 300))
+            return f"{what}, line {row + 2}, column {name}: ", row
+    return f"{what}: ", None
+
+
+def _missing(frame: pd.DataFrame, columns: list[list[str]], path: str, what: str) -> HardStop:
+    where, row = _where(columns, path, what)
+    if row is None:
+        return HardStop(f"{where}an image is missing", expected=safe_text(path, 300))
+    return HardStop(
+        f"{where}the image is missing",
+        expected=safe_text(path, 300),
+        found=f"no such file for {safe_text(sample_ids(frame.iloc[[row]])[0], 160)}",
+        hint="every light of input_map needs its file; check images_dir, image_ext and input_map in the spec",
+    )
 
 
 def distinct_counts(ids: pd.DataFrame) -> Mapping[str, int]:

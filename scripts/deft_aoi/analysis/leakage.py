@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deft_aoi.analysis.constants import NEAR_RMSE, THUMB_SLACK
-from deft_aoi.analysis.identity import Part, image_paths, open_image
+from deft_aoi.analysis.identity import Part, image_paths
 from deft_aoi.analysis.scored import sample_id
 from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.images import open_image
 from deft_aoi.contract.text import safe_text
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from deft_aoi.contract.checkpoint_scan import scan_checkpoint
 from deft_aoi.contract.errors import ApprovalNeeded, HardStop
-from deft_aoi.contract.files import fsync_dir, sha256_file
+from deft_aoi.contract.files import copy_hashed, fsync_dir, sha256_file
 from deft_aoi.contract.paths import RunPaths, Workspace
 from deft_aoi.contract.schema import write_checked
 from deft_aoi.loop import gate
@@ -52,7 +53,7 @@ def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
         (run.run / "reserve").write_bytes(os.urandom(RESERVE_BYTES))
     write_checked(run.plan, plan, "plan")
     fsync_dir(run.run)
-    foreign = state.read_foreign_state(run.root)
+    upstream = _upstream_checkpoint(run, workspace, state.read_foreign_state(run.root))
     data: dict[str, Any] = {
         "plan_digest": plan["digest"],
         "plan_sha256": sha256_file(run.plan),
@@ -69,8 +70,8 @@ def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
         data=data,
         op_id="run/approve/1",
     )
-    if foreign is not None:
-        _adopt_baseline(run, workspace, foreign)
+    if upstream is not None:
+        _adopt_baseline(run, upstream)
     return run
 
 
@@ -92,28 +93,46 @@ def _folder(workspace: Workspace, results_dir: Path | None) -> Path:
     raise HardStop("no free run name in this minute", found=str(workspace.results))
 
 
-def _adopt_baseline(run: RunPaths, workspace: Workspace, foreign: dict[str, Any]) -> None:
-    """Keep an upstream phase's baseline for the train stage: its checkpoint is copied in, digested and recorded.
+def _upstream_checkpoint(run: RunPaths, workspace: Workspace, foreign: dict[str, Any] | None) -> Path | None:
+    """The baseline checkpoint that an upstream phase left, scanned before anything is recorded; ``None`` means: train.
 
-    The state file was moved aside to ``run/imported_state.json`` by the first append. A missing checkpoint means: train.
+    Raises:
+        ApprovalNeeded: it lies outside the workspace.
+        HardStop: its opcodes would do more than build tensors.
     """
-    baseline = (foreign.get("iterations") or {}).get("baseline") or {}
+    baseline = ((foreign or {}).get("iterations") or {}).get("baseline") or {}
     checkpoint = baseline.get("best_ckpt_path")
     if baseline.get("stage_completed") != "train" or not isinstance(checkpoint, str):
-        return
+        return None
     source = run.root / checkpoint
     if not source.is_file():
-        return
+        return None
+    real = source.resolve()
     try:
-        source.resolve().relative_to(workspace.root)
+        real.relative_to(workspace.root)
     except ValueError as error:
         raise ApprovalNeeded(
             "the pre-seeded baseline checkpoint lies outside the workspace", found=str(source), hint="copy it into the workspace"
         ) from error
+    scan_checkpoint(real)
+    return real
+
+
+def _adopt_baseline(run: RunPaths, source: Path) -> None:
+    """Keep an upstream phase's baseline for the train stage: its checkpoint is copied in, digested and recorded.
+
+    The state file was moved aside to ``run/imported_state.json`` by the first append. What was copied is what is scanned
+    again, since the source may have changed in between.
+    """
     adopted = run.run / "adopted"
     adopted.mkdir(exist_ok=True)
-    target = adopted / source.resolve().name
-    shutil.copyfile(source.resolve(), target)
-    spec = source.resolve().parent / "experiment.yaml"
+    target = adopted / source.name
+    copy_hashed(source, target)
+    try:
+        scan_checkpoint(target)
+    except HardStop:
+        target.unlink()
+        raise
+    spec = source.parent / "experiment.yaml"
     if spec.is_file():
         shutil.copyfile(spec, adopted / "experiment.yaml")

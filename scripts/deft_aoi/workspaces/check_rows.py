@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deft_aoi.analysis.identity import ContentIndex, image_paths, open_image
+from deft_aoi.analysis.identity import ContentIndex, image_paths
 from deft_aoi.contract.changenet_csv import ImageLayout, read_table
 from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.images import open_image
 from deft_aoi.contract.paths import resolve_under
 from deft_aoi.contract.text import PASS, check_name, normalize_label, safe_text
 from deft_aoi.workspaces.check_findings import ERROR, WARNING, Finding, from_stop, lines_of

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deft_aoi.analysis.identity import open_image
 from deft_aoi.contract.errors import Blocked, HardStop
+from deft_aoi.contract.images import open_image
 from deft_aoi.contract.paths import resolve_under
 from deft_aoi.contract.text import check_name, safe_text
 

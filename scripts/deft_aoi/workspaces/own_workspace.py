@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deft_aoi.analysis.identity import identify, open_image
+from deft_aoi.analysis.identity import identify
 from deft_aoi.contract.changenet_csv import MANDATORY
 from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.images import open_image
 from deft_aoi.contract.spec import Spec, get, load_spec, put
 from deft_aoi.contract.text import PASS, check_name, safe_text
 from deft_aoi.workspaces.builder import SPLITS, WorkspaceBuilder, embedded_spec, encode
