@@ -11,6 +11,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
+import services
 import yaml
 
 REPO = Path(__file__).resolve().parents[2]
@@ -84,17 +85,26 @@ print(json.dumps([status.state.value, status.exit_code, status.detail, status.st
 """
 
 
+def python_for(uid: int | None) -> str:
+    """An interpreter with our packages that this user may execute: this one may lie in root's home."""
+    if not uid:
+        return sys.executable
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    folder = services.CACHE / f"python-{version}"
+    if not (folder / "bin" / "python").exists():
+        subprocess.run([f"/usr/bin/python{version}", "-m", "venv", "--without-pip", str(folder)], check=True)
+    own = folder / "lib" / f"python{version}" / "site-packages" / "packages.pth"
+    own.write_text(sysconfig.get_path("purelib") + "\n")
+    return str(folder / "bin" / "python")
+
+
 def driver(platform: str, options: dict, request: dict, jobs: Path, *, uid: int | None = UID, timeout: float = 240,
            environment: dict | None = None) -> subprocess.Popen:
     """Start a driver of its own: it submits, says ``submitted``, waits, and prints the last status."""
-    python, path = sys.executable, [str(SCRIPTS)]
-    if uid:
-        # Another user may not be allowed to reach this interpreter: Debian's own has the same version.
-        python = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
-        path.append(sysconfig.get_path("purelib"))
+    python = python_for(uid)
     order = {"platform": platform, "options": options, "request": request, "jobs": str(jobs), "timeout": timeout}
     code = _DRIVER.format(helpers=str(Path(__file__).parent))
-    clean = {"PATH": os.environ["PATH"], "PYTHONPATH": ":".join(path), "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/tmp",
+    clean = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SCRIPTS), "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/tmp",
              **(environment or {})}
     return subprocess.Popen([python, "-c", code, json.dumps(order)], env=clean, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                             text=True, start_new_session=True, **({"user": uid, "group": uid, "extra_groups": []} if uid else {}))
