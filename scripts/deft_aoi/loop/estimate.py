@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
+from deft_aoi.contract import spec as specs
 from deft_aoi.contract.paths import Workspace
 from deft_aoi.loop.config import RunConfig
 
 # One checkpoint with optimizer state. Embedded: 10^5 float32 parameters × 3 (weights, two AdamW moments) plus zip overhead.
-# TAO: C-RADIOv2-B was seen at 1.85 GB (TAO_CONTRACT section 10).
-CHECKPOINT_BYTES = {"embedded": 2_500_000, "tao": 1_850_000_000}
+# TAO: C-RADIOv2-B was seen at 1.85 GB, FAN-tiny at 0.27 GB (TAO_CONTRACT section 10).
+EMBEDDED_CHECKPOINT_BYTES = 2_500_000
+RADIO_CHECKPOINT_BYTES = 1_850_000_000
+FAN_CHECKPOINT_BYTES = 300_000_000
 # CPU-seconds a training row and epoch costs, seen at 64 px on one core; TAO on an H200 spends about 30 s on imports.
 SECONDS_PER_ROW_EPOCH = {"embedded": 0.002, "tao": 0.02}
 SECONDS_PER_JOB = {"embedded": 4.0, "tao": 35.0}
@@ -15,14 +20,22 @@ JOBS_PER_ITERATION = 5
 RUN_OVERHEAD_BYTES = 20_000_000
 
 
-def disk_bytes(workspace: Workspace, config: RunConfig, pairs: int, lights: int) -> int:
+def checkpoint_bytes(spec: specs.Spec) -> int:
+    """Bytes of one checkpoint, by backbone."""
+    if specs.engine_for(spec) == "embedded":
+        return EMBEDDED_CHECKPOINT_BYTES
+    return FAN_CHECKPOINT_BYTES if specs.backbone_type(spec).startswith("fan_") else RADIO_CHECKPOINT_BYTES
+
+
+def disk_bytes(workspace: Workspace, spec: specs.Spec, config: RunConfig, pairs: int) -> int:
     """Bytes that the run may hold at its peak: one iteration's checkpoints, two kept ones each, staging and figures."""
-    trainings = config.max_iterations + 1
-    size = CHECKPOINT_BYTES[config.engine]
+    trainings, lights = config.max_iterations + 1, len(specs.lights(spec))
+    size = checkpoint_bytes(spec)
+    kept = math.ceil(config.training_epochs / max(1, int(specs.get(spec, "train.validation_interval") or 1)))
     folder = workspace.pregen_ng
     sample = next((p.stat().st_size for p in folder.iterdir() if p.is_file()), 0) if folder.is_dir() else 0
     staged = 2 * pairs * lights * sample
-    return size * (config.training_epochs + 2 * trainings) + staged + RUN_OVERHEAD_BYTES * trainings
+    return size * (kept + 2 * trainings) + staged + RUN_OVERHEAD_BYTES * trainings
 
 
 def duration_sec(config: RunConfig, rows: dict[str, int]) -> float:

@@ -382,7 +382,7 @@ def _check_space(session: _Session, config: RunConfig) -> None:
     from deft_aoi.loop.estimate import disk_bytes, duration_sec
 
     rows = {name: len(s.frame) for name, s in session.splits.items()}
-    need = disk_bytes(session.workspace, config, session.staging.get("pairs", 0), len(specs.lights(session.spec)))
+    need = disk_bytes(session.workspace, session.spec, config, session.staging.get("pairs", 0))
     free = shutil.disk_usage(session.workspace.root).free
     session.staging |= {"disk_bytes": need, "duration_sec": duration_sec(config, rows)}
     if free < SPACE_FACTOR * need:
