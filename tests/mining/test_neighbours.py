@@ -152,6 +152,11 @@ def test_wrong_arguments_and_numbers_are_refused():
     for targets, pool in ((bad, good), (good, bad)):
         with pytest.raises(HardStop, match="not finite"):
             top_k(targets, pool, 4)
+    late = np.eye(3000, 8, dtype=np.float32)
+    late[2500, 3] = np.inf
+    for metric in METRICS:
+        with pytest.raises(HardStop, match="not finite"):
+            top_k(good[:, [0, 1, 2, 3] * 2], late, 2, metric=metric)
     if not cuda_available():
         with pytest.raises(Blocked):
             top_k(good, good, 1, backend="torch-cuda")

@@ -68,9 +68,21 @@ class NumpyProposer:
             if width > k:
                 kth = np.partition(product[unset], width - k, axis=1)[:, width - k]
                 floor[unset] = kth - 2 * self.search.slack(np.full(len(self.search.queries), kth.min()))[first:last][unset]
-        flat = self.mask.reshape(-1)[: count * width]
-        tall = not product.flags.c_contiguous
-        scores, limits = (product.T, floor) if tall else (product, floor[:, None])
+        if product.flags.c_contiguous:
+            # Late in the pool few targets have a hit: the largest of a row is found in one pass that writes nothing.
+            near = np.flatnonzero(product.max(axis=1) >= floor)
+            scores = product if 2 * len(near) > count else product[near]
+            at, cols = self._reaching(scores, floor[:, None] if scores is product else floor[near, None])
+            rows = at if scores is product else near[at]
+        else:
+            cols, rows = self._reaching(product.T, floor)
+        return rows, cols, product[rows, cols]
+
+    def _reaching(self, scores: np.ndarray, limits: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Lines and columns of ``scores`` (C-contiguous) that reach ``limits``, line by line."""
+        import numpy as np
+
+        flat = self.mask.reshape(-1)[: scores.size]
         np.greater_equal(scores, limits, out=flat.reshape(scores.shape))
         if flat.size % 8 == 0:
             # Hits are rare: find the eight-byte words that hold one, then the bytes.
@@ -79,17 +91,15 @@ class NumpyProposer:
             hits = near[flat[near]]
         else:
             hits = np.flatnonzero(flat)
-        if tall:
-            cols, rows = np.divmod(hits, count)
-        else:
-            rows, cols = np.divmod(hits, width)
-        return rows, cols, product[rows, cols]
+        return np.divmod(hits, scores.shape[1])
 
     def _score(self, first: int, last: int, block: np.ndarray, product: np.ndarray) -> None:
         import numpy as np
 
         queries, metric = self.search.queries[first:last], self.search.metric
         if metric == "manhattan":
+            if not np.isfinite(block).all():
+                raise HardStop("a pool embedding is not finite", expected="finite numbers")
             step = max(1, (8 << 20) // (4 * block.shape[1]))
             for at in range(0, len(block), step):
                 part = block[at : at + step]
