@@ -51,10 +51,8 @@ class LogFile:
         self._lock = self.fd = -1
 
     def __enter__(self) -> LogFile:
-        if not os.path.isdir(self.root):
-            raise UsageError("there is no such run", expected="a folder results/run_<time>", found=self.root[:200])
         try:
-            os.makedirs(os.path.join(self.root, "run"), exist_ok=True)
+            _make_run_folder(self.root)
             self._lock = take_lock(os.path.join(self.root, "run", "log.lock"), self.root)
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self.fd = os.open(os.path.join(self.root, LOG), flags, 0o644)
@@ -140,6 +138,15 @@ class LogFile:
             os.fsync(self.fd)
         except OSError:
             pass  # the line may stay, unacknowledged; repeating its op_id makes it durable and acknowledges it
+
+
+def _make_run_folder(root: str) -> None:
+    try:
+        os.mkdir(os.path.join(root, "run"))
+    except FileExistsError:
+        return
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError("there is no such run", expected="a folder results/run_<time>", found=root[:200]) from error
 
 
 def take_lock(path: str, root: str) -> int:
