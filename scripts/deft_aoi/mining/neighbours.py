@@ -164,7 +164,10 @@ class _Search:
             size = max(_SEED_ROWS, 4 * self.k) if start == 0 else min(proposer.block_rows, _GROWTH * start)
             block = reader.read(start, min(start + size, len(self.pool)))
             if self.metric == "euclidean":
-                self.longest = max(self.longest, float((block * block).sum(1).max()) ** 0.5)
+                longest = float((block * block).sum(1).max()) ** 0.5
+                if not longest < float("inf"):
+                    raise HardStop("a pool embedding is not finite", expected="finite numbers")
+                self.longest = max(self.longest, longest)
             for first in range(0, len(self.queries), proposer.target_rows):
                 last = min(first + proposer.target_rows, len(self.queries))
                 rows, cols, scores = proposer.propose(first, last, block, self.floor[first:last], self.k)
