@@ -8,7 +8,8 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from deft_aoi.engines.embedded.config import Experiment, SpecError, load_embedding, load_experiment
+from deft_aoi.engines.embedded.config import SpecError, load_embedding, load_experiment
+from deft_aoi.engines.embedded.config_tree import Experiment
 
 
 def leaves(tree: dict, prefix: str = "") -> dict:
@@ -93,8 +94,8 @@ def test_mandatory_values_are_named(tiny, tmp_path):
     (tmp_path / "e.yaml").write_text("model: SigLIP\ninput_parquet: a\noutput_parquet: b\nmodel_path: c\n")
     with pytest.raises(SpecError, match="pair_feature"):
         load_embedding(tmp_path / "e.yaml", [])
+    (tmp_path / "f.yaml").write_text("model: pair_feature\n")
     with pytest.raises(SpecError, match="input_parquet"):
-        (tmp_path / "f.yaml").write_text("model: pair_feature\n")
         load_embedding(tmp_path / "f.yaml", [])
 
 

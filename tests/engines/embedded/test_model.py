@@ -7,7 +7,7 @@ import torch
 from omegaconf import OmegaConf
 
 from deft_aoi.engines.embedded.augment import augment
-from deft_aoi.engines.embedded.config import Augmentation, Experiment
+from deft_aoi.engines.embedded.config_tree import Augmentation, Experiment
 from deft_aoi.engines.embedded.data import DataError, PairLayout, sampling_weights
 from deft_aoi.engines.embedded.model import (
     ModelConfig,

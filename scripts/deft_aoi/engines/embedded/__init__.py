@@ -10,7 +10,8 @@ It is reached by command line alone, like TAO; nothing in the library imports it
 
 Where it differs from TAO 7.3.0, on purpose:
 
-* ``inference.csv`` keeps every input cell verbatim (TAO re-reads all-digit columns as numbers: ``00041138`` -> ``41138``).
+* ``inference.csv`` keeps every input cell verbatim (TAO re-reads all-digit columns as numbers: ``00041138`` becomes
+  ``41138``).
 * every image of every row is checked before the first step (TAO fails at the row, or never reads it).
 * every failure writes a FAILURE line and exits 1 (TAO is silent on assertion, key and runtime errors).
 * the contrastive loss is per sample (TAO broadcasts ``(B,)`` against ``(B, 1)``); the status file says so.

@@ -1,7 +1,7 @@
 """Training augmentation, the same for the test image, every golden and every light of a pair.
 
-TAO's keys: flips, quarter rotations, resized crop, blur, colour. One generator gives all random numbers of a batch, so a
-batch is a function of (seed, epoch, batch number) and a resumed training sees what the uninterrupted one saw.
+TAO's keys: flips, quarter rotations, resized crop, blur, colour. One generator gives all random numbers of a batch, so
+a batch is a function of (seed, epoch, batch number) and a resumed training sees what the uninterrupted one saw.
 """
 
 from __future__ import annotations

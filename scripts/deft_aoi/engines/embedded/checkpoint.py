@@ -1,7 +1,8 @@
 """Checkpoints: plain tensors and plain values, named as TAO names them, replaced in one step.
 
-A file is a dict: ``state_dict, optimizer_states, epoch, global_step, epoch_finished, rng, model_config, tao_model``. It is
-read with ``torch.load(weights_only=True)`` only, and only after a scan of its opcodes: an untrusted checkpoint runs no code.
+A file is a dict: ``state_dict, optimizer_states, epoch, global_step, epoch_finished, rng, model_config, tao_model``.
+It is read with ``torch.load(weights_only=True)`` only, and only after a scan of its opcodes: an untrusted checkpoint
+runs no code.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def checkpoint_name(epoch: int, step: int) -> str:
 
 
 def save(folder: Path, content: dict[str, Any]) -> Path:
-    """Write a checkpoint and point ``*_latest.pth`` at it (relative link); a kill leaves the old pair or the new one."""
+    """Write a checkpoint and point ``*_latest.pth`` at it (relative link); a kill leaves the old pair or the new."""
     path = folder / checkpoint_name(content["epoch"], content["global_step"])
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -65,11 +66,13 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0][:200]}") from error
     if not isinstance(content, dict) or "model_config" not in content or content.get("tao_model") != TAO_MODEL:
-        raise CheckpointError(f"{path} is not a checkpoint of the embedded engine (a TAO checkpoint needs the tao engine)")
+        raise CheckpointError(f"{path} is not a checkpoint of the embedded engine (TAO's needs the tao engine)")
     return content
 
 
-def build_model(path: Path, device: torch.device, *, expected: ModelConfig | None = None) -> tuple[SiameseNet, dict[str, Any]]:
+def build_model(
+    path: Path, device: torch.device, *, expected: ModelConfig | None = None
+) -> tuple[SiameseNet, dict[str, Any]]:
     """Rebuild the network of a checkpoint, in evaluation mode.
 
     Args:

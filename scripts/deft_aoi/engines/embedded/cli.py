@@ -1,7 +1,7 @@
 """The command line of the embedded engine: TAO's subtasks, exit codes and failure lines.
 
-Exit codes: 0 done, 1 failed (one line on standard error and a FAILURE line in ``status.json``), 2 wrong command, 143 or 130 stopped by
-SIGTERM or SIGINT. A wrong spec fails before ``status.json`` exists, as in TAO.
+Exit codes: 0 done, 1 failed (one line on standard error and a FAILURE line in ``status.json``), 2 wrong command, 143 or
+130 stopped by SIGTERM or SIGINT. A wrong spec fails before ``status.json`` exists, as in TAO.
 """
 
 from __future__ import annotations
@@ -46,13 +46,14 @@ class StopSignal:
 
 def build_parser() -> argparse.ArgumentParser:
     """TAO's two commands with their subtasks."""
-    parser = argparse.ArgumentParser(prog="deft_aoi.engines.embedded", description=__doc__.splitlines()[0], epilog=EPILOG,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="deft_aoi.engines.embedded", description=__doc__.splitlines()[0],
+                                     epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command, subtasks in (("visual_changenet", SUBTASKS), ("embedding", ("image_embeddings",))):
         sub = commands.add_parser(command, help=", ".join(subtasks))
         sub.add_argument("subtask", choices=subtasks)
-        sub.add_argument("-e", "--experiment_spec_file", required=True, type=Path, metavar="SPEC", help="YAML spec file")
+        sub.add_argument("-e", "--experiment_spec_file", required=True, type=Path, metavar="SPEC",
+                         help="YAML spec file")
         sub.usage = f"%(prog)s {{{','.join(subtasks)}}} -e SPEC [key=value ...]"
     return parser
 

@@ -1,8 +1,8 @@
 """ChangeNet rows and their image pairs, read as TAO's classify loader reads them.
 
 Image of a row and a light: ``images_dir/input_path/object_name[_light]image_ext``; the golden has ``golden_path`` in
-place of ``input_path``. The keys of ``input_map`` in their order are the lights (its numbers mean nothing). Lights are stacked
-vertically (``linear``) or row by row (``grid``). Class 0 is the label ``PASS`` exactly, everything else is 1.
+place of ``input_path``. The keys of ``input_map`` in their order are the lights (its numbers mean nothing). Lights are
+stacked vertically (``linear``) or row by row (``grid``). Class 0 is the label ``PASS`` exactly, everything else is 1.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ class PairLayout:
         # TAO takes the grid only for an even number of lights; every other case is a vertical stack.
         if data.concat_type == "grid" and len(lights) % 2 == 0:
             grid = (int(data.grid_map["x"]), int(data.grid_map["y"]))
-        return cls(Path(images_dir), lights, data.image_ext, data.image_width, data.image_height, grid, data.num_golden)
+        size = data.image_width, data.image_height
+        return cls(Path(images_dir), lights, data.image_ext, *size, grid, data.num_golden)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -112,8 +113,8 @@ class PairLayout:
     def golden_sets(self, folder: str, object_name: str) -> list[list[Path]]:
         """``num_golden`` goldens, each as one path per light.
 
-        With one golden it has the row's own object name. With more, all objects of the golden folder count (TAO draws at
-        random, at inference too); here they are taken evenly from the sorted list, so a score never changes.
+        With one golden it has the row's own object name. With more, all objects of the golden folder count (TAO draws
+        at random, at inference too); here they are taken evenly from the sorted list, so a score never changes.
         """
         if self.num_golden == 1:
             return [self.paths(folder, object_name)]
@@ -165,7 +166,7 @@ def compose(paths: Sequence[Path], layout: PairLayout) -> np.ndarray:
 
 
 class PairSet:
-    """The pairs of one CSV: existence checked up front for every row, light and side; decoded once where memory allows."""
+    """The pairs of one CSV: existence checked up front for every row, light and side; decoded once if memory allows."""
 
     def __init__(self, table: Table, layout: PairLayout) -> None:
         """Resolve every path.

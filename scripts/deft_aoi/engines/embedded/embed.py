@@ -1,8 +1,8 @@
 """``embedding image_embeddings`` with ``model: pair_feature``: the model's own view of a change, for mining.
 
-Input Parquet: ``sample_id, light, filepath, golden_filepath`` and any further columns, one row per sample and light. Output:
-the same rows and columns in the same order, then ``embedding`` (fixed-size float32 list of length 1). The file's metadata
-key ``deft_encoder`` identifies the encoder by its weights, so embeddings of two encoders are never mixed unnoticed.
+Input Parquet: ``sample_id, light, filepath, golden_filepath`` and any further columns, one row per sample and light.
+Output: the same rows and columns in the same order, then ``embedding`` (fixed-size float32 list of length 1). The file's
+metadata key ``deft_encoder`` identifies the encoder by its weights, so two encoders are never mixed unnoticed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Inference and evaluation: one score per row, averaged over quarter turns.
 
-``inference.csv`` is every input column, cells verbatim and in order, then ``siamese_score`` (a column of that name in the input is
-overwritten in place, as in TAO). Rows keep their order; an error names its row.
+``inference.csv`` is every input column, cells verbatim and in order, then ``siamese_score`` (a column of that name in the
+input is overwritten in place, as in TAO). Rows keep their order; an error names its row.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def run_inference(config: DictConfig, log: StatusLog, *, stop: Callable[[], bool
 
 
 def run_evaluate(config: DictConfig, log: StatusLog, *, stop: Callable[[], bool]) -> None:
-    """TAO's test metrics at ``eval_margin`` on ``test_dataset``: percent, false alarms over PASS, misses over defects."""
+    """TAO's test metrics at ``eval_margin``: percent, false alarms over PASS rows, misses over defect rows."""
     path = Path(config.evaluate.checkpoint)
     log.write(f"Loading checkpoint: {path}")
     checkpoint.load(path, torch.device("cpu"))

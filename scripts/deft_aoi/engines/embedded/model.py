@@ -3,7 +3,7 @@
     trunk (shared)   3 -> 16 -> 32 -> 48 channels at 1/2, 1/4, 1/8 of the size
     difference       at each scale: what the test has beyond the range of the golden's 3x3 neighbourhood, in both
                      directions, so a registration shift of about one feature pixel is not a change
-    fusion           differences at 1/4 of the size -> two 3x3 convolutions
+    fusion           differences at 1/4 of the size -> a 1x1 and a 3x3 convolution
     pooling          maximum, mean of the strongest 5 %, and mean over the image: the *pair feature*
     head             ``learnable``: two layers to two logits; ``euclidean``: length of a projection without offset
 
@@ -25,7 +25,7 @@ WIDTHS = (16, 32, 48)
 FUSED = 48
 RIDGE = 0.3  # added to the scatter of features of unit variance: directions that good parts never show stay finite
 NO_CHANGE = 1e-3  # length of a change feature (unit variance per entry) that is rounding, not a difference
-TOP_SHARE = 0.05  # share of places that count as the strongest: a defect of 20 px covers about this much of a 64 px crop
+TOP_SHARE = 0.05  # share of places that count as the strongest: about what a small defect covers of a 64 px crop
 
 
 @dataclass(frozen=True)
@@ -158,17 +158,13 @@ class SiameseNet(nn.Module):
         """What the head sees, ``(B, 3 * FUSED)``: the change between test and golden, not the scenery."""
         return self.standardise(self.pooled(test, goldens))
 
-    def output_and_feature(self, test: Tensor, goldens: Tensor) -> tuple[Tensor, Tensor]:
-        """What ``forward`` gives, and the pair feature it came from."""
-        pooled = self.pooled(test, goldens)
-        feature = self.standardise(pooled)
-        if self.config.difference_module == "learnable":
-            return self.head(feature), feature
-        return self.head(pooled).pow(2).sum(1).add(1e-12).sqrt(), feature
-
     def forward(self, test: Tensor, goldens: Tensor) -> Tensor:
         """Logits ``(B, 2)`` (learnable) or distances ``(B,)`` >= 0 (euclidean); higher = more defective."""
-        return self.output_and_feature(test, goldens)[0]
+        pooled = self.pooled(test, goldens)
+        feature = self.standardise(pooled)  # in both modes, so that its statistics are there for the pair feature
+        if self.config.difference_module == "learnable":
+            return self.head(feature)
+        return self.head(pooled).pow(2).sum(1).add(1e-12).sqrt()
 
     @torch.no_grad()
     def note_good_parts(self, features: Tensor) -> None:
@@ -180,8 +176,8 @@ class SiameseNet(nn.Module):
     def unusual(self, features: Tensor) -> Tensor:
         """Pair features in units of the spread among good parts, from their mean: ``(B, F)`` to ``(B, F)``.
 
-        The whitening of linear discriminant analysis: directions in which good parts differ anyway (registration, light)
-        count little, directions in which they never differ count much. Computed in double precision on the CPU.
+        The whitening of linear discriminant analysis: directions in which good parts differ anyway (registration,
+        light) count little, directions in which they never differ count much. Computed in double precision on the CPU.
         """
         scatter = self.pass_scatter.double().cpu() + RIDGE * torch.eye(self.feature_size, dtype=torch.float64)
         whiten = torch.linalg.cholesky(torch.linalg.inv(scatter))
@@ -191,8 +187,8 @@ class SiameseNet(nn.Module):
 class PairLoss(nn.Module):
     """``ce``: class-weighted cross entropy. ``contrastive``: ``mean((1-y) d^2 + y max(0, m-d)^2)``, per sample.
 
-    TAO's contrastive loss broadcasts distances ``(B,)`` against labels ``(B, 1)`` to ``(B, B)``, which trains each distance
-    against the batch's mean label. This is the formula as published (Hadsell et al., 2006); the status file says so.
+    TAO's contrastive loss broadcasts distances ``(B,)`` against labels ``(B, 1)`` to ``(B, B)``, which trains each
+    distance against the batch's mean label. This is the formula as published (Hadsell et al., 2006); the status file says so.
     """
 
     def __init__(self, config: DictConfig) -> None:
@@ -216,7 +212,7 @@ def scores(output: Tensor) -> Tensor:
 
 
 def normalise(pairs: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
-    """Split and normalise pairs ``(B, 1 + N, 3, H, W)`` in [0, 1] into test ``(B, 3, H, W)`` and goldens ``(B, N, 3, H, W)``."""
+    """Normalise pairs ``(B, 1 + N, 3, H, W)`` in [0, 1] and split them: test ``(B, 3, H, W)``, goldens ``(B, N, 3, H, W)``."""
     mean = pairs.new_tensor(config.mean).view(3, 1, 1)
     std = pairs.new_tensor(config.std).view(3, 1, 1)
     pairs = (pairs - mean) / std
@@ -231,7 +227,7 @@ def views(pairs: Tensor) -> list[Tensor]:
 
 @torch.inference_mode()
 def score_pairs(model: SiameseNet, pairs: Tensor) -> Tensor:
-    """``siamese_score`` ``(B,)`` of pairs ``(B, 1 + N, 3, H, W)`` in [0, 1]: outputs averaged over ``views``, then scored."""
+    """``siamese_score`` ``(B,)`` of pairs ``(B, 1 + N, 3, H, W)`` in [0, 1]: outputs are averaged over ``views``."""
     outputs = [model(*normalise(view, model.config)) for view in views(pairs)]
     return scores(torch.stack(outputs).mean(0))
 
@@ -244,12 +240,11 @@ def averaged_features(model: SiameseNet, pairs: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def pair_features(model: SiameseNet, pairs: Tensor) -> Tensor:
-    """Embeddings ``(B, F)`` for mining, length 1: pair features averaged over ``views``, in units of good parts' spread.
+    """Embeddings ``(B, F)`` for mining, length 1: averaged pair features in units of good parts' spread.
 
-    Two pairs are similar when they differ from good parts in the same way. On DeepPCB, with a model trained on opens and
-    shorts only, 98-100 % of the nearest pool rows of KPI defects are defects and 66-70 % of the same type (56-61 % without
-    the whitening); of those of false alarms 25-37 % are (18-27 %). A pair without any difference is the zero vector:
-    similar to nothing, so never mined.
+    Two pairs are similar when they differ from good parts in the same way. On DeepPCB, with models trained on opens and
+    shorts only, 98-99 % of the nearest pool rows of KPI defects are defects and 68-73 % of the same type (56-62 % without
+    the whitening). A pair without any difference is the zero vector: similar to nothing, so never mined.
     """
     features = averaged_features(model, pairs)
     same = pairs[:1, 1:2].expand(1, 2, -1, -1, -1)  # any golden with itself: every difference is zero

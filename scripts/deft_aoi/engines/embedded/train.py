@@ -1,7 +1,7 @@
 """Training: TAO's steps, file names and status lines around the small siamese.
 
-Every random number of a batch comes from (seed, epoch, batch number), so the same seed gives the same weights byte for byte on
-a CPU with one thread, and a resumed training ends where the uninterrupted one does.
+Every random number of a batch comes from (seed, epoch, batch number), so the same seed gives the same weights byte for
+byte on a CPU with one thread, and a resumed training ends where the uninterrupted one does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from deft_aoi.engines.embedded.data import DataError, PairLayout, PairSet, read_
 from deft_aoi.engines.embedded.model import ModelConfig, PairLoss, SiameseNet, averaged_features, normalise, scores
 from deft_aoi.engines.embedded.status import STARTED, StatusLog
 
-GOOD_PARTS = 128  # PASS rows that a checkpoint's statistics of good parts rest on: about 0.6 s each time at 64 px
+GOOD_PARTS = 64  # PASS rows that a checkpoint's statistics of good parts rest on: about 0.3 s each time at 64 px
 
 
 class Interrupted(RuntimeError):
@@ -67,13 +67,13 @@ def eval_margin(config: DictConfig, log: StatusLog | None = None) -> float:
     margin = float(config.model.classify.eval_margin)
     if config.model.classify.difference_module == "learnable" and margin > 1:
         if log is not None:
-            log.write(f"eval_margin {margin:g} is above 1 for a probability; 0.5 is used for accuracy and false alarms.")
+            log.write(f"eval_margin {margin:g} is above 1 for a probability; accuracy and false alarms use 0.5.")
         return 0.5
     return margin
 
 
 def pick_device() -> torch.device:
-    """CUDA where there is one, else the CPU with one thread (a training is too small to share, and one thread repeats)."""
+    """CUDA where there is one, else the CPU with one thread (a training this small gains little, one thread repeats)."""
     torch.set_num_threads(1)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -88,7 +88,8 @@ def load_split(config: DictConfig, split: str) -> PairSet:
     source = config.dataset.classify[split]
     if not source.csv_path:
         raise DataError(f"dataset.classify.{split}.csv_path is not set")
-    return PairSet(read_table(Path(source.csv_path)), PairLayout.from_config(config.dataset.classify, source.images_dir))
+    layout = PairLayout.from_config(config.dataset.classify, source.images_dir)
+    return PairSet(read_table(Path(source.csv_path)), layout)
 
 
 def _batch_generator(seed: int, epoch: int, batch: int) -> torch.Generator:
@@ -207,7 +208,8 @@ class Trainer:
         output = self.model(*normalise(pairs.to(self.device), self.model_config))
         loss = self.loss(output, labels.to(self.device))
         if not torch.isfinite(loss):
-            raise ValueError(f"training loss is {float(loss)} at epoch {self.epoch}, step {self.step}: lower train.optim.lr")
+            raise ValueError(f"training loss is {float(loss)} at epoch {self.epoch}, step {self.step}: "
+                             "lower train.optim.lr")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
