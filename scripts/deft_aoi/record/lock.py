@@ -24,6 +24,10 @@ from deft_aoi.record.journal import LOG, StrPath
 PATIENCE_SEC = 0.5
 """How long a driver knocks: :func:`holder` holds a shared lock for some microseconds when it looks."""
 
+NOTE_BYTES = 512
+NOTE_PATIENCE_SEC = 0.5
+"""How long to wait for the name of a driver that has taken the lock a moment ago."""
+
 _NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -63,9 +67,10 @@ class DriverLock:
             if not any(taken):
                 raise RunLocked("no lock can be taken here", found="neither the run's folder nor the state folder has flock")
             note = {"pid": os.getpid(), "host": socket.gethostname(), "boot_id": _boot_id(), "since": _now()}
+            raw = json.dumps(note, sort_keys=True).encode()
             for fd in self.fds:
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, json.dumps(note, sort_keys=True).encode(), 0)
+                os.pwrite(fd, raw.ljust(NOTE_BYTES), 0)  # one write of one length: never half a note
+                os.ftruncate(fd, NOTE_BYTES)
             if self.verify and os.path.exists(os.path.join(self.root, LOG)):
                 log.verify_whole(self.root)
         except BaseException:
@@ -125,11 +130,28 @@ def holder(results_dir: StrPath) -> str | None:
 
 
 def _read_holder(fd: int) -> str:
+    """The name on the lock; one that a dead process of this machine left there is not the holder's."""
+    end = time.monotonic() + NOTE_PATIENCE_SEC
+    while True:
+        try:
+            note = json.loads(os.pread(fd, NOTE_BYTES, 0))
+            if note["boot_id"] != _boot_id() or _alive(int(note["pid"])):
+                return f"pid {int(note['pid'])} on {plain_text(note['host'])} since {plain_text(note['since'])}"
+        except (ValueError, KeyError, TypeError):
+            pass
+        if time.monotonic() > end:
+            return "a process that has not said its name yet"
+        time.sleep(0.005)
+
+
+def _alive(pid: int) -> bool:
     try:
-        note = json.loads(os.pread(fd, 4096, 0))
-        return f"pid {int(note['pid'])} on {plain_text(note['host'])} since {plain_text(note['since'])}"
-    except (ValueError, KeyError, TypeError):
-        return "a process that has not said its name yet"
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _boot_id() -> str:

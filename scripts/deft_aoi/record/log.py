@@ -79,7 +79,7 @@ def append(
     Raises:
         HardStop: damaged record, stage out of order, other payload under this ``op_id``, event too large.
         Blocked: no space left; the log is as it was.
-        RunLocked: another writer held the log for 30 seconds.
+        RunLocked: another writer held the log for a minute.
     """
     event: Event = {
         "iter": iter_label, "stage": stage, "status": status, "summary": line.one_line(summary),
