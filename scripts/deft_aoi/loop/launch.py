@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from deft_aoi.contract.paths import data_home
 from deft_aoi.contract.text import safe_text
 from deft_aoi.engines import success
 from deft_aoi.loop.context import RunContext
-from deft_aoi.platforms.base import JobRequest, JobState, JobStatus
+from deft_aoi.platforms.base import JobRequest, JobState, JobStatus, read_record
 from deft_aoi.record import log
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Job:
         rows: rows that the output must have.
         gpus: how many GPUs; ``None`` for the configuration's.
         model: local files beside the workspace that the job reads (a model folder).
+        at_launch: further overrides, asked for right before a launch and never when a job is adopted: a training that was
+            interrupted clears what it left and names the checkpoint to resume from.
     """
 
     label: str
@@ -65,6 +68,7 @@ class Job:
     rows: int | None = None
     gpus: int | None = None
     model: Path | None = None
+    at_launch: Callable[[], tuple[str, ...]] | None = None
 
 
 def job_name(ctx: RunContext, job: Job) -> str:
@@ -82,23 +86,23 @@ def run_job(ctx: RunContext, job: Job) -> Evidence:
         JobFailed: with a known error's id, its cause and its fix.
         HardStop: the image is not the approved one.
     """
-    request = _request(ctx, job)
-    status = ctx.platform.status(request.name, ctx.run.jobs)
-    if status.state == JobState.UNKNOWN and not _on_record(ctx, request.name):
-        log.append(
-            ctx.run.root,
-            iter_label=job.label,
-            stage=job.stage,
-            status="started",
-            summary=f"job {request.name} on {ctx.config.platform}",
-            data={"job": request.name, "attempt": job.attempt, "platform": ctx.config.platform, "engine": ctx.config.engine},
-            op_id=f"{job.label}/{job.stage}/{job.attempt}/start/{job.job}",
-        )
-    ctx.platform.submit(request, ctx.run.jobs)
-    status = _wait(ctx, request.name, job)
+    name = job_name(ctx, job)
+    if ctx.platform.status(name, ctx.run.jobs).state == JobState.UNKNOWN:
+        if not _on_record(ctx, name):
+            log.append(
+                ctx.run.root,
+                iter_label=job.label,
+                stage=job.stage,
+                status="started",
+                summary=f"job {name} on {ctx.config.platform}",
+                data={"job": name, "attempt": job.attempt, "platform": ctx.config.platform, "engine": ctx.config.engine},
+                op_id=f"{job.label}/{job.stage}/{job.attempt}/start/{job.job}",
+            )
+        ctx.platform.submit(_request(ctx, job, name), ctx.run.jobs)
+    status = _wait(ctx, name, job)
     if status.state == JobState.ERROR and status.exit_code is None and not status.detail.startswith("time limit"):
         raise JobLost(
-            f"the job {request.name} was lost",
+            f"the job {name} was lost",
             found=safe_text(status.detail, 160),
             hint="run the same command again: it is done over",
         )
@@ -120,15 +124,20 @@ def _on_record(ctx: RunContext, name: str) -> bool:
     return any(e["status"] == "started" and e["data"].get("job") == name for e in ctx.events())
 
 
-def _request(ctx: RunContext, job: Job) -> JobRequest:
+def _request(ctx: RunContext, job: Job, name: str) -> JobRequest:
     config, options = ctx.config, dict(ctx.config.platform_options)
     image = ctx.plan["images"].get("embedding" if job.kind == "embedding" else "visual_changenet") or {}
     python = options.get("tao_python") if config.engine == "tao" else None
     tool, subtask = ("embedding", "image_embeddings") if job.kind == "embedding" else ("visual_changenet", job.kind)
-    argv = engines.command(config.engine, tool, subtask, job.spec, job.overrides, python, container=bool(image))
+    known = read_record(name, ctx.run.jobs)
+    if known is not None:
+        argv = tuple(known["request"]["argv"])  # it may be running, unseen: nothing it works with is touched
+    else:
+        overrides = job.overrides + (job.at_launch() if job.at_launch is not None else ())
+        argv = engines.command(config.engine, tool, subtask, job.spec, overrides, python, container=bool(image))
     gpus: tuple[str, ...] | int = job.gpus if job.gpus is not None else _gpus(ctx)
     return JobRequest(
-        name=job_name(ctx, job),
+        name=name,
         argv=argv,
         cwd=str(job.writable),
         log_path=str(job.log_path),

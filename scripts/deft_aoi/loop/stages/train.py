@@ -42,8 +42,7 @@ def train(ctx: RunContext, label: str, attempt: int) -> Outcome:
             ctx,
             Job(
                 label, "train", "", attempt, "train", path,
-                (f"train.results_dir={out}", *_resume(out)),
-                out, out, out / "train.log",
+                (f"train.results_dir={out}",), out, out, out / "train.log", at_launch=lambda: _resume(out),
             ),
         )  # fmt: skip
         publish.publish(out, final, inputs_digest=inputs)
