@@ -7,6 +7,7 @@ without.
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import asdict
 from pathlib import Path
@@ -46,6 +47,8 @@ def run_ray(
         Blocked: Ray is not installed, no cluster answers in time, or it is too small.
         JobFailed: a shard failed, or the limit passed; finished shards stay.
     """
+    # A wait that was given up leaves a thread inside Ray; it must not start a new cluster when this one is closed.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
         import ray
     except ImportError as error:
