@@ -73,7 +73,8 @@ Left out on purpose: everything that evaluates, imports, opens or loads (``torch
 """
 
 _PYTHON2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-"""Pickle protocol 2, PyTorch's default, writes modules under their old names."""
+_PYTHON2_NAMES = {"long": "int", "unicode": "str", "xrange": "range"}
+"""Pickle protocol 2, PyTorch's default, writes modules and a few built-in types under their old names."""
 
 _STRINGS = frozenset({"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING"})
 _PUTS = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
@@ -146,7 +147,7 @@ def _scan(handle: BinaryIO) -> CheckpointFacts:
     except (zipfile.BadZipFile, ValueError, RuntimeError, EOFError, OSError, NotImplementedError) as error:
         raise CheckpointRefused("the archive is damaged", found=safe_text(error, 120)) from error
     opcodes, found = _globals(data)
-    refused = sorted(f"{module} {name}" for module, name in found if name not in ALLOWED.get(_PYTHON2.get(module, module), ()))
+    refused = sorted(f"{module} {name}" for module, name in found if not _is_allowed(module, name))
     if refused:
         raise CheckpointRefused(
             "loading it would import or call what is no tensor",
@@ -155,6 +156,12 @@ def _scan(handle: BinaryIO) -> CheckpointFacts:
             hint="keep only the state_dict, or ask whoever made it what these are for",
         )
     return CheckpointFacts(entries, opcodes, tuple(sorted(f"{module}.{name}" for module, name in found)))
+
+
+def _is_allowed(module: str, name: str) -> bool:
+    if module == "__builtin__":
+        name = _PYTHON2_NAMES.get(name, name)
+    return name in ALLOWED.get(_PYTHON2.get(module, module), ())
 
 
 def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> str:
