@@ -105,7 +105,9 @@ class RunMaker:
         return self
 
     def fail(self, label: str, stage: str, summary: str) -> RunMaker:
-        self.event(label, stage, summary, status="error", kind="hard stop", exit_code=3, **{"try": "mend the file, then run again"})
+        self.event(
+            label, stage, summary, status="error", kind="hard stop", exit_code=3, **{"try": "mend the file, then run again"}
+        )
         return self
 
     def holdout(self) -> RunMaker:
@@ -184,9 +186,7 @@ class RunMaker:
     def _ledger(self, label: str, found: pd.DataFrame, threshold: float, band: tuple[float, float]) -> None:
         targets = pd.read_parquet(self.root / label / "routing_results" / "T" / "mining_gaps.parquet")
         pairs = pd.read_parquet(self.root / label / "mining_filter" / "mined_pairs.parquet")
-        self.ledgers.append(
-            ledger.gap_ledger(targets, pairs, self.frames[label], threshold, iteration=int(label[4:]), band=band)
-        )
+        self.ledgers.append(ledger.gap_ledger(targets, pairs, self.frames[label], threshold, iteration=int(label[4:]), band=band))
         table = pd.concat(self.ledgers, ignore_index=True)
         table.to_parquet(self.root / "run" / "gap_ledger.parquet")
         wanted = open_gaps.build(found, sorted(found["sample_id"])[:3], table, self.rows)

@@ -176,7 +176,15 @@ def test_hostile_values_appear_as_text_and_nothing_else(make_run) -> None:
     for start in range(0, len(PAYLOADS), 30):
         batch = PAYLOADS[start : start + 30]
         page = Page(render_html(poison(run, batch)))
-        assert {t for t, _a in page.elements} <= {t for t, _a in plain.elements} | {"ul", "li", "ol", "b", "br", "details", "summary"}
+        assert {t for t, _a in page.elements} <= {t for t, _a in plain.elements} | {
+            "ul",
+            "li",
+            "ol",
+            "b",
+            "br",
+            "details",
+            "summary",
+        }
         assert not any(name.startswith("on") for _t, a in page.elements for name in a)
         text = page.words()
         shown += sum(" ".join(words.data(p, 64).split()) in text for p in batch)

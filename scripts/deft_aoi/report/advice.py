@@ -61,6 +61,8 @@ def steps(view: RunView, best: Iteration, holdout: dict[str, Any] | None) -> Ite
             yield words.data(error["data"]["try"], 220)
     elif view.status in ("running", "new"):
         yield "Let the run finish; this page is written again after every iteration."
+    if holdout is not None and holdout["missed_count"]:
+        yield f"Look at the {words.plural(holdout['missed_count'], 'defect')} missed on the hold-out, and collect more like them."
     if kpi["drop_n"] and kpi["drop_n"][0]["samples"] and kpi["target_point"]["fp"]:
         one = kpi["drop_n"][0]["samples"][0]
         yield f"Look at {words.data(one['sample_id'], 90)} (line {one['line']}): is it labelled rightly? It sets the threshold."
@@ -70,8 +72,6 @@ def steps(view: RunView, best: Iteration, holdout: dict[str, Any] | None) -> Ite
             yield f"Add at least {more:,} distinct good parts to the KPI set before the rate is promised to anyone."
         else:
             yield "Remove the remaining false alarms, or enlarge the KPI set: at this size the target is not proven."
-    if holdout is not None and holdout["missed_count"]:
-        yield f"Look at the {words.plural(holdout['missed_count'], 'defect')} missed on the hold-out, and collect more like them."
     if kpi["verdict"] == NOT_MET and view.status in ENDED_WELL:
         wanted = (
             "the parts listed under Recommendations" if (view.run.run / REQUESTS).is_file() else "more parts like the weakest"

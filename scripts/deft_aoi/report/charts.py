@@ -97,7 +97,8 @@ def kpi_history(points: Sequence[KpiPoint], target_far: float, target_text: str)
     if best is not None:
         i = points.index(best)
         right = x(i) > canvas.x1 - 90
-        canvas.text(x(i) + (-11 if right else 11), y(best.far) - 9, words.percent(best.far), "value", "end" if right else "start")
+        beside = y(best.far) + (18 if y(best.far) < canvas.y1 + 22 else -9)  # below the dot where there is no room above
+        canvas.text(x(i) + (-11 if right else 11), beside, words.percent(best.far), "value", "end" if right else "start")
     return Chart(
         canvas.markup(),
         canvas.title,
@@ -294,8 +295,8 @@ def stacked(
         "; ".join(f"{b.label}: {b.note}" for b in bars),
         key,
         height=24 + step * len(bars),
-        left=76,
-        right=86,
+        left=78,
+        right=98,
         top=8,
         bottom=12,
     )

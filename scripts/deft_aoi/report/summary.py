@@ -65,7 +65,8 @@ def _lines(view: RunView, it: Iteration) -> list[str]:
         moved = ""
         if before is not None and before.kpi is not None:
             old = before.kpi["target_point"]["far_fraction"]
-            moved = f" The false-alarm rate was {words.percent(old)} after {'the baseline' if before.label == 'baseline' else words.iteration(before.label)}."
+            earlier = "the baseline" if before.label == "baseline" else words.iteration(before.label)
+            moved = f" The false-alarm rate was {words.percent(old)} after {earlier}."
         lines.append(
             f"**{it.kpi['verdict']}** (target {words.data(view.config.get('kpi_target', ''))}). {sentence(it.kpi)}{moved}"
         )
@@ -92,7 +93,9 @@ def _lines(view: RunView, it: Iteration) -> list[str]:
             lines.append(f"- The threshold is set by {words.part(one['label'])} {name} (score {score}).")
     if state.get("rca_dir"):
         lines.append(f"- Still weak: {words.count(state.get('weak_samples'))} parts, see `{words.data(state['rca_dir'], 100)}`.")
-    lines += ["", f"Note: {words.data(view.notes().get(it.label, NO_NOTE), MAX_NOTE)}"]
+    note = words.data(view.notes().get(it.label, NO_NOTE), MAX_NOTE).split()
+    room = MAX_WORDS - len(" ".join(lines).split()) - 2
+    lines += ["", f"Note: {' '.join(note if len(note) <= room else [*note[:room], '…'])}"]
     return lines
 
 

@@ -157,10 +157,10 @@ def sentence(kpi: dict[str, Any]) -> str:
 
 def _cards(view: RunView, best: Iteration, holdout: dict[str, Any] | None, finished: bool) -> tuple[Card, ...]:
     assert best.kpi is not None
-    return (_deploy(best.kpi, holdout, finished), _threshold(best), _misses(best.kpi, holdout), _why(best.kpi))
+    return (_deploy(best.kpi, holdout, finished, view.status), _threshold(best), _misses(best.kpi, holdout), _why(best.kpi))
 
 
-def _deploy(kpi: dict[str, Any], holdout: dict[str, Any] | None, finished: bool) -> Card:
+def _deploy(kpi: dict[str, Any], holdout: dict[str, Any] | None, finished: bool, status: str) -> Card:
     question, size = "Deploy it?", kpi["sample_size"]
     target = words.data(kpi["target"]["text"])
     failed = holdout is not None and holdout.get("met") is False
@@ -190,7 +190,9 @@ def _deploy(kpi: dict[str, Any], holdout: dict[str, Any] | None, finished: bool)
         card = Card(question, "Yes", f"The target {target} is met, and the sample is large enough to support it.", "good")
     if finished:
         return card
-    return Card(question, "Wait", f"The run is not finished. As it stands: {card.answer.lower()}. {card.detail}", "plain")
+    going = status in ("running", "new")
+    answer, why = ("Wait", "The run is not finished.") if going else ("Not yet", "The run did not finish.")
+    return Card(question, answer, f"{why} As it stands: {card.answer.lower()}. {card.detail}", "plain" if going else "bad")
 
 
 def _threshold(best: Iteration) -> Card:
@@ -236,6 +238,13 @@ def _why(kpi: dict[str, Any]) -> Card:
             f"The {words.data(one['label'], 40)} {words.data(one['sample_id'].rsplit('/', 1)[-1], 60)} scores only "
             f"{words.score(one['score'])} and pulls the threshold down. Without it: {words.plural(drop[0]['fp'], 'false alarm')} "
             f"instead of {p['fp']:,}.",
+        )
+    if size is not None and not size["supported"] and size["distinct_pass"] >= size["required_distinct_pass"]:
+        return Card(
+            "What limits it?",
+            "The false alarms left",
+            f"With {words.plural(p['false_alarm_contents'], 'false alarm')} in {size['distinct_pass']:,} distinct good parts the "
+            f"true rate may still be up to {words.percent(size['far_upper_fraction'])}; without any, the target would be proven.",
         )
     if size is not None and not size["supported"]:
         return Card(

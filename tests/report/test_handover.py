@@ -1,0 +1,212 @@
+"""A model is trained, handed over, and scores new boards with nothing but the two files and its checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.files import sha256_file
+from deft_aoi.loop.infer import infer, load_model
+from deft_aoi.loop.stages import handoff
+from deft_aoi.loop.verify import verify_run
+from deft_aoi.record import log
+
+REPO = Path(__file__).resolve().parents[2]
+PAIR = ("best_model.json", "best_model_inference_spec.yaml")
+
+
+def script(name: str, *args: object, home: Path) -> subprocess.CompletedProcess[str]:
+    env = {
+        **os.environ,
+        **{v: str(home / v) for v in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")},
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, str(REPO / "scripts" / name), *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=900, check=False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on a small workspace: one short training, a target that the first model meets."""
+    from tests.conftest import _copy_workspace
+
+    base = tmp_path_factory.mktemp("handover")
+    workspace = _copy_workspace("workspace_tiny", base / "ws")
+    done = script(
+        "run_loop.py", "--workspace", workspace, "--kpi-target", "FAR < 100% at recall>=50%", "--training-epochs", 2,
+        "--max-iterations", 1, "--yes", home=base,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next((workspace / "results").glob("run_*"))
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """The finished run's own folder; its hand-over is put back afterwards."""
+    kept = {name: (finished / name).read_bytes() for name in PAIR}
+    yield finished
+    for name, data in kept.items():
+        (finished / name).write_bytes(data)
+
+
+def boards(run: Path, out: Path, columns: int = 3) -> Path:
+    """A fresh CSV: the hold-out's rows without their labels, in reverse."""
+    lines = (run.parents[1] / "kpi" / "holdout_set.csv").read_text(encoding="utf-8").splitlines()
+    order = [lines[0].split(",").index(c) for c in ("input_path", "golden_path", "object_name", "label")][:columns]
+    out.write_text(
+        "\n".join(",".join(x.split(",")[i] for i in order) for x in [lines[0], *lines[:0:-1]]) + "\n", encoding="utf-8"
+    )
+    return out
+
+
+def test_new_boards_are_scored_with_the_two_files_alone(run: Path, tmp_path: Path) -> None:
+    deployed = tmp_path / "deployed"
+    deployed.mkdir()
+    for name in PAIR:
+        shutil.copyfile(run / name, deployed / name)
+    body = json.loads((deployed / "best_model.json").read_text(encoding="utf-8"))
+    checkpoint = shutil.copyfile(body["checkpoint"]["path"], deployed / "model.pth")
+    photos = shutil.copytree(run.parents[1] / "kpi" / "images", tmp_path / "photos")
+    csv = boards(run, tmp_path / "boards.csv")
+    away = run.parents[1].with_name("away")
+    run.parents[1].rename(away)  # nothing of the workspace is there any more
+    try:
+        done = script(
+            "infer.py", "--model", deployed / "best_model.json", "--csv", csv, "--images", photos, "--output", tmp_path / "out",
+            "--checkpoint", checkpoint, "--json", home=tmp_path,
+        )  # fmt: skip
+    finally:
+        away.rename(run.parents[1])
+    assert done.returncode == 0, done.stderr
+    decided = json.loads(done.stdout)
+    rows = (tmp_path / "out" / "decisions.csv").read_text(encoding="utf-8").splitlines()
+    assert decided["rows"] == len(rows) - 1 == decided["flagged"] + decided["passed"]
+    assert decided["measured"] is None
+    header = rows[0].split(",")
+    assert "label" not in header
+    for row in rows[1:]:
+        cells = dict(zip(header, row.split(","), strict=True))
+        assert cells["decision"] == ("NO_PASS" if float(cells["siamese_score"]) > body["threshold"] else "PASS")
+    holdout = [x.rsplit(",", 1)[-1] for x in (run / "run/holdout/inference.csv").read_text(encoding="utf-8").splitlines()[1:]]
+    scores = [float(r.split(",")[header.index("siamese_score")]) for r in rows[1:]]
+    assert scores[::-1] == pytest.approx([float(s) for s in holdout], abs=1e-6)
+    assert not list(tmp_path.rglob("loop_log.jsonl"))
+    assert list((tmp_path / "out" / "jobs").glob("*.job.json"))
+
+
+def test_labelled_boards_are_also_measured(run: Path, tmp_path: Path) -> None:
+    csv = boards(run, tmp_path / "boards.csv", columns=4)
+    found = infer(load_model(run / "best_model.json"), csv, run.parents[1] / "kpi" / "images", tmp_path / "out")
+    handed = json.loads((run / "best_model.json").read_text(encoding="utf-8"))["holdout"]
+    assert {k: found["measured"][k] for k in ("tp", "fp", "tn", "fn")} == {k: handed[k] for k in ("tp", "fp", "tn", "fn")}
+
+
+def test_repeating_the_hand_over_gives_the_same_bytes_and_no_event(run: Path) -> None:
+    before, events = [sha256_file(run / n) for n in PAIR], len(log.read(run))
+    body, path = handoff.prepare(run)
+    assert [sha256_file(run / n) for n in PAIR] == before
+    assert len(log.read(run)) == events
+    assert path == run / "best_model.json"
+    assert body["inference_spec"]["sha256"] == sha256_file(run / PAIR[1])
+    assert verify_run(run).holds
+
+
+def test_spec_is_the_winning_trainings_without_its_data(run: Path) -> None:
+    body = json.loads((run / PAIR[0]).read_text(encoding="utf-8"))
+    spec = yaml.safe_load((run / PAIR[1]).read_text(encoding="utf-8"))
+    trained = yaml.safe_load(Path(body["training_spec"]["path"]).read_text(encoding="utf-8"))
+    classify = spec["dataset"]["classify"]
+    assert not {"train_dataset", "validation_dataset", "test_dataset", "infer_dataset"} & set(classify)
+    assert classify["augmentation_config"]["augment"] is False
+    assert classify["input_map"] == trained["dataset"]["classify"]["input_map"]
+    assert spec["model"]["backbone"] == trained["model"]["backbone"]
+    assert spec["model"]["classify"]["eval_margin"] == body["threshold"]
+    assert spec["train"] == {"classify": trained["train"]["classify"]}
+    assert spec["inference"] == {"checkpoint": body["checkpoint"]["path"], "num_gpus": 1, "gpu_ids": [0]}
+    assert body["lineage"][-1]["iteration"] == body["iteration"]
+    low, high = body["threshold_interval"]
+    assert low <= body["threshold"] <= high
+
+
+def test_another_folder_leaves_the_run_as_it_is(run: Path, tmp_path: Path) -> None:
+    before = [sha256_file(run / n) for n in (*PAIR, "loop_log.jsonl")]
+    body, path = handoff.prepare(run, tmp_path / "deploy")
+    assert [sha256_file(run / n) for n in (*PAIR, "loop_log.jsonl")] == before
+    assert Path(body["inference_spec"]["path"]) == tmp_path / "deploy" / PAIR[1]
+    assert load_model(path).checkpoint.is_file()
+
+
+def test_both_or_neither_when_the_last_rename_fails(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    renamed = Path.replace
+
+    def fail(self: Path, target: Path) -> Path:
+        if Path(target).name == PAIR[0]:
+            raise OSError("no space")
+        return renamed(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        handoff.prepare(run)
+    assert not (run / PAIR[0]).exists()
+    assert not list(run.glob(".best_model*"))
+    monkeypatch.undo()
+    handoff.prepare(run)
+    assert verify_run(run).holds
+
+
+def test_a_changed_checkpoint_is_refused_and_the_old_pair_stands(run: Path) -> None:
+    checkpoint = Path(json.loads((run / PAIR[0]).read_text(encoding="utf-8"))["checkpoint"]["path"])
+    data, before = checkpoint.read_bytes(), [sha256_file(run / n) for n in PAIR]
+    checkpoint.write_bytes(data + b"x")
+    try:
+        with pytest.raises(HardStop, match="not the one on record"):
+            handoff.prepare(run)
+        with pytest.raises(HardStop, match="not the one that was handed over"):
+            load_model(run / PAIR[0])
+    finally:
+        checkpoint.write_bytes(data)
+    assert [sha256_file(run / n) for n in PAIR] == before
+
+
+def test_missing_images_are_named_before_anything_starts(run: Path, tmp_path: Path) -> None:
+    csv = boards(run, tmp_path / "boards.csv")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(HardStop, match="images of the boards are missing"):
+        infer(load_model(run / "best_model.json"), csv, tmp_path / "empty", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_iterations_compare_to_themselves_without_difference(run: Path, tmp_path: Path) -> None:
+    done = script("compare_runs.py", f"{run}:baseline", run, "--json", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["paired"]["new_escapes"] == found["paired"]["newly_caught"] == 0
+    assert found["a"]["far_fraction"] == found["b"]["far_fraction"]
+    assert script("compare_runs.py", f"{run}:iter9", run, home=tmp_path).returncode == 2
+
+
+def test_render_report_refuses_findings_but_writes_the_page(run: Path, tmp_path: Path) -> None:
+    target = run / "run" / "findings.json"
+    finding = {
+        "title": "Made up",
+        "text": "A number from memory.",
+        "evidence": [{"file": PAIR[0], "key": "/threshold", "value": 42}],
+    }
+    target.write_text(json.dumps({"findings": [finding]}), encoding="utf-8")
+    (run / "DEFT_Loop_Report.html").unlink()
+    try:
+        done = script("render_report.py", "--results-dir", run, home=tmp_path)
+    finally:
+        target.unlink()
+    assert done.returncode == 3
+    assert "Made up" in done.stderr
+    assert "A number from memory." not in (run / "DEFT_Loop_Report.html").read_text(encoding="utf-8")
+    assert script("render_report.py", "--results-dir", run, home=tmp_path).returncode == 0
