@@ -6,6 +6,7 @@ Every cell is text: ``001`` stays ``001``. A row's image is
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from collections.abc import Hashable, Mapping
@@ -37,6 +38,7 @@ OPTIONAL = (
 
 MAX_CELL = 4096
 MAX_BYTES = 8 << 30
+_CHUNK = 1 << 20
 
 
 def read_table(path: StrPath, *, what: str, mandatory: tuple[str, ...] = MANDATORY) -> pd.DataFrame:
@@ -63,6 +65,7 @@ def read_table(path: StrPath, *, what: str, mandatory: tuple[str, ...] = MANDATO
         raise HardStop(f"{name} is missing", expected=str(file), hint="check_data.py lists what a workspace needs")
     if file.stat().st_size == 0:
         raise HardStop(f"{name} is empty", expected="a header line and at least one row", found=f"0 bytes in {file}")
+    _check_utf8(file, name)
     header = _header(file, name)
     duplicates = sorted({c for c in header if header.count(c) > 1})
     if duplicates or any(not c for c in header):
@@ -108,16 +111,41 @@ def read_table(path: StrPath, *, what: str, mandatory: tuple[str, ...] = MANDATO
     return frame
 
 
+def _check_utf8(file: Path, name: str) -> None:
+    """Stop at the first byte that is not UTF-8, with its line: the table reader would only say that there is one."""
+    decoder, lines = codecs.getincrementaldecoder("utf-8")(), 1
+    with file.open("rb") as handle:
+        while True:
+            chunk = handle.read(_CHUNK)
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                lines += error.object.count(b"\n", 0, error.start)
+                raise HardStop(
+                    f"{name}, line {lines}: not UTF-8",
+                    found=f"byte 0x{error.object[error.start]:02x}",
+                    hint="save it as UTF-8",
+                ) from error
+            if not chunk:
+                return
+            lines += chunk.count(b"\n")
+
+
 def _header(file: Path, name: str) -> list[str]:
     with file.open("rb") as handle:
         raw = handle.readline(1 << 20)
     try:
         line = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise HardStop(f"{name} is not UTF-8", found=f"byte {error.start} of the header", hint="save it as UTF-8") from error
-    if "\0" in line:
-        raise HardStop(f"{name} is not text", found="a NUL byte in the header")
-    return [c for row in csv.reader(io.StringIO(line)) for c in row]
+        if "\0" in line:
+            raise HardStop(f"{name} is not text", found="a NUL byte in the header")
+        return [c for row in csv.reader(io.StringIO(line)) for c in row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise HardStop(
+            f"{name} has a header that cannot be read",
+            expected="one line of column names, less than 1 MiB",
+            found=safe_text(error, 120),
+            hint="save it as UTF-8 with plain line ends",
+        ) from error
 
 
 def read_changenet_csv(path: StrPath, *, what: str) -> pd.DataFrame:
@@ -142,7 +170,13 @@ def _check_relative(value: str) -> None:
     if not value.strip():
         raise HardStop("a path is empty", expected="a folder relative to images_dir")
     lexical = value.split("/")
-    if value.startswith(("/", "~")) or "\\" in value or ".." in lexical or any(ord(c) < 32 for c in value):
+    if (
+        value.startswith(("/", "~"))
+        or "\\" in value
+        or ".." in lexical
+        or any(ord(c) < 32 for c in value)
+        or any(len(piece.encode()) > 255 for piece in lexical)
+    ):
         raise HardStop(f"the path {safe_text(value)} is not allowed", expected="a relative path with / between folders")
 
 
@@ -217,7 +251,12 @@ class ImageLayout:
             for line, (folder, name) in enumerate(zip(frame[column], frame["object_name"], strict=True), start=2):
                 for light in self.lights:
                     file = self.file_name(name, light)
-                    if file not in self._listed(listing, folder) and len(out) < limit:
+                    try:
+                        there = self._listed(listing, folder)
+                    except HardStop as error:
+                        error.message = f"line {line}, column {column}: {error.message}"
+                        raise
+                    if file not in there and len(out) < limit:
                         out.append((line, column, f"{self.images_dir}/{folder}/{file}"))
         return out
 
