@@ -28,7 +28,7 @@ DRIVING = {
     ],
     "prepare_inference_spec.py": lambda w, digest, run: ["--results-dir", str(run)],
 }  # fmt: skip
-OUTSIDE_RUNS = {"route_gaps.py"}
+OUTSIDE_RUNS: set[str] = set()
 """Writes into a new folder outside every run and starts nothing: there is no plan that it could be for."""
 
 

@@ -177,7 +177,7 @@ def validation_losses(path: str | Path) -> dict[int, float]:
     """
     losses: dict[int, float] = {}
     pending: float | None = None
-    for line in last_segment(Path(path), "train"):
+    for line in read_status(path):  # all of them: a resumed training goes on in the same file
         kpi = line.get("kpi")
         if line.get("message") == "Eval metrics generated." and isinstance(kpi, dict) and "val_loss" in kpi:
             pending = float(kpi["val_loss"])

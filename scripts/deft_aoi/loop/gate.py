@@ -23,7 +23,6 @@ GATED = (
     "prestage_pregen.py",
     "changenet_data_pair_prepare.py",
     "prepare_inference_spec.py",
-    "route_gaps.py",
 )
 """Commands that change a run or start a job: each refuses (exit 5) without an approval on record."""
 

@@ -146,7 +146,7 @@ def _request(ctx: RunContext, job: Job, name: str) -> JobRequest:
         read_only=(ctx.workspace.root, *((job.model,) if job.model is not None else ())),
         writable=(job.writable,),
         image=image.get("reference"),
-        image_digest=image.get("id"),
+        image_digest=image.get("id") or image.get("digest"),
         python=python,
     )
 

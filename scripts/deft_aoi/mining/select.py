@@ -40,7 +40,9 @@ class MiningConfig:
         metric: ``cosine``, ``euclidean``, ``manhattan``.
         min_similarity: cut-off; ``None`` cuts nothing, and means nothing else.
         filter_by_label: reject neighbours of another label than the target's (after the search, as TAO does).
-        search_eligible: search only among rows that could be kept, so that what was mined before takes no place.
+        search_eligible: give every target its ``top_k`` nearest rows that can still be kept. The nearer ones that cannot
+            (mined before, leaking) are proposed and rejected all the same, but take no place; otherwise the yield of a
+            frozen pool collapses as soon as the nearest rows are in training.
         quota_per_label: at most so many neighbours of one label a target; ``None`` is no quota.
         diversity_margin: among neighbours whose similarity is within this of the nearest, take the farthest from one
             another first; ``None`` is plain k-NN.
@@ -168,7 +170,33 @@ def select(
     targets = targets.reset_index(drop=True)
     pool = pool.reset_index(drop=True)
     items = _make_items(pool, excluded)
-    searched = np.flatnonzero(items.reason == KEPT) if config.search_eligible else np.arange(len(items.first))
+    everything = np.arange(len(items.first))
+    proposals = _propose(targets, target_embeddings, pool, pool_embeddings, items, everything, config)
+    if config.search_eligible:
+        usable = np.flatnonzero(items.reason == KEPT)
+        further = _propose(targets, target_embeddings, pool, pool_embeddings, items, usable, config)
+        proposals = [
+            sorted([p for p in nearest if items.reason[p[0]] != KEPT] + free, key=lambda p: (-p[1], str(items.key[p[0]])))
+            for nearest, free in zip(proposals, further, strict=True)
+        ]
+    pairs = _judge(targets, pool, items, proposals, config)
+    return _conclude(pairs, targets, target_embeddings, pool, items, config, encoder, previous_kept)
+
+
+def _propose(
+    targets: pd.DataFrame,
+    target_embeddings: np.ndarray,
+    pool: pd.DataFrame,
+    pool_embeddings: EmbeddingStore | np.ndarray,
+    items: _Items,
+    searched: np.ndarray,
+    config: MiningConfig,
+) -> list[list[tuple[int, float]]]:
+    """Each target's neighbours among the ``searched`` items: ``(item, similarity)``, nearest first."""
+    import numpy as np
+
+    if not len(searched):
+        return [[] for _ in range(len(targets))]
     matrix, rows = _item_matrix(items, searched, pool, pool_embeddings)
     tie_order = np.argsort(np.argsort(items.key[searched], kind="stable"), kind="stable")
 
@@ -186,11 +214,10 @@ def select(
         )
         return among[found], similarity
 
-    proposals = variants.propose(
+    found = variants.propose(
         _search, target_embeddings, targets["label"].tolist(), items.label[searched], matrix, rows, config=config
     )
-    pairs = _judge(targets, pool, items, searched, proposals, config)
-    return _conclude(pairs, targets, target_embeddings, pool, items, config, encoder, previous_kept)
+    return [[(int(searched[local]), float(similarity)) for local, similarity in ranked] for ranked in found]
 
 
 def with_filepath(frame: pd.DataFrame, light: str, image_ext: str) -> pd.DataFrame:
@@ -259,7 +286,6 @@ def _judge(
     targets: pd.DataFrame,
     pool: pd.DataFrame,
     items: _Items,
-    searched: np.ndarray,
     proposals: list[list[tuple[int, float]]],
     config: MiningConfig,
 ) -> pd.DataFrame:
@@ -272,8 +298,7 @@ def _judge(
     labels, sources = targets["label"].tolist(), pool["label"].to_numpy(object)
     out: dict[str, list[Any]] = {"target": [], "row": [], "rank": [], "similarity": [], "decision": []}
     for target, found in enumerate(proposals):
-        for rank, (local, similarity) in enumerate(found, start=1):
-            item = int(searched[local])
+        for rank, (item, similarity) in enumerate(found, start=1):
             for row in order[begin[item] : begin[item + 1]]:
                 decision = str(items.reason[item])
                 if config.min_similarity is not None and similarity < config.min_similarity:

@@ -30,7 +30,10 @@ def mine(ctx: RunContext, label: str, attempt: int) -> Outcome:
     targets_file = ctx.path(ctx.iteration(label)["routing_dir"]) / "mining_gaps.parquet"
     encoder = encoder_for(ctx, label)
     config = select.MiningConfig(
-        top_k=ctx.config.top_k_per_target, metric=ctx.config.metric, min_similarity=ctx.config.min_similarity
+        top_k=ctx.config.top_k_per_target,
+        metric=ctx.config.metric,
+        min_similarity=ctx.config.min_similarity,
+        search_eligible=True,
     )
     training = previous_training(ctx, label)
     inputs = digest_json(
