@@ -77,6 +77,7 @@ def test_help_works_with_an_example_and_loads_nothing_heavy(script: str) -> None
         "heavy = sorted({'torch','pandas','pyarrow','matplotlib','docker','anthropic','scipy','numpy'} & set(sys.modules))\n"
         "print('HEAVY', heavy, code)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env={"PYTHONPATH": str(PACKAGE.parent)})
+    env = {"PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=env)
     assert "HEAVY [] 0" in done.stdout, done.stdout[-500:] + done.stderr[-500:]
     assert "example" in done.stdout.lower()

@@ -31,7 +31,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     path = scripts_dir() / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"deft_verb_{name}", path)
-    assert spec is not None and spec.loader is not None  # the file was just listed
+    if spec is None or spec.loader is None:  # the file was just listed, so this is a broken installation
+        raise ImportError(str(path))
     module = importlib.util.module_from_spec(spec)
     sys.argv[0] = str(path)
     spec.loader.exec_module(module)

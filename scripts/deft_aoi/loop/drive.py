@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from deft_aoi.contract.errors import DeftError, HardStop, JobFailed, JobLost, UsageError
-from deft_aoi.contract.paths import RunPaths
+from deft_aoi.contract.paths import RunPaths, iteration_label
 from deft_aoi.contract.text import plain_text
 from deft_aoi.loop import gate, stages
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.next_step import Step, next_step
+from deft_aoi.loop.verify import require_published
 from deft_aoi.record import lock, log
 
 Say = Callable[[str], None]
@@ -108,6 +109,9 @@ def run_step(ctx: RunContext, step: Step) -> None:
         else:
             if step.stage != "report":
                 gate.require_open(ctx.run, ctx.workspace)
+                view = ctx.state()
+                labels = tuple(view.get("iterations", {})) if step.label == "run" else _with_previous(step.label)
+                require_published(ctx.run, view, labels)
             outcome = stages.table()[step.stage](ctx, step.label, attempt)
     except JobLost as error:
         _record_error(ctx, step, attempt, error, time.monotonic() - start)
@@ -125,6 +129,10 @@ def run_step(ctx: RunContext, step: Step) -> None:
     ctx.say(f"{step.label:8} {step.stage:12} {seconds:6.1f} s  {outcome.summary}")
     if step.stage == "rca":
         _iteration_report(ctx)
+
+
+def _with_previous(label: str) -> tuple[str, ...]:
+    return (label,) if label == "baseline" else (iteration_label(int(label.removeprefix("iter")) - 1), label)
 
 
 def _attempt(ctx: RunContext, step: Step) -> int:

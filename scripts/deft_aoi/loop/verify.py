@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deft_aoi.contract.errors import DeftError, UsageError
+from deft_aoi.contract.errors import DeftError, HardStop, UsageError
 from deft_aoi.contract.files import read_json, sha256_file, verify_manifest
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.text import plain_text
@@ -91,6 +91,27 @@ def verify_run(results_dir: Path) -> Verdict:
     _staged(verdict, run)
     _handed_over(verdict, run, events)
     return verdict
+
+
+def require_published(run: RunPaths, view: dict[str, Any], labels: tuple[str, ...]) -> None:
+    """Stop when a file that an earlier stage of these iterations published is no longer what it was.
+
+    Raises:
+        HardStop: names the first files.
+    """
+    verdict = Verdict()
+    for label in labels:
+        for stage in PUBLISHED:
+            if stage in view.get("iterations", {}).get(label, {}).get("stages", {}):
+                _published(verdict, run, label, stage)
+    _staged(verdict, run)
+    if verdict.problems:
+        raise HardStop(
+            f"what earlier stages published has changed ({len(verdict.problems)} findings)",
+            expected="the files as their manifests describe them",
+            found="; ".join(verdict.problems[:SHOWN]),
+            hint="restore them from a copy, or start a new run; verify_run.py shows the whole picture",
+        )
 
 
 def _published(verdict: Verdict, run: RunPaths, label: str, stage: str) -> None:

@@ -59,7 +59,8 @@ def prestage(ctx: RunContext, _label: str, _attempt: int) -> Outcome:
     state = {"pool": built.counts, "pairs": len(found.pairs)}
     evidence = {"manifest": publish_digest(final), "pairs_by_type": dict(list(found.counts_by_type.items())[:20])}
     return Outcome(
-        f"{len(found.pairs)} synthetic pairs staged; pool of {built.counts['real']} real and {built.counts['sdg']} synthetic rows",
+        f"{len(found.pairs)} synthetic pairs staged; pool of {built.counts['real']} real and {built.counts['sdg']} synthetic "
+        "rows",
         state,
         evidence,
     )
