@@ -40,7 +40,7 @@ integration: $(STAMP_DEV)
 	$(PY) -m pytest -m integration
 
 demo: $(STAMP)
-	$(PY) scripts/make_demo_workspace.py --output $(DEMO) --force
+	test -d $(DEMO) || $(PY) scripts/make_demo_workspace.py --output $(DEMO)
 	$(PY) scripts/run_loop.py --workspace $(DEMO) --platform local --engine embedded --kpi-target "FAR < 1% at recall=100%" --yes
 
 faults: $(STAMP_DEV)

@@ -15,6 +15,7 @@ from deft_aoi.loop import gate, stages
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.next_step import Step, next_step
 from deft_aoi.loop.verify import require_published
+from deft_aoi.platforms import credentials
 from deft_aoi.record import lock, log
 
 Say = Callable[[str], None]
@@ -54,6 +55,7 @@ def open_context(results_dir: Path, say: Say, progress: Say) -> RunContext:
             found=str(root),
             hint="open one: preflight.py, approve.py, init_deft_state.py (or run_loop.py --workspace W)",
         )
+    credentials.load(run.workspace.env_file)
     plan, config, warnings = gate.require_open(run, run.workspace)
     for warning in warnings:
         say(f"warning: {warning}")
