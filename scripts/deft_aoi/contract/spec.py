@@ -62,6 +62,14 @@ def _plain_floats(loader: yaml.SafeLoader) -> None:
 _plain_floats(_StrictLoader)  # type: ignore[arg-type]
 
 
+def _parse(text: str) -> Any:
+    loader = _StrictLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 def load_yaml(path: StrPath, *, what: str = "spec") -> Any:
     """Read one YAML document: no tags, no aliases, no duplicate keys, bounded size and depth.
 
@@ -75,7 +83,7 @@ def load_yaml(path: StrPath, *, what: str = "spec") -> Any:
         size = file.stat().st_size
         raise HardStop(f"the {what} is too large", expected=f"at most {MAX_SPEC_BYTES} bytes", found=f"{size} bytes")
     try:
-        return yaml.load(file.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        return _parse(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -146,7 +154,7 @@ def apply_overrides(spec: Spec, overrides: list[str] | tuple[str, ...]) -> Spec:
         if not sep or not re.fullmatch(r"[A-Za-z_][\w]*(\.[A-Za-z_0-9][\w]*)*", key):
             raise HardStop("a spec override cannot be read", expected="a.b.c=value", found=safe_text(text))
         try:
-            put(out, key, yaml.load(raw, Loader=_StrictLoader))  # noqa: S506 - a SafeLoader
+            put(out, key, _parse(raw))
         except yaml.YAMLError as error:
             raise HardStop(f"the value of the override {key} cannot be read", found=safe_text(raw)) from error
     return out

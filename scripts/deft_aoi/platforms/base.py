@@ -332,7 +332,7 @@ def set_aside(name: str, record_dir: Path) -> None:
         number += 1
     target = shelf / f"{name}.{number}"
     target.mkdir()
-    for part in sorted(Path(record_dir).glob(f"{name}.*")):
+    for part in sorted(p for p in Path(record_dir).iterdir() if p.name.startswith(f"{name}.")):
         part.rename(target / part.name)
     files.fsync_dir(record_dir)
 

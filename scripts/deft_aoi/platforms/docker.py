@@ -324,7 +324,7 @@ def container_settings(
     uid, gid = _user(options)
     labels = (image.attrs.get("Config") or {}).get("Labels") or {}
     is_read_only = options.get("read_only_root", "yes" if ENGINE_LABEL in labels else "no").lower() in ("yes", "true", "1")
-    home = {"HOME": "/tmp", "USER": "deft", "LOGNAME": "deft"}
+    home = {"HOME": "/tmp", "USER": "deft", "LOGNAME": "deft"}  # nosec B108 - the container's own /tmp
     return {
         "command": list(request.argv),
         "entrypoint": "",
@@ -341,7 +341,7 @@ def container_settings(
         "security_opt": ["no-new-privileges"],
         "pids_limit": _PIDS_LIMIT,
         "read_only": is_read_only,
-        "tmpfs": {"/tmp": "rw,nosuid,nodev,mode=1777"} if is_read_only else {},
+        "tmpfs": {"/tmp": "rw,nosuid,nodev,mode=1777"} if is_read_only else {},  # nosec B108 - the container's own /tmp
         "ulimits": _gpu_limits() if request.gpu_count else [],
         "log_config": LogConfig(type=LogConfig.types.JSON),
         "auto_remove": False,

@@ -87,7 +87,7 @@ def _container(request: JobRequest, options: Mapping[str, str]) -> dict[str, Any
     if request.image_digest and "@" not in image:
         image = f"{image}@{request.image_digest}"  # the node pulls exactly the approved content
     env: list[dict[str, Any]] = [{"name": k, "value": v} for k, v in
-                                 ({"HOME": "/tmp", "USER": "deft", "LOGNAME": "deft"} | dict(request.env)).items()]
+                                 ({"HOME": "/tmp", "USER": "deft", "LOGNAME": "deft"} | dict(request.env)).items()]  # nosec B108 - the container's own /tmp
     env += [{"name": n, "valueFrom": {"secretKeyRef": {"name": options["secret"], "key": n}}} for n in request.secret_names]
     if request.nodes > 1:
         env += [
@@ -96,7 +96,7 @@ def _container(request: JobRequest, options: Mapping[str, str]) -> dict[str, Any
             {"name": "MASTER_ADDR", "value": f"{request.name}-0.{request.name}"},
             {"name": "MASTER_PORT", "value": str(_MASTER_PORT)},
         ]
-    scratch = [{"name": "shm", "mountPath": "/dev/shm"}, {"name": "tmp", "mountPath": "/tmp"}]
+    scratch = [{"name": "shm", "mountPath": "/dev/shm"}, {"name": "tmp", "mountPath": "/tmp"}]  # nosec B108 - the container's own /tmp
     limits: dict[str, str] = {}
     if request.gpu_count:
         limits[options.get("gpu_resource", "nvidia.com/gpu")] = str(request.gpu_count)

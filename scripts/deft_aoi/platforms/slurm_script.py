@@ -78,7 +78,7 @@ def _directives(request: JobRequest, options: Mapping[str, str]) -> list[str]:
 def _environment(request: JobRequest) -> dict[str, str]:
     extra = dict(request.env)
     if request.image:
-        return {"HOME": "/tmp", "USER": "deft", "LOGNAME": "deft"} | extra
+        return {"HOME": "/tmp", "USER": "deft", "LOGNAME": "deft"} | extra  # nosec B108 - the container's own /tmp
     first = [str(Path(request.python).parent)] if request.python else []
     own = {"PATH": ":".join([*first, str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]),
            "PYTHONPATH": str(_SCRIPTS), "PYTHONDONTWRITEBYTECODE": "1"}

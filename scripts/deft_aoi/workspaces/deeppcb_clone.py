@@ -112,7 +112,7 @@ def _listed(pcbdata: Path) -> list[tuple[str, str, str]]:
 
 def _found(pcbdata: Path) -> list[tuple[str, str, str]]:
     out = []
-    for test in sorted(pcbdata.glob("group*/*/*_test.*")):
+    for test in sorted(p for p in pcbdata.glob("group*/*/*") if "_test." in p.name):
         group, folder = test.parent.parent.name, test.parent.name
         stem = test.stem.removesuffix("_test")
         out.append((f"{group}/{folder}/{stem}{test.suffix}", f"{group}/{folder}_not/{stem}.txt", test.name))

@@ -94,7 +94,7 @@ def build_model(
                               f"{stored.network_keys()}, the spec asks for {expected.network_keys()}")
     model = SiameseNet(expected or stored).to(device)
     load_weights(model, content, path)
-    return model.eval(), content
+    return model.train(False), content
 
 
 def load_weights(model: SiameseNet, content: dict[str, Any], path: Path) -> None:

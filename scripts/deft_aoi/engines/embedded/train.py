@@ -179,7 +179,7 @@ class Trainer:
         """Measure the pair feature on PASS training rows; mining compares pairs in units of their spread."""
         good = torch.nonzero(self.train_rows.labels == 0).flatten()
         good = good[torch.linspace(0, len(good) - 1, min(len(good), GOOD_PARTS)).long()].tolist()
-        self.model.eval()
+        self.model.train(False)
         found = []
         for start in range(0, len(good), self.batch_size):
             pairs, _ = self.train_rows.batch(good[start:start + self.batch_size])
@@ -218,7 +218,7 @@ class Trainer:
     @torch.inference_mode()
     def _validate(self, margin: float) -> dict[str, float]:
         """Loss and rates on the validation rows, plain view, running statistics."""
-        self.model.eval()
+        self.model.train(False)
         tally = Tally(margin)
         for pairs, labels in self.val_rows.ordered(self.batch_size):
             output = self.model(*normalise(pairs.to(self.device).float() / 255.0, self.model_config))
@@ -228,7 +228,7 @@ class Trainer:
     def _set_mode(self) -> None:
         self.model.train()
         if self.config.model.backbone.freeze_backbone:
-            self.model.trunk.eval()  # frozen means its batch statistics too
+            self.model.trunk.train(False)  # frozen means its batch statistics too
 
     def run(self) -> None:
         """Train to ``train.num_epochs``; a finished training that is started again trains nothing, as in TAO.
