@@ -62,7 +62,7 @@ def steps(view: RunView, best: Iteration, holdout: dict[str, Any] | None) -> Ite
     elif view.status in ("running", "new"):
         yield "Let the run finish; this page is written again after every iteration."
     if holdout is not None and holdout["missed_count"]:
-        yield f"Look at the {words.plural(holdout['missed_count'], 'defect')} missed on the hold-out, and collect more like them."
+        yield f"Look at what the hold-out missed ({words.plural(holdout['missed_count'], 'defect')}), and collect more like it."
     if kpi["drop_n"] and kpi["drop_n"][0]["samples"] and kpi["target_point"]["fp"]:
         one = kpi["drop_n"][0]["samples"][0]
         yield f"Look at {words.data(one['sample_id'], 90)} (line {one['line']}): is it labelled rightly? It sets the threshold."

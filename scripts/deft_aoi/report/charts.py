@@ -176,7 +176,7 @@ def score_histogram(good: Floats, bad: Floats, threshold: float, *, name: str, k
     canvas.text(canvas.x0 + 5, canvas.y0 - 6, "defects ↓", "note", "start")
     rows = [
         (
-            f"{words.score(edges[i]) if i else 'lowest'} to {words.score(edges[i + 1]) if i < BINS - 1 else 'highest'}",
+            f"{format(edges[i], '.6g') if i else 'lowest'} to {format(edges[i + 1], '.6g') if i < BINS - 1 else 'highest'}",
             str(up[i]),
             str(down[i]),
         )
