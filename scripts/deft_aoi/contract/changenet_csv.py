@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import StrPath, atomic_write_text
 from deft_aoi.contract.paths import resolve_under
-from deft_aoi.contract.text import check_name, normalize_label, safe_text
+from deft_aoi.contract.text import check_name, has_hidden, normalize_label, safe_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,7 +174,7 @@ def _check_relative(value: str) -> None:
         value.startswith(("/", "~"))
         or "\\" in value
         or ".." in lexical
-        or any(ord(c) < 32 for c in value)
+        or has_hidden(value)
         or any(len(piece.encode()) > 255 for piece in lexical)
     ):
         raise HardStop(f"the path {safe_text(value)} is not allowed", expected="a relative path with / between folders")

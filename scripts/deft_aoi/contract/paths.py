@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.text import check_name, safe_text
+from deft_aoi.contract.text import check_name, has_hidden, safe_text
 
 __all__ = [
     "RunPaths",
@@ -55,7 +55,7 @@ def resolve_under(root: Path, *parts: str) -> Path:
     """
     current = str(root)
     for part in parts:
-        if "\0" in part or "\\" in part or part.startswith(("/", "~")) or any(ord(c) < 32 for c in part):
+        if "\0" in part or "\\" in part or part.startswith(("/", "~")) or has_hidden(part):
             raise HardStop(
                 f"the path {safe_text(part)} is not allowed",
                 expected="a relative path with / between folders",

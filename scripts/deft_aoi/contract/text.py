@@ -40,6 +40,13 @@ def safe_text(value: object, limit: int = 80) -> str:
     return json.dumps(plain_text(value, limit), ensure_ascii=False)
 
 
+def has_hidden(text: str) -> bool:
+    """Whether ``text`` has a character that moves, hides or breaks what is shown: control, format, line separator."""
+    if text.isprintable():
+        return False
+    return any(unicodedata.category(c)[0] == "C" or unicodedata.category(c) in ("Zl", "Zp") for c in text)
+
+
 def is_pass(label: str) -> bool:
     """Whether TAO takes the label as a good part: exact, case-sensitive, no stripping."""
     return label == PASS
@@ -68,7 +75,7 @@ def normalize_label(raw: str) -> str:
             found=safe_text(raw),
             hint="write PASS: TAO compares the label case-sensitively and would train this good part as a defect",
         )
-    if len(label) > MAX_LABEL or not _allowed(label, _LABEL_EXTRA) or not label[0].isalnum():
+    if len(label) > MAX_LABEL or has_hidden(raw) or not _allowed(label, _LABEL_EXTRA) or not label[0].isalnum():
         raise HardStop(
             f"the label {safe_text(raw)} is not allowed",
             expected="at most 64 letters and digits of any script, space and _ . + -, beginning with a letter or digit",
