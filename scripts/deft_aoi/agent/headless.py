@@ -15,6 +15,7 @@ from deft_aoi.agent.runner import Session
 from deft_aoi.agent.transcript import Recorder
 from deft_aoi.contract import plans
 from deft_aoi.contract.errors import DeftError, UsageError
+from deft_aoi.contract.schema import bundle_root
 
 MODEL_VARIABLE = "DEFT_AGENT_MODEL"
 MAX_RETRIES = 6
@@ -46,7 +47,7 @@ def run_session(args: argparse.Namespace) -> tuple[str, dict[str, Any], int]:
     recorder = Recorder(path, {"name": name, "prompt": args.prompt, "args": flags, "answers": []})
     gate = Gatekeeper(_ask, session=name, approve_first=args.yes)
     client = anthropic.Anthropic(max_retries=MAX_RETRIES)
-    skill_root = Path(__file__).resolve().parents[3]
+    skill_root = bundle_root()
     session = Session(client, meter, skill_root, gate, recorder, _say, Path.cwd())
     problem: DeftError | None = None
     try:

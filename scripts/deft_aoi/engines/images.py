@@ -10,6 +10,7 @@ from typing import Any
 
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import Blocked, HardStop, UsageError
+from deft_aoi.contract.schema import bundle_root
 from deft_aoi.contract.text import plain_text, safe_text
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
@@ -36,13 +37,7 @@ def versions_file(bank: str | None = None) -> Path:
     set_by_user = os.environ.get("TAO_SKILL_BANK_PATH")
     if set_by_user and (Path(set_by_user).expanduser() / "versions.yaml").is_file():
         return Path(set_by_user).expanduser() / "versions.yaml"
-    return _shipped("versions.yaml")
-
-
-def _shipped(name: str) -> Path:
-    here = Path(__file__).resolve()
-    beside = here.parents[1] / "_bundle" / "specs" / name  # in an installed wheel
-    return beside if beside.is_file() else here.parents[3] / "specs" / name
+    return bundle_root() / "specs" / "versions.yaml"
 
 
 def resolve_key(key: str, bank: str | None = None) -> str:
