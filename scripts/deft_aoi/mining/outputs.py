@@ -1,4 +1,4 @@
-"""The files of ``mining_filter/``: pairs, kept rows, counts, summary, target embeddings, and what data to ask for."""
+"""The files of ``mining_filter/``: pairs, kept rows, counts, summary and target embeddings."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any
 
 from deft_aoi.contract.changenet_csv import MANDATORY, csv_text, ordered_columns
 from deft_aoi.contract.files import atomic_write_text
-from deft_aoi.contract.schema import write_checked
-from deft_aoi.contract.text import is_pass, plain_text, safe_text
+from deft_aoi.contract.text import plain_text, safe_text
 from deft_aoi.mining.pool import write_parquet
-from deft_aoi.mining.select import KEPT, REASONS, Mined
+from deft_aoi.mining.select import REASONS, Mined
 
 
 def write_outputs(mined: Mined, out_dir: Path) -> None:
@@ -79,35 +78,3 @@ def summary_lines(mined: Mined) -> list[str]:
             tally = Counter(mined.kept[column]).most_common(20)
             lines.append(f"  Kept by {column}: " + ", ".join(f"{safe_text(name)} {count}" for name, count in tally))
     return lines + [f"  Warning: {plain_text(line, 300)}" for line in mined.warnings]
-
-
-def data_requests(mined: Mined) -> dict[str, Any]:
-    """What to collect next: for each label of the targets, what the pool offered and what became of it.
-
-    Returns:
-        The object of ``data_requests.json`` (schema ``data_requests``), most needed label first.
-    """
-    pairs, rows = mined.pairs, []
-    for label, count in sorted(Counter(mined.targets["label"].tolist()).items()):
-        mine = pairs[pairs["target_label"] == label]
-        same = mine[mine["label"] == label]
-        rows.append(
-            {
-                "label": label,
-                "targets": count,
-                "kept_rows": int(same[same["decision"] == KEPT]["sample_id"].nunique()),
-                "candidates_of_this_label": int(same["sample_id"].nunique()),
-                "best_similarity": float(mine["similarity"].max()) if len(mine) else None,
-                "request": "more good parts that look like these false alarms"
-                if is_pass(label)
-                else "more defects of this kind, real or generated",
-                "examples": mined.targets[mined.targets["label"] == label]["filepath"].astype(str).head(5).tolist(),
-            }
-        )
-    rows.sort(key=lambda row: (row["kept_rows"], -row["targets"], row["label"]))
-    return {"version": 1, "kept": mined.counts["kept"], "rejected": mined.rejected, "requests": rows}
-
-
-def write_data_requests(mined: Mined, path: Path) -> None:
-    """Write ``data_requests.json``."""
-    write_checked(path, data_requests(mined), "data_requests")
