@@ -1,7 +1,6 @@
-"""``open_gaps.json``: what the loop could not close, as a shopping list for the line and for the next synthetic batch.
+"""``run/data_requests.json`` (schema ``open_gaps``): what the loop could not close, as a shopping list.
 
-Mining's ``data_requests.json`` speaks for one iteration and from its pairs; this list is over the whole run, from the gap
-ledger, by defect type and part.
+It is over the whole run, from the gap ledger, by defect type and part: for the line and for the next synthetic batch.
 """
 
 from __future__ import annotations
