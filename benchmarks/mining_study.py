@@ -13,12 +13,9 @@ own functions; what is added here is who picks the rows. One process, one thread
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import shutil
 import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,21 +23,17 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from deft_aoi.analysis import dataset, gaps, kpi  # noqa: E402
-from deft_aoi.analysis.identity import ContentIndex, Part  # noqa: E402
+from mining_study_steps import LoopSteps, Trained  # noqa: E402
+from mining_study_table import summarise  # noqa: E402
+
+from deft_aoi.analysis import dataset  # noqa: E402
+from deft_aoi.analysis.identity import Part  # noqa: E402
 from deft_aoi.contract import spec as specs  # noqa: E402
-from deft_aoi.contract.changenet_csv import read_changenet_csv, write_changenet_csv  # noqa: E402
-from deft_aoi.contract.files import atomic_write_json, digest_json, read_json, sha256_file  # noqa: E402
-from deft_aoi.contract.paths import RunPaths, Workspace  # noqa: E402
+from deft_aoi.contract.changenet_csv import read_changenet_csv  # noqa: E402
+from deft_aoi.contract.files import atomic_write_json, read_json  # noqa: E402
+from deft_aoi.contract.paths import Workspace  # noqa: E402
 from deft_aoi.contract.text import PASS  # noqa: E402
-from deft_aoi.engines import success  # noqa: E402
-from deft_aoi.loop import config as settings  # noqa: E402
-from deft_aoi.loop import specs as derive  # noqa: E402
-from deft_aoi.loop.context import RunContext  # noqa: E402
-from deft_aoi.loop.stages import evaluate, prestage, train  # noqa: E402
-from deft_aoi.loop.stages.dataset import previous_training  # noqa: E402
-from deft_aoi.mining import encoders, jobs, pairs, pool, select  # noqa: E402
-from deft_aoi.mining.store import EmbeddingStore, EncoderIdentity  # noqa: E402
+from deft_aoi.mining import pool, select  # noqa: E402
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,144 +45,18 @@ POLICIES = {
     "knn_no_sdg": "k-NN by pair feature, real rows only, same budget",
     "knn_minus_sdg": "k-NN's own real rows, its synthetic ones left out",
     "pixels": "k-NN by appearance (16 x 16 pixels)",
-    "knn_cut": "k-NN by pair feature, min_similarity CUT, own budget",
+    "knn_cut_80": "k-NN by pair feature, min_similarity 0.8, own budget",
     "all": "all of the pool",
     "baseline_2": "2nd iteration after k-NN, encoder `baseline`",
     "latest_2": "2nd iteration after k-NN, encoder `latest`",
 }
-CUT = 0.6
+CUT = 0.8
 SIMILARITY_BINS = (-1.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.01)
 MAX_TOP_K = 400
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A scored training: its chosen checkpoint, KPI threshold, scored KPI frame and the rows it was trained on."""
-
-    checkpoint: Path
-    threshold: float
-    kpi_frame: pd.DataFrame
-    rows: Part
-    result: dict[str, Any]
-
-
-def engine(log: Path, *argv: str) -> None:
-    """One command of the embedded engine in this process; what it prints goes to ``log``."""
-    from deft_aoi.engines.embedded import cli
-
-    with log.open("a", encoding="utf-8") as out, contextlib.redirect_stdout(out):
-        if code := cli.main(list(argv)):
-            raise RuntimeError(f"the engine ended with {code}: {' '.join(argv)}")
-
-
-class Study:
-    """One seed of the study: the loop's own view of the workspace, and the pool with its synthetic rows."""
-
-    def __init__(self, workspace: Workspace, out: Path, seed: int) -> None:
-        user_spec = specs.load_spec(workspace.baseline_spec, what="baseline spec")
-        config = settings.resolve({"seed": seed, "engine": "embedded"}, user_spec)
-        run = RunPaths(workspace.results / "study")
-        self.ctx = RunContext(run, workspace, {}, config, lambda _: None, lambda _: None)  # type: ignore[arg-type]
-        self.seed, self.out, self.root = seed, out / f"seed-{seed}", workspace.root
-        self.lights, self.ext = specs.lights(self.ctx.spec), specs.image_ext(self.ctx.spec)
-        self.index = ContentIndex(self.ctx.digest_cache)
-        self.base = previous_training(self.ctx, "iter1")
-        folder = run.synth_pool
-        folder.mkdir(parents=True, exist_ok=True)
-        found = pairs.scan(workspace, self.lights, self.ext)
-        staged = pairs.stage(found, folder, workspace=workspace, final_dir=folder)
-        self.leaks = prestage.forbidden(self.ctx)
-        built = pool.build(
-            workspace, self.lights, self.ext, index=self.index, out_dir=folder, sdg_rows=staged.rows, forbidden=self.leaks
-        )
-        self.pool = select.with_filepath(built.frame, self.lights[0], self.ext)
-        self.key = digest_json([settings.effective_spec(user_spec, config), config.training_epochs, built.rows_digest, CUT])
-
-    # -- the loop's steps ------------------------------------------------------------------------------------------------
-
-    def train(self, name: str, rows: Part, images: Path, start: Path | None) -> Trained:
-        """Train on ``rows``, score both checkpoints on the KPI set, the better one on the hold-out."""
-        began, folder, ctx = time.process_time(), self.out / name, self.ctx
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        log, csv = folder / "engine.log", folder / "train.csv"
-        write_changenet_csv(rows.frame, csv)
-        spec = derive.train_spec(
-            ctx.workspace, ctx.user_spec, ctx.config, train_csv=csv, train_images=images, pretrained=start
-        )
-        specs.dump_spec(spec, folder / "train.yaml")
-        engine(log, "visual_changenet", "train", "-e", f"{folder}/train.yaml", f"train.results_dir={folder}/train")
-        by_epoch = {train.epoch_of(p): p for p in success.new_checkpoints(folder / "train", 0)}
-        losses = success.validation_losses(folder / "train" / "status.json")
-        best = by_epoch[min(by_epoch, key=lambda e: (losses[e], e))]
-        chosen_of = {"best_val": best, "latest": by_epoch[max(by_epoch)]}
-        scored = {c: self._score(folder, spec, p, "kpi", c) for c, p in chosen_of.items()}
-        chosen = evaluate.choose({c: report for c, (report, _) in scored.items()})
-        report, frame = scored[chosen]
-        checkpoint = folder / "chosen.pth"
-        shutil.copyfile(chosen_of[chosen], checkpoint)
-        shutil.rmtree(folder / "train")
-        threshold = float(report["target_point"]["threshold"])
-        holdout, held = self._score(folder, spec, checkpoint, "holdout", "holdout")
-        ids = ctx.identities["holdout"]
-        fixed = kpi.apply_threshold(
-            held, threshold, content_ids=ids["content_id"].to_numpy(), featureless=ids["featureless"].to_numpy()
-        )["point"]
-        result = {
-            "key": self.key, "policy": name, "seed": self.seed, "chosen": chosen, "train_rows": len(rows.frame),
-            "kpi": _measures(report), "holdout": _measures(holdout), "threshold": threshold,
-            "fixed": {k: fixed[k] for k in ("far_fraction", "recall_fraction")},
-            "cpu_seconds": round(time.process_time() - began, 1),
-        }  # fmt: skip
-        return Trained(checkpoint, threshold, frame, rows, result)
-
-    def _score(self, folder: Path, spec: specs.Spec, checkpoint: Path, split: str, name: str) -> tuple[Any, Any]:
-        source = self.ctx.splits[split]
-        path = folder / f"infer-{split}.yaml"
-        specs.dump_spec(derive.inference_spec(spec, csv=source.csv, images=source.layout.images_dir), path)
-        engine(
-            folder / "engine.log", "visual_changenet", "inference", "-e", str(path),
-            f"inference.checkpoint={checkpoint}", f"inference.results_dir={folder / name}",
-        )  # fmt: skip
-        return evaluate.kpi_report(self.ctx, folder / name / "inference.csv", split)
-
-    def targets(self, model: Trained) -> pd.DataFrame:
-        """The weak KPI rows of a trained model, one a sample and light."""
-        classify = specs.get(self.ctx.spec, "model.classify")
-        found = gaps.find_gaps(
-            model.kpi_frame, model.threshold, layout=self.ctx.splits["kpi"].layout,
-            difference_module=classify["difference_module"], eval_margin=float(classify["eval_margin"]),
-            top_k_per_label=self.ctx.config.top_k_per_label,
-        )  # fmt: skip
-        ids = self.ctx.identities["kpi"]["content_id"].to_numpy()
-        return found.assign(golden_filepath=found["golden_path"], content_id=ids[found["row"].to_numpy()])
-
-    def embed(self, targets: pd.DataFrame, checkpoint: Path | None) -> EmbeddingStore:
-        """Pool and targets by pair feature of ``checkpoint``, or by appearance where there is none."""
-        pair, work = checkpoint is not None, self.out / "embedding"
-        work.mkdir(parents=True, exist_ok=True)
-        identity = encoders.make_encoder("pixels").identity
-        if checkpoint is not None:
-            identity = EncoderIdentity("pair_feature", sha256_file(checkpoint), "study")
-        store = EmbeddingStore(self.ctx.embedding_cache, identity)
-        specs.dump_spec({"model": "pair_feature", "model_path": str(checkpoint)}, work / "embed.yaml")
-        for rows in (pool.per_light(self.pool, self.lights, self.ext), targets):
-            missing = jobs.missing_rows(rows, store)
-            if missing.empty:
-                continue
-            source, result = work / "in.parquet", work / "out.parquet"
-            jobs.write_job_input(missing, source, root=self.root, pair=pair)
-            if pair:
-                engine(
-                    work / "engine.log", "embedding", "image_embeddings", "-e", str(work / "embed.yaml"),
-                    f"input_parquet={source}", f"output_parquet={result}",
-                )  # fmt: skip
-            else:
-                encoders.embed_table(source, result, encoders.make_encoder("pixels"))
-            store.add(*jobs.read_job_output(missing, result, root=self.root, lights=self.lights, pair=pair))
-        return store
-
-    # -- who picks the rows ----------------------------------------------------------------------------------------------
+class Study(LoopSteps):
+    """One seed of the study: who picks the rows."""
 
     def nearest(
         self, model: Trained, encoder: Path | None, *, budget: int | None = None, cut: float | None = None, real: bool = False
@@ -265,7 +132,7 @@ class Study:
             return knn[knn["provenance"] == "real"], {}
         if policy == "knn_no_sdg":
             return self.nearest(base, base.checkpoint, budget=budget, real=True)
-        if policy == "knn_cut":
+        if policy == "knn_cut_80":
             return self.nearest(base, base.checkpoint, cut=CUT)
         return self.nearest(base, None, budget=budget)  # pixels
 
@@ -290,11 +157,6 @@ class Study:
         }  # fmt: skip
         trained.result["facts"] = facts
         return trained
-
-
-def _measures(report: dict[str, Any]) -> dict[str, float]:
-    points = {p["recall_target_fraction"]: p["far_fraction"] for p in report["operating_points"]}
-    return {"far_at_100": points[1.0], "far_at_99": points[0.99], "auroc": report["auroc"]}
 
 
 def _neighbours(found: pd.DataFrame) -> list[dict[str, Any]]:
@@ -379,7 +241,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
     parser.add_argument("--table", action="store_true", help="run nothing, print what is there")
     args = parser.parse_args(argv)
-    from mining_study_table import summarise
 
     out = args.output.resolve()
     if not args.table:

@@ -32,7 +32,7 @@ PAIRED = (
     ("knn", "pixels"),
     ("knn", "knn_no_sdg"),
     ("knn", "knn_minus_sdg"),
-    ("knn", "knn_cut"),
+    ("knn", "knn_cut_80"),
     ("knn", "all"),
     ("baseline_2", "knn"),
     ("latest_2", "baseline_2"),
