@@ -263,6 +263,8 @@ BAD_YAML = {
     "aliases": "a: &x [1]\nb: *x",
     "a bomb of aliases": "a: &a [x,x]\n"
     + "\n".join(f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)},*{chr(97 + i)}]" for i in range(20)),
+    "a secret of the environment": "a: {b: ['${oc.env:HF_TOKEN}']}",
+    "a nested resolver": "a: x${oc.decode:${oc.env:HF_TOKEN}}",
     "a merge key": "a: &x {b: 1}\nc:\n  <<: *x",
     "a key twice": "a: 1\na: 2",
     "a key twice, deep": "a:\n  b: 1\n  b: 2",

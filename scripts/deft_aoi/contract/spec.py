@@ -21,6 +21,7 @@ Spec = dict[str, Any]
 MAX_SPEC_BYTES = 1 << 20
 MAX_DEPTH = 24
 EMBEDDED_BACKBONE = "embedded_siamese"
+_RESOLVER = re.compile(r"\$\{[^}]*:")
 _EXT = re.compile(r"\.[A-Za-z0-9]{1,8}")
 
 
@@ -97,7 +98,21 @@ def load_spec(path: StrPath, *, what: str = "spec") -> Spec:
     spec = load_yaml(path, what=what)
     if not isinstance(spec, dict):
         raise HardStop(f"the {what} is not a mapping", expected="task, model, dataset, train …", found=type(spec).__name__)
+    _check_no_resolver(spec, what)
     return spec
+
+
+def _check_no_resolver(node: Any, what: str) -> None:
+    """Refuse ``${oc.env:HF_TOKEN}`` and its kind: resolved, it would write a secret of the environment into the run."""
+    if isinstance(node, str) and _RESOLVER.search(node):
+        raise HardStop(
+            f"the {what} asks for something outside it",
+            expected="values, and references to other keys such as ${results_dir}",
+            found=safe_text(node),
+            hint="write the value itself",
+        )
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _check_no_resolver(child, what)
 
 
 def get(spec: Spec, dotted: str, default: Any = None) -> Any:

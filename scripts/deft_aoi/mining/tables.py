@@ -35,7 +35,8 @@ def read_embedded(path: Path, what: str) -> tuple[pd.DataFrame, np.ndarray]:
         raise Blocked(f"the {what} table is missing", expected=str(path))
     try:
         table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
+        table.validate(full=True)  # text that is not UTF-8 would only fail later, and without a name
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise HardStop(f"the {what} table is not Parquet", found=safe_text(error, 160)) from error
     if "filepath" not in table.column_names:
         raise HardStop(f"the {what} table has no column filepath", found=safe_text(", ".join(table.column_names), 200))

@@ -65,6 +65,7 @@ def _merge(schema: type, spec_path: Path, overrides: list[str], shipped: Path | 
             if not isinstance(layer, DictConfig):
                 raise SpecError(f"{spec_path}: a spec is a YAML mapping, found a list or a scalar")
         config = OmegaConf.merge(*layers)
+        OmegaConf.clear_resolver("oc.env")  # a spec is data: it gets nothing from this process's environment
         OmegaConf.resolve(config)
     except OmegaConfBaseException as error:
         raise SpecError(_one_line(error)) from error
