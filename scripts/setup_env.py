@@ -24,8 +24,12 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Examples:\n  setup_env.py --torch cpu\n  setup_env.py --wheels ~/wheels",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--torch", default="default", metavar="BUILD",
-                        help="PyTorch build: default, cpu, none, or a CUDA tag of its index such as cu130")
+    parser.add_argument(
+        "--torch",
+        default="default",
+        metavar="BUILD",
+        help="PyTorch build: default, cpu, none, or a CUDA tag of its index such as cu130",
+    )
     parser.add_argument("--wheels", metavar="DIR", help="take every package from this folder; no network")
     parser.add_argument("--check", action="store_true", help="change nothing, say what is there")
     parser.add_argument("--force", action="store_true", help="make it again although it is complete")

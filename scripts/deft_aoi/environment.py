@@ -40,8 +40,12 @@ def lock_file() -> Path:
     for folder in (SCRIPTS_DIR.parent, Path(__file__).resolve().parent):
         if (folder / LOCK_NAME).is_file():
             return folder / LOCK_NAME
-    raise Blocked(f"{LOCK_NAME} is missing from the skill's folder", expected=str(SCRIPTS_DIR.parent / LOCK_NAME),
-                  found="no such file", hint="install the skill again")
+    raise Blocked(
+        f"{LOCK_NAME} is missing from the skill's folder",
+        expected=str(SCRIPTS_DIR.parent / LOCK_NAME),
+        found="no such file",
+        hint="install the skill again",
+    )
 
 
 def check() -> Report:
@@ -52,14 +56,21 @@ def check() -> Report:
     """
     python = env_python()
     if python is None:
-        raise Blocked("the skill's environment is not there", expected=str(env_dir()), found="nothing finished",
-                      hint=setup_command())
+        raise Blocked(
+            "the skill's environment is not there", expected=str(env_dir()), found="nothing finished", hint=setup_command()
+        )
     record = ready_record()
     if record.get("lock_sha256") != _sha256(lock_file()):
-        raise Blocked("the skill's environment was made from another lock file", expected=str(lock_file()),
-                      found=f"{env_dir()} of an earlier version", hint=setup_command())
-    return Report(f"environment: {env_dir()} (Python {record.get('python')}, torch {record.get('torch')})",
-                  {"env": str(env_dir()), "python": str(python), **record})
+        raise Blocked(
+            "the skill's environment was made from another lock file",
+            expected=str(lock_file()),
+            found=f"{env_dir()} of an earlier version",
+            hint=setup_command(),
+        )
+    return Report(
+        f"environment: {env_dir()} (Python {record.get('python')}, torch {record.get('torch')})",
+        {"env": str(env_dir()), "python": str(python), **record},
+    )
 
 
 def create(torch: str = "default", wheels: str | None = None, *, force: bool = False) -> Report:
@@ -77,8 +88,12 @@ def create(torch: str = "default", wheels: str | None = None, *, force: bool = F
     if not re.fullmatch(r"default|cpu|none|cu\d{3}", torch):
         raise UsageError("--torch names no build", expected="default, cpu, none or a tag such as cu130", found=torch[:40])
     if not PYTHON_MIN <= sys.version_info[:2] <= PYTHON_MAX:
-        raise Blocked("this Python is not supported", expected="Python 3.10 to 3.13",
-                      found=sys.version.split()[0], hint="start setup_env.py with another python3")
+        raise Blocked(
+            "this Python is not supported",
+            expected="Python 3.10 to 3.13",
+            found=sys.version.split()[0],
+            hint="start setup_env.py with another python3",
+        )
     if wheels is not None and not Path(wheels).is_dir():
         raise UsageError("--wheels names no folder", expected="a folder of wheels", found=wheels[:200])
     lock, target = lock_file(), env_dir()
@@ -97,8 +112,12 @@ def create(torch: str = "default", wheels: str | None = None, *, force: bool = F
             index = [] if wheels or torch == "default" else ["--index-url", TORCH_INDEX + torch]
             _step([*pip, *source, *index, TORCH_REQUIREMENT], "installing PyTorch")
         _step([*pip, *source, "--require-hashes", "--no-deps", "-r", str(lock)], "installing the locked packages")
-        record = {"lock_sha256": _sha256(lock), "build": torch, "python": _ask(python, "platform", "python_version()"),
-                  "torch": _ask(python, "torch", "__version__") if torch != "none" else "none"}
+        record = {
+            "lock_sha256": _sha256(lock),
+            "build": torch,
+            "python": _ask(python, "platform", "python_version()"),
+            "torch": _ask(python, "torch", "__version__") if torch != "none" else "none",
+        }
         _write_ready(target / READY_FILE, record)
     return check()
 
@@ -107,8 +126,12 @@ def _step(argv: list[str], what: str) -> None:
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     if done.returncode != 0:
         tail = " | ".join(line.strip()[:200] for line in done.stdout.strip().splitlines()[-3:])
-        raise Blocked(f"{what} failed", expected="exit code 0", found=f"exit code {done.returncode}: {tail}",
-                      hint="check the network or give --wheels DIR; then the same command again")
+        raise Blocked(
+            f"{what} failed",
+            expected="exit code 0",
+            found=f"exit code {done.returncode}: {tail}",
+            hint="check the network or give --wheels DIR; then the same command again",
+        )
 
 
 def _ask(python: str, module: str, attribute: str) -> str:

@@ -168,6 +168,4 @@ def _require_digest(digest: object) -> None:
 def _damaged(what: str, expected: str, found: str) -> Exception:
     from .errors import HardStop  # here, so that a hook which never fails never loads it
 
-    return HardStop(
-        f"{what}: not what the gate expects", expected=expected, found=found, hint="run preflight.py again"
-    )
+    return HardStop(f"{what}: not what the gate expects", expected=expected, found=found, hint="run preflight.py again")
