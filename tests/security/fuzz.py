@@ -3,6 +3,7 @@
 Usage: python tests/security/fuzz.py [--seconds N] [--seed N]. Exit codes: 0; 1 a reader raised something else or took over 2 seconds.
 The mutation is random with a printed seed, so that a miss can be had again.
 """
+# ruff: noqa: E501 - tables of attacks and commands are read line by line
 
 from __future__ import annotations
 

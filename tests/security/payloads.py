@@ -1,4 +1,5 @@
 """Text that wants to be an instruction. Each carries a token by which it is found again."""
+# ruff: noqa: E501 - tables of attacks and commands are read line by line
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 Usage: python tests/security/run.py [--budget SECONDS] [--no-scanners]
 Exit codes: 0 nothing got through; 1 something did, or a part could not run.
 """
+# ruff: noqa: E501 - tables of attacks and commands are read line by line
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """One byte changed between two stages stops the run; it never gives a mix. A change of the approved inputs reopens the gate."""
+# ruff: noqa: E501 - tables of attacks and commands are read line by line
 
 from __future__ import annotations
 

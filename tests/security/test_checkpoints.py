@@ -1,4 +1,5 @@
 """A checkpoint from outside is judged by its opcodes and never unpickled."""
+# ruff: noqa: E501 - tables of attacks and commands are read line by line
 
 from __future__ import annotations
 

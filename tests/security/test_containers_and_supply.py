@@ -1,4 +1,5 @@
 """What a container gets, whatever is asked for; what is installed, and by which hash."""
+# ruff: noqa: E501 - tables of attacks and commands are read line by line
 
 from __future__ import annotations
 

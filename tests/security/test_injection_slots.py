@@ -1,4 +1,5 @@
 """Every payload in every slot: refused, or shown only as bounded, quoted, printable text."""
+# ruff: noqa: E501 - tables of attacks and commands are read line by line
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Paths, names and tables from outside: refused with their line and column, or they come back as they went in."""
+# ruff: noqa: E501 - tables of attacks and commands are read line by line
 
 from __future__ import annotations
 

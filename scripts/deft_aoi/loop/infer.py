@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deft_aoi import engines
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import MANDATORY, csv_text, read_changenet_csv, read_table, write_changenet_csv
+from deft_aoi.contract.checkpoint_scan import scan_checkpoint
 from deft_aoi.contract.errors import HardStop, JobFailed, UsageError
 from deft_aoi.contract.files import atomic_write_text, digest_json, sha256_file
 from deft_aoi.contract.schema import read_checked, write_checked
@@ -81,6 +82,7 @@ def load_model(model_json: Path, checkpoint: Path | None = None) -> Model:
                 found="another file" if path.is_file() else "no file",
                 hint="restore it, or hand the model over again: prepare_inference_spec.py --results-dir R",
             )
+    scan_checkpoint(weights.resolve())  # the model came with its own digest: from whom, nobody knows
     return Model(body, specs.load_spec(spec_path, what="inference spec"), weights.resolve())
 
 
