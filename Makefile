@@ -6,6 +6,7 @@ STAMP := $(VENV)/.ready
 STAMP_DEV := $(VENV)/.ready-dev
 DEMO ?= demo
 export PYTHONDONTWRITEBYTECODE := 1
+export PYTHONPATH := $(CURDIR)/scripts
 
 .PHONY: test demo faults replay security bundle lint integration env lock clean
 
@@ -48,6 +49,9 @@ faults: $(STAMP_DEV)
 
 replay: $(STAMP_DEV)
 	$(PY) -m pytest tests/agent tests/transcripts
+
+security: $(STAMP_DEV)
+	$(PY) tests/security/run.py
 
 bundle: $(STAMP_DEV)
 	$(PY) packaging/bundle.py

@@ -138,7 +138,7 @@ def test_images_are_scaled_down_and_only_images_are_shown(local):
     assert result.text == "2000 x 1000 pixels"
     assert result.image["source"]["media_type"] == "image/png"
     (run / "b.png").write_text("not an image")
-    assert tool.call("view_image", {"path": str(run / "b.png")}).exit_code == 4
+    assert tool.call("view_image", {"path": str(run / "b.png")}).exit_code == 3
 
 
 def test_summary_and_findings_are_the_only_files_that_can_be_written(local, tmp_path):

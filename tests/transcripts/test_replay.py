@@ -19,6 +19,8 @@ import deft_aoi
 from deft_aoi.agent.replay import replay
 from deft_aoi.agent.transcript import read
 
+pytestmark = pytest.mark.integration  # minutes: `make replay` and CI run them
+
 SCRIPTS = Path(deft_aoi.__file__).parents[1]
 HERE = Path(__file__).parent
 TRANSCRIPTS = sorted(HERE.glob("*.jsonl"))
