@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 POLICIES = {
+    "none": "nothing added: the same fine-tuning on the base rows alone",
     "knn": "k-NN by pair feature (what the loop does)",
     "random_mix": "random, with k-NN's label mix",
     "random": "random",
@@ -53,6 +54,7 @@ POLICIES = {
 CUT = 0.8
 SIMILARITY_BINS = (-1.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.01)
 MAX_TOP_K = 400
+STREAMS = {"random": 8, "random_mix": 9}  # of random numbers, so that a policy's rows do not hang on the list of policies
 
 
 class Study(LoopSteps):
@@ -117,7 +119,7 @@ class Study(LoopSteps):
         free, budget = self.eligible(base.rows), len(knn)
         if not set(knn["sample_id"]) <= set(free["sample_id"]):
             raise RuntimeError("k-NN kept a row that is not eligible")
-        rng = np.random.default_rng([self.seed, sorted(POLICIES).index(policy)])
+        rng = np.random.default_rng([self.seed, STREAMS.get(policy, 0)])
         if policy == "all":
             return free, {}
         if policy == "random":
@@ -214,7 +216,9 @@ def run_seed(study: Study, wanted: list[str]) -> None:
     for policy in wanted:
         if _kept(study, policy):
             continue
-        if policy.endswith("_2"):
+        if policy == "none":
+            made = study.train("none", base.rows, study.root, base.checkpoint)
+        elif policy.endswith("_2"):
             first = _kept(study, "knn")
             if first is None:
                 raise RuntimeError("the second iteration needs the policy knn")

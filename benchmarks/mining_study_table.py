@@ -25,7 +25,8 @@ COLUMNS: dict[str, Callable[[Result], float]] = {
 }
 HIGHER_IS_BETTER = ("KPI AUROC", "hold-out AUROC", "hold-out recall at KPI threshold")
 PAIRED = (
-    ("knn", "baseline"),
+    ("none", "baseline"),
+    ("knn", "none"),
     ("knn", "random"),
     ("knn", "random_mix"),
     ("random_mix", "random"),
