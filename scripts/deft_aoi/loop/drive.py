@@ -14,7 +14,7 @@ from deft_aoi.contract.text import plain_text
 from deft_aoi.loop import gate, stages
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.next_step import Step, next_step
-from deft_aoi.loop.verify import require_published
+from deft_aoi.loop.verify import require_published, sweep_published
 from deft_aoi.platforms import credentials
 from deft_aoi.record import lock, log
 
@@ -87,6 +87,7 @@ def drive(
     root = Path(results_dir).expanduser().resolve()
     with lock.DriverLock(root):
         ctx = open_context(root, say, progress)
+        sweep_published(ctx.run, ctx.state())
         done = 0
         while True:
             step = next_step(ctx.state(), ctx.config)

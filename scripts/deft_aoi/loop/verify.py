@@ -14,7 +14,7 @@ from deft_aoi.loop import gate
 from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.stages import dataset, evaluate
 from deft_aoi.loop.stages.inference import CHOICES
-from deft_aoi.record import log, state
+from deft_aoi.record import log, publish, state
 
 PUBLISHED = ("train", "inference", "rca", "routing", "anomalygen", "data_mining", "dataset")
 SHOWN = 12
@@ -83,7 +83,7 @@ def verify_run(results_dir: Path) -> Verdict:
     for label, it in view.get("iterations", {}).items():
         for stage in PUBLISHED:
             if stage in it.get("stages", {}):
-                _published(verdict, run, label, stage)
+                _published(verdict, run, label, stage, evaluated="evaluate" in it["stages"])
         if "evaluate" in it.get("stages", {}):
             _evaluated(verdict, ctx, label, it)
         if "dataset" in it.get("stages", {}):
@@ -101,9 +101,10 @@ def require_published(run: RunPaths, view: dict[str, Any], labels: tuple[str, ..
     """
     verdict = Verdict()
     for label in labels:
+        done = view.get("iterations", {}).get(label, {}).get("stages", {})
         for stage in PUBLISHED:
-            if stage in view.get("iterations", {}).get(label, {}).get("stages", {}):
-                _published(verdict, run, label, stage)
+            if stage in done:
+                _published(verdict, run, label, stage, evaluated="evaluate" in done)
     _staged(verdict, run)
     if verdict.problems:
         raise HardStop(
@@ -114,7 +115,23 @@ def require_published(run: RunPaths, view: dict[str, Any], labels: tuple[str, ..
         )
 
 
-def _published(verdict: Verdict, run: RunPaths, label: str, stage: str) -> None:
+def sweep_published(run: RunPaths, view: dict[str, Any]) -> None:
+    """Clear the published folders of what a killed driver was about to write there; the caller holds the run's lock."""
+    publish.sweep_temporaries(run.synth_pool)
+    for label in view.get("iterations", {}):
+        for stage in PUBLISHED:
+            publish.sweep_temporaries(run.stage_dir(label, stage))
+
+
+def _left_over(problem: str, *, pruning: bool) -> bool:
+    """Whether a finding is only what a killed driver left, which the next one clears away."""
+    what, _, path = problem.partition(": ")
+    name = path.rsplit("/", 1)[-1]
+    surplus = pruning and name.startswith("model_") and name.endswith(".pth")
+    return what == "not in the manifest" and (surplus or publish.TEMPORARY.fullmatch(name) is not None)
+
+
+def _published(verdict: Verdict, run: RunPaths, label: str, stage: str, *, evaluated: bool) -> None:
     folder = run.stage_dir(label, stage)
     try:
         problems = verify_manifest(folder)
@@ -122,6 +139,8 @@ def _published(verdict: Verdict, run: RunPaths, label: str, stage: str) -> None:
         problems = [error.message]
     if stage == "inference":
         problems = [p for p in problems if not (p.startswith("not in the manifest: ") and p[21:].startswith(_ADDED_BY_EVALUATE))]
+    # Killed while it pruned, an evaluation leaves checkpoints that the manifest names no more; done again, it deletes them.
+    problems = [p for p in problems if not _left_over(p, pruning=stage == "train" and not evaluated)]
     verdict.count("published folders")
     verdict.problems += [plain_text(f"{label}/{stage}: {p}", 300) for p in problems]
 
@@ -179,7 +198,7 @@ def _assembled(verdict: Verdict, ctx: RunContext, label: str, it: dict[str, Any]
 def _staged(verdict: Verdict, run: RunPaths) -> None:
     if (run.synth_pool / "_MANIFEST.json").exists():
         problems = verify_manifest(run.synth_pool)
-        problems = [p for p in problems if p.split(": ", 1)[1] not in _REFRESHED]
+        problems = [p for p in problems if p.split(": ", 1)[1] not in _REFRESHED and not _left_over(p, pruning=False)]
         verdict.count("published folders")
         verdict.problems += [plain_text(f"synth_pool: {p}", 300) for p in problems]
 

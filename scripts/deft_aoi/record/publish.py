@@ -30,7 +30,7 @@ _MARK = ".inputs"
 
 
 # Left by an atomic write that was killed (contract.files names them so): never part of what is published.
-_TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")
+TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")
 
 
 @contextlib.contextmanager
@@ -60,6 +60,7 @@ def attempt_dir(final: StrPath, *, inputs_digest: str = "") -> str:
     target = os.fspath(final)
     os.makedirs(os.path.dirname(target), exist_ok=True)
     attempts = _attempts(target)
+    _sweep_unfinished_marks(target)
     number = attempts[-1][0] if attempts else 0
     for _number, path in attempts:
         if path == attempts[-1][1] and _marked(path) == inputs_digest:
@@ -92,10 +93,12 @@ def _marked(path: str) -> str | None:
         return None
 
 
-def _sweep_temporaries(folder: str) -> None:
+@_refusing("clearing up after a killed stage")
+def sweep_temporaries(folder: StrPath) -> None:
+    """Delete what atomic writes left that were killed; for a driver, who alone writes into published folders."""
     for parent, _dirs, names in os.walk(folder):
         for name in names:
-            if _TEMPORARY.fullmatch(name):
+            if TEMPORARY.fullmatch(name):
                 _unlink(os.path.join(parent, name))
 
 
@@ -107,6 +110,14 @@ def _sweep_marks(target: str) -> None:
         mark = os.path.join(parent, entry)
         if pattern.fullmatch(entry) and not os.path.isdir(mark.removesuffix(_MARK)):
             _unlink(mark)
+
+
+def _sweep_unfinished_marks(target: str) -> None:
+    """Marks whose atomic write was killed."""
+    parent, name = os.path.split(target)
+    for entry in os.listdir(parent):
+        if TEMPORARY.fullmatch(entry) and entry.startswith(f".{name}.tmp-"):
+            _unlink(os.path.join(parent, entry))
 
 
 @_refusing("publishing a stage's folder")
@@ -122,7 +133,7 @@ def publish(tmp: StrPath, final: StrPath, *, inputs_digest: str, extra: dict[str
     """
     source, target = os.fspath(tmp), os.fspath(final)
     _unlink(os.path.join(source, MANIFEST_NAME))
-    _sweep_temporaries(source)
+    sweep_temporaries(source)
     fsync_tree(source)
     digest = write_manifest(source, inputs_digest=inputs_digest, extra=extra)
     _require_whole(source)

@@ -6,6 +6,7 @@ simply done again: every file is replaced atomically, and ``_EVALUATE.json`` vou
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,19 @@ from deft_aoi.loop.stages.inference import CHOICES, scored_frame
 from deft_aoi.loop.stages.train import best_so_far, prune
 
 VOUCHER = "_EVALUATE.json"
+SCRATCH = "evaluate-"
 
 
 def evaluate(ctx: RunContext, label: str, _attempt: int) -> Outcome:
     """Sweep both scored sets, choose the lower FAR at the target recall, compare with the best so far."""
     final = ctx.run.stage_dir(label, "inference")
+    for left in ctx.run.run.glob(f"{SCRATCH}*"):
+        shutil.rmtree(left)  # of an evaluation that was killed
     reports: dict[str, dict[str, Any]] = {}
     vouched: dict[str, str] = {}
     for choice in CHOICES:
         report, frame = kpi_report(ctx, final / choice / "inference.csv", "kpi")
-        with tempfile.TemporaryDirectory(dir=ctx.run.run, prefix="evaluate-") as scratch:
+        with tempfile.TemporaryDirectory(dir=ctx.run.run, prefix=SCRATCH) as scratch:
             for path in kpi.write_outputs(report, frame, Path(scratch)):
                 target = final / choice / path.name
                 path.replace(target)
