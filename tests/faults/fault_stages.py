@@ -23,12 +23,14 @@ from rig import Budget, Row
 
 from deft_aoi.contract.errors import DeftError
 
-CASES = 240
+CASES = 210
 LAUNCH_CASES = 3
 """Deaths before the end of a stage's last job: each of them runs the job, which takes seconds."""
 LOOPS = 4
 JOB_KILLS = 8
-SHORT_CASES = 15
+PATIENCE_SEC, PATIENCE_GROWS = 1.0, 1.15
+"""A driver of a whole loop is killed after at most so long, a little later each time: a loop takes some twenty kills."""
+SHORT_CASES = 12
 SHORT_END = "iter1 train"
 """The short version ends before this stage."""
 
@@ -193,10 +195,11 @@ def loops(folder: Path, budget: Budget, *, short: bool = False, seed: int = 1) -
     rng = random.Random(seed)
     while row.counts["loops"] < wanted and budget.left() and not row.problems:
         loop.put_back(ref.steps[0].before)
+        patience = PATIENCE_SEC
         while budget.left():
             child = loop.start_driver(limit=None)
-            # Two kinds of patience: most stages take a second, a job takes several.
-            _until(child[0], rng.choice((0.7, 6.0)) * rng.random())
+            _until(child[0], patience * rng.random())
+            patience *= PATIENCE_GROWS
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child[0], signal.SIGKILL)
             ended = loop.finish(child)
@@ -274,4 +277,4 @@ def _kill(identity: dict[str, int]) -> bool:
     return False
 
 
-FAULTS = [("stages", 10, stages), ("loops", 6, loops), ("jobs", 3, jobs)]
+FAULTS = [("stages", 14, stages), ("loops", 7, loops), ("jobs", 3, jobs)]

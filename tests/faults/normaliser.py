@@ -10,8 +10,9 @@ Dropped, and nothing else:
 - in texts: the number of an attempt (``.tmp-2``), and the date that names the folder of a root-cause analysis;
 - in manifests: size and digest of such texts; ``extra.decoded`` (how many images this very call embedded); and for the
   staged pairs what a copy's ``stat`` says (times, inode), with the digests that follow from it;
-- in events: number, time, duration, chain, the attempt in the key, digests of manifests and of the report, and how many
-  checkpoints this very call pruned or images it embedded.
+- in events: number, time, duration, chain, the attempt in the key, digests of manifests, of the report and of
+  ``best_model.json``, and how many checkpoints this very call pruned or images it embedded;
+- in ``best_model.json``: the digest of the record's head (a chain over time stamps).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ STAMP = re.compile(r"(?<=(?:rca|ing)_results/)[0-9]{8}_[0-9]{6}")
 STAMP_BYTES = re.compile(rb"(?<=(?:rca|ing)_results/)[0-9]{8}_[0-9]{6}")
 STAT = ("mtime_ns", "ctime_ns", "inode")
 """Of the copies of the staged pairs."""
-OF_THIS_CALL = ("manifest", "decoded", "duration_from", "voucher", "checkpoints_pruned")
+OF_THIS_CALL = ("manifest", "decoded", "duration_from", "voucher", "checkpoints_pruned", "best_model_sha256")
 TEXTS = (".json", ".yaml", ".csv", ".txt", ".jsonl")
 
 
@@ -69,6 +70,8 @@ def _content(path: Path, inside: str) -> str:
         body = json.loads(data)
         body["files"] = [{k: v for k, v in entry.items() if k not in STAT} for entry in body["files"]]
         data = json.dumps(body, sort_keys=True).encode()
+    if inside == "best_model.json":
+        data = json.dumps({k: v for k, v in json.loads(data).items() if k != "record_head"}, sort_keys=True).encode()
     if path.name == "ingest_summary.json":
         data = json.dumps({k: v for k, v in json.loads(data).items() if k not in ("files_digested", "manifest_sha256")}).encode()
     if path.suffix in TEXTS:
