@@ -107,11 +107,14 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=1000)
     parser.add_argument("--crops", type=int, default=5000)
     parser.add_argument("--side", type=int, default=64, help="side of a pool crop")
+    parser.add_argument("--only", choices=("staging", "pool"), help="one of the two")
     parser.add_argument("--scratch", help="folder to work in")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
-        bench_staging(Path(folder).resolve() / "a", args.pairs)
-        bench_pool(Path(folder).resolve() / "b", args.crops, args.side)
+        if args.only != "pool":
+            bench_staging(Path(folder).resolve() / "a", args.pairs)
+        if args.only != "staging":
+            bench_pool(Path(folder).resolve() / "b", args.crops, args.side)
     return 0
 
 

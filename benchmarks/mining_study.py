@@ -2,6 +2,7 @@
 
     nice python benchmarks/mining_study.py --output /somewhere/study --seeds 5      # workspace from DEFT_DEEPPCB
     python benchmarks/mining_study.py --output /somewhere/study --table             # the table of what is there
+    python benchmarks/mining_study.py --output /somewhere/study3 --only-seed 3      # one of several processes
 
 For each seed the baseline is trained once with the embedded engine and its defaults. Each policy adds as many rows as
 plain k-NN by pair feature keeps, then fine-tunes once from the baseline's better checkpoint (``*_2`` policies: a second
@@ -242,6 +243,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder of results and of the workspace's copy")
     parser.add_argument("--workspace", type=Path, help="default: workspace/ under DEFT_DEEPPCB")
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 1")
+    parser.add_argument("--only-seed", type=int, metavar="N", help="one seed; gather the seed-N folders in one output for --table")
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
     parser.add_argument("--table", action="store_true", help="run nothing, print what is there")
     args = parser.parse_args(argv)
@@ -254,7 +256,7 @@ def main(argv: list[str] | None = None) -> int:
         if not (out / "workspace").exists():
             shutil.copytree(source, out / "workspace.part", copy_function=shutil.copyfile, dirs_exist_ok=True)
             (out / "workspace.part").rename(out / "workspace")
-        for seed in range(1, args.seeds + 1):
+        for seed in range(1, args.seeds + 1) if args.only_seed is None else [args.only_seed]:
             run_seed(Study(Workspace(out / "workspace"), out, seed), args.policies)
     print(summarise(out, POLICIES))
     return 0
