@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -19,19 +18,9 @@ from deft_aoi.mining.scan import scan
 from deft_aoi.record import log, state
 
 from .payloads import PAYLOADS
+from .planting import must_be_harmless
 from .test_images import picture
 from .test_paths_and_tables import _pregen, row, table
-
-TOKEN = re.compile(r"ZQX\d{3}")
-QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
-
-
-def must_be_harmless(text: str) -> None:
-    for line in text.split("\n"):
-        assert len(line) < 400
-        assert all(c.isprintable() for c in line), line
-        assert not TOKEN.search(QUOTED.sub("", line)), line
-
 
 def _label(folder: Path, payload: str) -> object:
     return read_changenet_csv(table(folder, [row(label=payload)]), what="training set")["label"].tolist()
