@@ -153,13 +153,16 @@ def test_the_time_limit_ends_the_job(local, tmp_path):
 
 def test_the_job_inherits_nothing_but_what_it_needs(local, tmp_path, monkeypatch):
     monkeypatch.setenv("NGC_API_KEY", "canary-0123456789")
+    monkeypatch.setenv("NVIDIA_API_KEY", "canary-0123456789")
     monkeypatch.setenv("SOME_VARIABLE", "x")
+    monkeypatch.setenv("OMPI_MCA_plm_rsh_agent", "/bin/true")
+    monkeypatch.setenv("NCCL_NVLS_ENABLE", "0")
     job = request(tmp_path, "import os, json; json.dump(dict(os.environ), open('env', 'w'))", env={"OMP_NUM_THREADS": "1"})
     local.submit(job, tmp_path / "jobs")
     base.wait(local, job.name, tmp_path / "jobs", timeout_sec=20)
     seen = json.loads((tmp_path / "env").read_text())
-    assert "NGC_API_KEY" not in seen
-    assert "SOME_VARIABLE" not in seen
+    assert not {"NGC_API_KEY", "NVIDIA_API_KEY", "SOME_VARIABLE"} & set(seen)
+    assert (seen["OMPI_MCA_plm_rsh_agent"], seen["NCCL_NVLS_ENABLE"]) == ("/bin/true", "0")  # how this host is set up
     assert (seen["OMP_NUM_THREADS"], seen["CUDA_VISIBLE_DEVICES"]) == ("1", "")
     assert seen["PYTHONPATH"].split(":")[-1] == str(Path(base.__file__).parents[2])
 

@@ -21,8 +21,12 @@ from deft_aoi.platforms.base import Finding, JobRequest, JobState, JobStatus
 
 _SCRIPTS = Path(__file__).resolve().parents[2]  # the folder that holds the package `deft_aoi`
 # All that a job inherits. Whatever else it needs is in its request, so that a run does not depend on a shell's history.
-_INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "CUDA_HOME",
-              "SSL_CERT_FILE", "HF_HOME", "XDG_CACHE_HOME", "NVIDIA_VISIBLE_DEVICES")
+_INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "SSL_CERT_FILE",
+              "HF_HOME", "XDG_CACHE_HOME", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "TORCH_HOME",
+              "TORCH_SYMM_MEM_DISABLE_MULTICAST")
+# How this host reaches its GPUs and their links is the host's own setting: an MPI without ssh, multicast that must stay
+# off. The prefixes leave out what may hold a secret (NVIDIA_API_KEY) and what only one shell wants (PYTORCH_…, TORCH_…).
+_INHERITED_PREFIXES = ("CUDA_", "CUBLAS_", "NCCL_", "NVSHMEM_", "OMPI_MCA_", "UCX_")
 _START_SEC = 30.0
 
 
@@ -115,7 +119,7 @@ def job_environment(request: JobRequest) -> dict[str, str]:
     Raises:
         Blocked: a named secret is absent.
     """
-    environment = {k: os.environ[k] for k in _INHERITED if k in os.environ}
+    environment = {k: v for k, v in os.environ.items() if k in _INHERITED or k.startswith(_INHERITED_PREFIXES)}
     environment["PYTHONPATH"] = str(_SCRIPTS)
     environment.update({"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"})
     if isinstance(request.gpus, tuple):
