@@ -1,7 +1,10 @@
 """Every proof of SECURITY.md in one command: attacks, fuzzing, scanners; prints how much was tried.
 
-Usage: python tests/security/run.py [--budget SECONDS] [--no-scanners]
+Usage: python tests/security/run.py [--budget SECONDS] [--no-attacks] [--no-scanners]
 Exit codes: 0 nothing got through; 1 something did, or a part could not run.
+
+The attacks are the tests of this folder, which ``make test`` and ``make integration`` run as well: where those have run,
+``--no-attacks`` leaves the rest, which nothing else runs.
 """
 # ruff: noqa: E501 - tables of attacks and commands are read line by line
 
@@ -11,9 +14,11 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import venv
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +26,9 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
 SCANNERS = REPO / ".venv-security"
-REQUIREMENTS = REPO / "packaging" / "security-requirements.txt"
+REQUIREMENTS = REPO / "packaging" / "security-requirements.lock"
+GUIDED = SCANNERS / "atheris"
+GUIDED_REQUIREMENTS = REPO / "packaging" / "fuzz-requirements.txt"
 CODE = ("scripts", "hooks", "packaging")
 _SECRET_FILES = r"requirements.*\.lock$|MANIFEST\.json$|^references/deft_state\.json$|^tests/|\.sha256$"
 """Not searched for secrets: digests look like keys, and the tests plant canaries on purpose."""
@@ -80,15 +87,45 @@ def fuzz(budget_sec: float) -> Part:
     return Part("fuzzing", done.returncode == 0, (done.stdout.strip().splitlines() or [done.stderr[-300:]])[-1])
 
 
+def install(python: Path | str, requirements: Path, *more: object) -> str:
+    """Install what a lock file names, by its hashes; why not, or an empty string."""
+    done = call(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes", *more, "-r", requirements)
+    return done.stderr.strip()[-300:] if done.returncode else ""
+
+
+def guided(budget_sec: float) -> Part:
+    """Fuzzing that follows the code's branches, with atheris where it installs; without it the seeded fuzzing stands alone."""
+    stamp = GUIDED / ".ready"
+    if not stamp.exists() or stamp.read_text() != GUIDED_REQUIREMENTS.read_text():
+        shutil.rmtree(GUIDED, ignore_errors=True)
+        problem = install(sys.executable, GUIDED_REQUIREMENTS, "--no-deps", "--only-binary=:all:", "--target", GUIDED)
+        if problem:
+            return Part("guided fuzzing", True, f"left out: atheris does not install for this Python ({problem[-80:]})")
+        stamp.write_text(GUIDED_REQUIREMENTS.read_text())
+    env = os.environ | {"PYTHONPATH": os.pathsep.join((str(REPO / "scripts"), str(GUIDED)))}
+    told, missed = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("YAML", "defect_spec", "checkpoint", "CSV"):
+            own = Path(folder) / kind
+            done = call(sys.executable, REPO / "tests/security/guided.py", kind, round(budget_sec / 4) or 1, own, env=env)
+            runs = re.search(r"number_of_executed_units: (\d+)", done.stderr)
+            grown = re.search(r"new_units_added: +(\d+)", done.stderr)
+            told.append(f"{kind} {runs[1] if runs else '?'} inputs, {grown[1] if grown else '?'} of them new ground")
+            if done.returncode or not runs or int(runs[1]) < 100:
+                wrong = [line for line in done.stderr.splitlines() if kind in line or "Error" in line][:2]
+                missed.append(f"{kind}: exit {done.returncode} {' '.join(wrong)[:200]} {[p.read_bytes()[:200] for p in own.glob('crash-*')]}")
+    return Part("guided fuzzing", not missed, "; ".join(told + missed))
+
+
 def scanner(name: str) -> Path:
     """A scanner's program, installed on first use."""
     program = SCANNERS / "bin" / name
     stamp = SCANNERS / ".ready"
     if not stamp.exists() or stamp.read_text() != REQUIREMENTS.read_text():
         venv.create(SCANNERS, with_pip=True, clear=True)
-        done = call(SCANNERS / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", REQUIREMENTS)
-        if done.returncode:
-            raise RuntimeError(f"the scanners cannot be installed: {done.stderr[-400:]}")
+        problem = install(SCANNERS / "bin" / "python", REQUIREMENTS)
+        if problem:
+            raise RuntimeError(f"the scanners cannot be installed: {problem}")
         stamp.write_text(REQUIREMENTS.read_text())
     return program
 
@@ -160,19 +197,22 @@ def skill_scanners() -> Part:
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--budget", type=float, default=30, metavar="SECONDS", help="time for the long fuzzing (default 30)")
+    parser.add_argument("--budget", type=float, default=30, metavar="SECONDS", help="time for each of the two fuzzers (default 30)")
+    parser.add_argument("--no-attacks", action="store_true", help="leave out the tests, where make test has run them")
     parser.add_argument("--no-scanners", action="store_true", help="leave out the scanners that must be installed")
     args = parser.parse_args(argv)
-    parts: list[Callable[[], Part]] = [payload_count, attacks, lambda: fuzz(args.budget)]
-    parts += [] if args.no_scanners else [bandit, detect_secrets, semgrep, skill_scanners]
+    parts: list[Callable[[], Part]] = [payload_count] if args.no_attacks else [payload_count, attacks]
+    parts += [lambda: fuzz(args.budget)]
+    parts += [] if args.no_scanners else [bandit, detect_secrets, semgrep, skill_scanners, lambda: guided(args.budget)]
     held = True
     for part in parts:
+        start = time.monotonic()
         try:
             result = part()
         except (RuntimeError, OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
             result = Part(getattr(part, "__name__", "part"), False, f"could not run: {error}"[:300])
         held = held and result.holds
-        print(f"{'ok  ' if result.holds else 'MISS'} {result.name:15} {result.tried}", flush=True)
+        print(f"{'ok  ' if result.holds else 'MISS'} {result.name:15} {time.monotonic() - start:4.0f} s  {result.tried}", flush=True)
     return 0 if held else 1
 
 

@@ -22,6 +22,7 @@ from .planting import must_be_harmless
 from .test_images import picture
 from .test_paths_and_tables import _pregen, row, table
 
+
 def _label(folder: Path, payload: str) -> object:
     return read_changenet_csv(table(folder, [row(label=payload)]), what="training set")["label"].tolist()
 
