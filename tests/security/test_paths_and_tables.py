@@ -98,6 +98,19 @@ def test_a_symbolic_link_on_the_way_is_refused(tmp_path: Path, kind: str) -> Non
         layout.input_paths(row())
 
 
+@pytest.mark.parametrize("what", ["table", "spec", "defect_spec"])
+def test_a_table_or_spec_that_is_a_link_is_refused_and_nothing_of_it_is_shown(tmp_path: Path, what: str) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("canary5c1d,x\ncanary5c1d: [")
+    link = tmp_path / "ws" / "defect_spec.jsonl"
+    link.parent.mkdir()
+    link.symlink_to(outside)
+    read = {"table": lambda p: read_changenet_csv(p, what="pool"), "spec": specs.load_spec, "defect_spec": read_defect_spec}
+    with pytest.raises(HardStop, match="symbolic link") as stop:
+        read[what](link)
+    assert "canary5c1d" not in stop.value.render()
+
+
 @QUICK
 @given(
     parts=st.lists(
@@ -265,6 +278,7 @@ BAD_YAML = {
     "a bomb of aliases": "a: &a [x,x]\n"
     + "\n".join(f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)},*{chr(97 + i)}]" for i in range(20)),
     "a secret of the environment": "a: {b: ['${oc.env:HF_TOKEN}']}",
+    "a resolver named by another key": "x: env\na: ${oc.${x}:HF_TOKEN}",
     "a nested resolver": "a: x${oc.decode:${oc.env:HF_TOKEN}}",
     "a merge key": "a: &x {b: 1}\nc:\n  <<: *x",
     "a key twice": "a: 1\na: 2",
@@ -288,6 +302,13 @@ def test_a_spec_that_is_more_than_values_is_refused(tmp_path: Path, monkeypatch,
     if "\n" not in BAD_YAML[name] and name.startswith(("a tag", "an unknown")):
         with pytest.raises(HardStop):
             specs.apply_overrides({}, ["a.b=" + BAD_YAML[name].removeprefix("a: ")])
+
+
+def test_an_override_cannot_ask_for_the_environment() -> None:
+    for value in ("${oc.env:HF_TOKEN}", "{a: ['${oc.env:HF_TOKEN}']}", "${oc.${x}:HF_TOKEN}"):
+        with pytest.raises(HardStop, match="outside"):
+            specs.apply_overrides({}, [f"train.x={value}"])
+    assert specs.apply_overrides({}, ["a.b=${results_dir}/x"]) == {"a": {"b": "${results_dir}/x"}}
 
 
 def test_a_spec_of_ten_megabytes_is_refused_before_it_is_parsed(tmp_path: Path) -> None:

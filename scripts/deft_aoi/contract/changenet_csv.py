@@ -53,8 +53,8 @@ def read_table(path: StrPath, *, what: str, mandatory: tuple[str, ...] = MANDATO
         Frame of ``str`` cells without missing values, in file order, index 0..n-1.
 
     Raises:
-        HardStop: missing or empty file, wrong encoding, duplicate or missing column, a row of another width, a cell
-            with a line break or of more than 4096 characters. The message names the line.
+        HardStop: missing or empty file, a symbolic link, wrong encoding, duplicate or missing column, a row of another
+            width, a cell with a line break or of more than 4096 characters. The message names the line.
     """
     import pyarrow as pa
     import pyarrow.csv as pacsv
@@ -63,6 +63,8 @@ def read_table(path: StrPath, *, what: str, mandatory: tuple[str, ...] = MANDATO
     name = f"the {what} ({file.name})"
     if not file.is_file():
         raise HardStop(f"{name} is missing", expected=str(file), hint="check_data.py lists what a workspace needs")
+    if file.is_symlink():  # its first line would be quoted in a message, whatever file it leads to
+        raise HardStop(f"{name} is a symbolic link", expected="a file of its own", found=safe_text(file, 200), hint="copy it")
     if file.stat().st_size == 0:
         raise HardStop(f"{name} is empty", expected="a header line and at least one row", found=f"0 bytes in {file}")
     _check_utf8(file, name)

@@ -21,7 +21,8 @@ Spec = dict[str, Any]
 MAX_SPEC_BYTES = 1 << 20
 MAX_DEPTH = 24
 EMBEDDED_BACKBONE = "embedded_siamese"
-_RESOLVER = re.compile(r"\$\{[^}]*:")
+# Also ${oc.${x}:HF_TOKEN}: OmegaConf takes a part of a resolver's name from another key.
+_RESOLVER = re.compile(r"\$\{.*:", re.DOTALL)
 _EXT = re.compile(r"\.[A-Za-z0-9]{1,8}")
 
 
@@ -75,11 +76,13 @@ def load_yaml(path: StrPath, *, what: str = "spec") -> Any:
     """Read one YAML document: no tags, no aliases, no duplicate keys, bounded size and depth.
 
     Raises:
-        HardStop: missing, too large, or not such a document; the message names line and column.
+        HardStop: missing, a symbolic link, too large, or not such a document; the message names line and column.
     """
     file = Path(path)
     if not file.is_file():
         raise HardStop(f"the {what} is missing", expected=str(file))
+    if file.is_symlink():
+        raise HardStop(f"the {what} is a symbolic link", expected="a file of its own", found=safe_text(file, 200), hint="copy it")
     if file.stat().st_size > MAX_SPEC_BYTES:
         size = file.stat().st_size
         raise HardStop(f"the {what} is too large", expected=f"at most {MAX_SPEC_BYTES} bytes", found=f"{size} bytes")
@@ -161,7 +164,7 @@ def apply_overrides(spec: Spec, overrides: list[str] | tuple[str, ...]) -> Spec:
     """Apply ``a.b.c=value`` texts (values are YAML scalars or flow collections) over a copy of ``spec``.
 
     Raises:
-        HardStop: an override is not of that form.
+        HardStop: an override is not of that form, or asks for something outside the spec.
     """
     out = merge(spec)
     for text in overrides:
@@ -172,6 +175,7 @@ def apply_overrides(spec: Spec, overrides: list[str] | tuple[str, ...]) -> Spec:
             put(out, key, _parse(raw))
         except yaml.YAMLError as error:
             raise HardStop(f"the value of the override {key} cannot be read", found=safe_text(raw)) from error
+        _check_no_resolver(get(out, key), f"override {key}")
     return out
 
 

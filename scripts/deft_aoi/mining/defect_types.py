@@ -48,6 +48,8 @@ def read_defect_spec(path: Path) -> list[DefectLine]:
     if not path.exists():
         return []
     lines: list[DefectLine] = []
+    if path.is_symlink():
+        raise HardStop("defect_spec.jsonl is a symbolic link", expected="a file of its own", hint="copy it")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
