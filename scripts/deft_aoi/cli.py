@@ -67,8 +67,8 @@ def run_main(
         return result.exit_code
     except DeftError as error:
         if args.json:
-            print(json.dumps(error.as_dict(), sort_keys=True))
-        print(error.render(), file=sys.stderr)
+            print(_masked(json.dumps(error.as_dict(), sort_keys=True)))
+        print(_masked(error.render()), file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # The reader (head, less) went away; what was asked for has been done or not begun.
@@ -78,12 +78,19 @@ def run_main(
         print("interrupted", file=sys.stderr)
         return 130
     except Exception as error:  # a bug: one line here, the traceback in a file
-        print(f"bug: {type(error).__name__}: {_one_line(str(error))} (traceback: {_keep_traceback()})", file=sys.stderr)
+        print(f"bug: {type(error).__name__}: {_one_line(_masked(str(error)))} (traceback: {_keep_traceback()})", file=sys.stderr)
         return 1
 
 
 def _one_line(text: str, limit: int = 200) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:limit]
+
+
+def _masked(text: str) -> str:
+    """Mask credentials: a library's message may quote what it was given."""
+    from deft_aoi.platforms.redact import known_secrets, redact
+
+    return redact(text.encode(errors="replace"), known_secrets(os.environ)).decode(errors="replace")
 
 
 def _keep_traceback() -> str:
@@ -94,8 +101,8 @@ def _keep_traceback() -> str:
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         with open(name, "w", encoding="utf-8") as handle:
-            traceback.print_exc(file=handle)
+            handle.write(_masked(traceback.format_exc()))
     except OSError:
-        traceback.print_exc()
+        print(_masked(traceback.format_exc()), file=sys.stderr)
         return "above"
     return name

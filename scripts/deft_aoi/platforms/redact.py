@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 MASK = b"[redacted]"
 _SHAPES = re.compile(rb"hf_[A-Za-z0-9]{20,}|nvapi-[A-Za-z0-9_-]{20,}|AKIA[0-9A-Z]{16}|(?<=://)[^/\s:@]{1,64}:[^/\s@]{1,256}(?=@)")
+_SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)($|_)|(^|_)(API_?KEY|ACCESS_KEY(_ID)?|NGC_KEY)$")
 _MIN_SECRET_BYTES = 6  # masking a shorter value would shred ordinary text
+
+
+def known_secrets(environment: Mapping[str, str]) -> list[str]:
+    """Values of the variables that are named like credentials: ``HF_TOKEN``, ``NGC_API_KEY``, ``AWS_SECRET_ACCESS_KEY``, …."""
+    return [value for name, value in environment.items() if value and _SECRET_NAME.search(name.upper())]
 
 
 def redact(data: bytes, secrets: Iterable[str] = ()) -> bytes:
