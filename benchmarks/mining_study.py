@@ -243,7 +243,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder of results and of the workspace's copy")
     parser.add_argument("--workspace", type=Path, help="default: workspace/ under DEFT_DEEPPCB")
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 1")
-    parser.add_argument("--only-seed", type=int, metavar="N", help="one seed; gather the seed-N folders in one output for --table")
+    parser.add_argument("--only-seed", type=int, metavar="N", help="one seed; gather the seed-N folders for --table")
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
     parser.add_argument("--table", action="store_true", help="run nothing, print what is there")
     args = parser.parse_args(argv)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from deft_aoi.analysis import identity, leakage
+from deft_aoi.analysis import digest_workers, identity, leakage
 from deft_aoi.analysis.identity import ContentIndex, image_paths
+from deft_aoi.contract import images
 from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.images import open_image
@@ -217,3 +220,67 @@ def test_shared_boards_are_listed(build) -> None:
     frame = pd.DataFrame({"boardname": ["B2", "B1", ""]})
     assert leakage.shared_boards(frame, pd.DataFrame({"boardname": ["B1", "", "B3"]})) == ["B1"]
     assert leakage.shared_boards(frame, pd.DataFrame({"x": [1]})) == []
+
+
+def test_child_processes_give_the_same_identities_in_any_chunks(build, tmp_path: Path, monkeypatch) -> None:
+    b = build()
+    paths = [p for column in image_paths(b.frame(11), b.layout) for p in column]
+    alone = ContentIndex(tmp_path / "one", workers=1).identities(paths)
+    monkeypatch.setattr(digest_workers, "CHUNK", 3)
+    index = ContentIndex(tmp_path / "many", workers=3)
+    assert list(index.identities(paths).items()) == list(alone.items())
+    assert index.decoded == len(set(paths))
+    again = ContentIndex(tmp_path / "many")
+    assert again.identities(paths) == alone
+    assert again.decoded == 0
+
+
+def test_children_that_die_cost_time_and_nothing_else(build, tmp_path: Path, monkeypatch) -> None:
+    b = build()
+    paths = [p for column in image_paths(b.frame(6), b.layout) for p in column]
+    expected = ContentIndex(tmp_path / "one", workers=1).identities(paths)
+    monkeypatch.setattr(digest_workers, "CHUNK", 2)
+    real = digest_workers._Child.ask
+
+    def die_first(child, chunk):
+        child._process.kill()
+        child._process.wait()
+        return real(child, chunk)
+
+    monkeypatch.setattr(digest_workers._Child, "ask", die_first)
+    assert ContentIndex(tmp_path / "many", workers=2).identities(paths) == expected
+
+
+def test_a_damaged_image_stops_in_the_same_words_with_children_and_keeps_what_was_decoded(build, tmp_path: Path) -> None:
+    b = build()
+    frame = b.frame(5)
+    (b.root / "a/C3_SolderLight.png").write_bytes(b"no image")
+    said = []
+    for workers in (1, 2):
+        index = ContentIndex(tmp_path / f"c{workers}", workers=workers)
+        with pytest.raises(HardStop) as stop:
+            index.digest_pairs(frame, b.layout, what="KPI set")
+        said.append((stop.value.message, stop.value.found))
+        crop(3).save(b.root / "a/C3_SolderLight.png")
+        resumed = ContentIndex(tmp_path / f"c{workers}", workers=workers)
+        resumed.digest_pairs(frame, b.layout)
+        assert resumed.decoded == 10 - 3  # C0 to C2 came before it
+        (b.root / "a/C3_SolderLight.png").write_bytes(b"no image")
+    assert said[0] == said[1]
+    assert "line 5, column input_path" in said[0][0]
+
+
+def test_a_child_ends_with_its_input() -> None:
+    command = [sys.executable, "-m", "deft_aoi.analysis.digest_workers"]
+    scripts = str(Path(identity.__file__).resolve().parents[2])
+    env = {**os.environ, "PYTHONPATH": scripts}
+    done = subprocess.run(command, input=b"", capture_output=True, timeout=60, check=False, env=env)
+    assert (done.returncode, done.stdout) == (0, b"")
+
+
+@pytest.mark.parametrize("size", [images.READ_WHOLE_BYTES - 1000, images.READ_WHOLE_BYTES * 2])
+def test_large_files_are_decoded_like_small_ones(tmp_path: Path, size: int) -> None:
+    side = int((size / 3) ** 0.5)
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.bmp")
+    assert np.array_equal(np.asarray(open_image(tmp_path / "x.bmp")), pixels)

@@ -70,10 +70,8 @@ class DigestCache:
         import pyarrow.parquet as pq
 
         entries = self._load()
-        columns: dict[str, list[object]] = {c: [] for c in COLUMNS}
-        for path, (stamp, identity) in entries.items():
-            for column, value in zip(COLUMNS, (path, *stamp, *identity), strict=True):
-                columns[column].append(value)
+        rows = [(path, *stamp, *identity) for path, (stamp, identity) in entries.items()]
+        columns = dict(zip(COLUMNS, zip(*rows, strict=True), strict=True)) if rows else {c: () for c in COLUMNS}
         buffer = io.BytesIO()
         pq.write_table(pa.table(columns), buffer, compression="zstd")
         try:

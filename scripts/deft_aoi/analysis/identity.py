@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deft_aoi.analysis import digest_workers
 from deft_aoi.analysis.constants import THUMB_SIDE
 from deft_aoi.analysis.digest_cache import DigestCache, FileIdentity
 from deft_aoi.analysis.scored import sample_ids
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
-SAVE_EVERY = 20_000
+SAVE_SECONDS = 30.0
+"""What a killed process has to decode again, at most; a long save makes the next one wait twenty times as long."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,12 @@ class ContentIndex:
 
     Args:
         cache_dir: folder of the cache file; made when needed.
+        workers: child processes that decode; by default one a processor when there are thousands of new files.
     """
 
-    def __init__(self, cache_dir: str | os.PathLike[str]) -> None:
+    def __init__(self, cache_dir: str | os.PathLike[str], *, workers: int | None = None) -> None:
         self._cache = DigestCache(Path(cache_dir))
+        self._workers = workers
         self.decoded = 0
 
     def identities(self, paths: Iterable[str]) -> dict[str, FileIdentity]:
@@ -87,17 +92,32 @@ class ContentIndex:
             HardStop: an image is missing or cannot be decoded.
         """
         known, unknown = self._cache.lookup(paths)
-        for number, (path, stamp) in enumerate(unknown, start=1):
-            identity = FileIdentity(*identify(open_image(path)))
-            if self._cache.stamp(path) == stamp:  # a file that changed while it was read is not remembered
-                self._cache.add(path, stamp, identity)
-            known[path] = identity
-            if number % SAVE_EVERY == 0:
-                self._cache.save()
-        self.decoded += len(unknown)
-        if unknown:
+        if not unknown:
+            return known
+        wait, saved = SAVE_SECONDS, time.monotonic()
+        try:
+            found = self._decode([path for path, _ in unknown])
+            for (path, stamp), identity in zip(unknown, found, strict=True):
+                if self._cache.stamp(path) == stamp:  # a file that changed while it was read is not remembered
+                    self._cache.add(path, stamp, identity)
+                known[path] = identity
+                self.decoded += 1
+                if (now := time.monotonic()) - saved > wait:
+                    self._cache.save()
+                    saved = time.monotonic()
+                    wait = max(SAVE_SECONDS, 20 * (saved - now))
+        finally:
             self._cache.save()
         return known
+
+    def _decode(self, paths: Sequence[str]) -> Iterator[FileIdentity]:
+        """The identity of each path, in order."""
+        workers = digest_workers.worker_count(len(paths)) if self._workers is None else self._workers
+        if workers < 2:
+            yield from (FileIdentity(*identify(open_image(path))) for path in paths)
+            return
+        for path, identity in zip(paths, digest_workers.identify_files(paths, workers), strict=True):
+            yield identity or FileIdentity(*identify(open_image(path)))
 
     def digest_pairs(self, frame: pd.DataFrame, layout: ImageLayout, *, what: str = "set") -> pd.DataFrame:
         """Identify every row.

@@ -8,9 +8,9 @@ kind are known from the header, before a pixel is decoded.
 from __future__ import annotations
 
 import functools
+import io
 import os
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deft_aoi.contract.errors import HardStop
@@ -27,6 +27,9 @@ MAX_PIXELS = 64_000_000
 
 MAX_BYTES = 256 << 20
 """A bitmap of 64 megapixels has 192 MB: no honest file is larger."""
+
+READ_WHOLE_BYTES = 1 << 20
+"""A file up to here is read in one go: the decoder's many small reads and seeks cost a crop a fifth of its time."""
 
 FORMATS = ("PNG", "JPEG", "BMP")
 """Decoded whatever the file is called: factories do rename a JPEG to .png, and its pixels are plain."""
@@ -79,10 +82,11 @@ def open_image(path: StrPath) -> Image:
         fd = open_regular(path)
     except HardStop as error:
         raise ImageRefused(path, "is not a regular file", expected="a real image file", found=error.found) from error
-    with os.fdopen(fd, "rb") as handle:
+    with os.fdopen(fd, "rb") as file:
         stat = os.fstat(fd)
         _check_file(path, stat)
-        own = OWN_EXTENSION.get(Path(path).suffix.lower())
+        handle = io.BytesIO(file.read()) if stat.st_size <= READ_WHOLE_BYTES else file
+        own = OWN_EXTENSION.get(os.path.splitext(path)[1].lower())  # noqa: PTH122  (a Path costs 5 us a crop)
         try:
             with pillow.open(handle, formats=(*FORMATS, own) if own else FORMATS) as image:
                 _check_header(path, image)
@@ -101,7 +105,7 @@ def open_image(path: StrPath) -> Image:
                 path,
                 "cannot be decoded",
                 expected="a whole PNG, JPEG or BMP file (TIFF or WebP under its own extension)",
-                found=safe_text(error, 120),
+                found="no image of these kinds" if isinstance(error, pillow.UnidentifiedImageError) else safe_text(error, 120),
                 hint="replace the file or remove its row",
             ) from error
 
