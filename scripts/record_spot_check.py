@@ -13,6 +13,7 @@ from pathlib import Path
 from deft_aoi.cli import Result, run_main
 
 EXAMPLES = """Examples:
+  record_spot_check.py --results-dir R --iteration iter1 --picture 1=mislabeled --picture 2=edge_case
   record_spot_check.py --results-dir R --iteration iter1 --sample-id "lineA/B0042/C12@1" --verdict mislabeled --by agent \\
       --note "solder bridge, labelled PASS"
   record_spot_check.py --results-dir R --list
@@ -25,6 +26,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--results-dir", type=Path, required=True, help="the run's folder")
     p.add_argument("--iteration", default="baseline", help="baseline or iterN: whose pictures were looked at")
+    p.add_argument(
+        "--picture", action="append", metavar="N=VERDICT", help="by its number in weak_overview.png; as often as there are some"
+    )
     p.add_argument("--sample-id", help="the sample, as weak_samples_breakdown.txt and kpi_gaps.parquet name it")
     p.add_argument("--verdict", choices=("mislabeled", "edge_case", "data_quality", "systematic"))
     p.add_argument("--by", choices=("agent", "person"), default="agent")

@@ -21,8 +21,9 @@ from .contract.errors import Blocked, UsageError
 
 LOCK_NAME = "requirements.lock"
 TORCH_INDEX = "https://download.pytorch.org/whl/"
-TORCH_REQUIREMENT = "torch>=2.10"
-"""Older releases unpickle unsafely even with ``weights_only`` (CVE-2025-32434, CVE-2026-24747)."""
+TORCH_NAME = "requirements-torch.txt"
+"""Beside the lock file: the one release that the lock file was made with (2.10 and later unpickle safely with ``weights_only``:
+CVE-2025-32434, CVE-2026-24747)."""
 
 PYTHON_MIN, PYTHON_MAX = (3, 10), (3, 13)
 
@@ -110,7 +111,7 @@ def create(torch: str = "default", wheels: str | None = None, *, force: bool = F
         source = ["--no-index", "--find-links", str(Path(wheels).resolve())] if wheels else []
         if torch != "none":
             index = [] if wheels or torch == "default" else ["--index-url", TORCH_INDEX + torch]
-            _step([*pip, *source, *index, TORCH_REQUIREMENT], "installing PyTorch")
+            _step([*pip, *source, *index, "-r", str(lock.with_name(TORCH_NAME))], "installing PyTorch")
         _step([*pip, *source, "--require-hashes", "--no-deps", "-r", str(lock)], "installing the locked packages")
         record = {
             "lock_sha256": _sha256(lock),

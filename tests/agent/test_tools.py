@@ -141,12 +141,8 @@ def test_images_are_scaled_down_and_only_images_are_shown(local):
     assert tool.call("view_image", {"path": str(run / "b.png")}).exit_code == 3
 
 
-def test_summary_and_findings_are_the_only_files_that_can_be_written(local, tmp_path):
+def test_findings_are_the_only_file_that_can_be_written(local, tmp_path):
     tool, run = local
-    assert tool.call("write_summary", {"results_dir": str(run), "iteration": 1, "text": "Two words."}).exit_code == 0
-    assert (run / "iter1_summary.md").read_text() == "Two words.\n"
-    assert tool.call("write_summary", {"results_dir": str(run), "iteration": 1, "text": "w " * 301}).exit_code == 2
-    assert tool.call("write_summary", {"results_dir": str(tmp_path), "iteration": 1, "text": "x"}).exit_code == 3
     good = {"findings": [{"title": "FAR", "text": "It fell.", "evidence": [{"file": "kpi.json", "key": "/far", "value": 0.5}]}]}
     assert tool.call("write_findings", {"results_dir": str(run), "findings": good}).exit_code == 0
     elsewhere = [{"file": "/etc/x", "key": "/a", "value": 1}]

@@ -59,6 +59,9 @@ def test_analyze_gaps_and_record_spot_check(scored_csv: Path, tmp_path: Path) ->
     assert said.returncode == 0, said.stderr
     assert call("record_spot_check.py", "--results-dir", run, "--sample-id", "no/such", "--verdict", "mislabeled").returncode == 2
     assert sample in call("record_spot_check.py", "--results-dir", run, "--list").stdout
+    wrong = call("record_spot_check.py", "--results-dir", run, "--picture", "1=edge_case", "--picture", "99=mislabeled")
+    assert wrong.returncode == 2
+    assert "mislabeled 1)" in call("record_spot_check.py", "--results-dir", run, "--picture", "1=mislabeled").stdout
     again = call("analyze_gaps.py", scored_csv, *args, "--output-dir", tmp_path / "rca2",
                  "--spot-check", run / "run/spot_check.json", "--no-images")  # fmt: skip
     assert again.returncode == 0, again.stderr

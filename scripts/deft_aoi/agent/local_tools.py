@@ -1,6 +1,6 @@
-"""The tools that are not scripts: reading references and run files, looking at images, two text files, the person.
+"""The tools that are not scripts: reading references and run files, looking at images, the findings, the person.
 
-Each is bounded and confined: what is read lies in the skill or in this workspace, and only ``iterN_summary.md`` and
+Each is bounded and confined: what is read lies in the skill or in this workspace, and only
 ``run/findings.json`` of the open run can be written.
 """
 
@@ -19,8 +19,6 @@ from deft_aoi.contract.errors import DeftError, HardStop, UsageError
 MAX_READ_BYTES = 12_000
 SHOWN_SIDE = 768
 """Longer side, in pixels, of an image as the model sees it: a component crop needs no more, and costs tokens."""
-
-MAX_SUMMARY_WORDS = 300
 
 _TEXT = {"type": "string"}
 
@@ -43,8 +41,6 @@ def definitions(skill_root: Path, *, reporter: bool) -> list[dict[str, Any]]:
         *shared,
         _define("read_reference", "Reads one reference of the skill.", name={"type": "string", "enum": references}),
         _define("ask_user", "Asks the person at the terminal and returns their words.", question=_TEXT),
-        _define("write_summary", f"Writes iterN_summary.md of the run: at most {MAX_SUMMARY_WORDS} words.",
-                results_dir=_TEXT, iteration={"type": "integer"}, text=_TEXT),
         _define("spawn_reporter", "Starts the reporter in a conversation of its own; it gets paths only.",
                 results_dir=_TEXT),
     ]  # fmt: skip
@@ -127,15 +123,6 @@ class LocalTools:
         shown.save(buffer, "PNG")
         source = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(buffer.getvalue()).decode("ascii")}
         return ToolResult(f"{width} x {height} pixels", image={"type": "image", "source": source})
-
-    def _write_summary(self, results_dir: str, iteration: int, text: str) -> ToolResult:
-        words = len(text.split())
-        if not 0 <= iteration <= 1000 or words > MAX_SUMMARY_WORDS or not words:
-            raise UsageError("not an iteration summary", expected=f"iteration 0 to 1000 and 1 to {MAX_SUMMARY_WORDS} words",
-                             found=f"iteration {iteration}, {words} words")  # fmt: skip
-        target = self._run(results_dir) / f"iter{iteration}_summary.md"
-        target.write_text(text.strip() + "\n", encoding="utf-8")
-        return ToolResult(f"written: {target.name}, {words} words")
 
     def _write_findings(self, results_dir: str, findings: dict[str, Any]) -> ToolResult:
         from deft_aoi.contract.schema import validate

@@ -15,6 +15,9 @@ from typing import Any
 
 from deft_aoi.agent.transcript import Transcript, Turn, captured, substitute
 
+GOES_ON = "[program] The session goes on from disk."
+"""How the runner begins a new conversation; what the last commands printed follows."""
+
 USAGE = {"input_tokens": 100, "output_tokens": 20, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
 
 
@@ -28,6 +31,7 @@ class Script:
     drift: str = ""
     results: list[tuple[str, str]] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def next_reply(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -61,7 +65,9 @@ class Script:
             error = turn.reply.get("error")
             if error:
                 return int(error["status"]), {"type": "error", "error": {"type": error["type"], "message": error["type"]}}
-            return 200, self._message(turn, str(request.get("model", "")))
+            message = self._message(turn, str(request.get("model", "")))
+            self.asked = [b["name"] for b in message["content"] if b["type"] == "tool_use"]
+            return 200, message
 
     def _take_results(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         """The tool results of the request's last message, with the tools that gave them."""
@@ -78,9 +84,16 @@ class Script:
             text = content if isinstance(content, str) else "\n".join(b.get("text", "") for b in content or [])
             tool = names.get(block["tool_use_id"], "?")
             calls.append({"tool": tool, "text": text, "is_error": bool(block.get("is_error"))})
+            self.asked = []
             if block["tool_use_id"] not in self.seen:  # a retried request shows the same results again
                 self.seen.add(block["tool_use_id"])
                 self.results.append((tool, text))
+        if self.asked and len(request.get("messages", [])) == 1:
+            # A new conversation carries what the last commands printed in its first message, not as tool results.
+            text = "\n".join(b.get("text", "") for b in _blocks(request["messages"][0]))
+            if GOES_ON in text:
+                self.results += [(tool, text) for tool in self.asked]
+                self.asked = []
         return calls
 
     def _compare(self, turn: Turn, request: dict[str, Any], calls: list[dict[str, Any]]) -> str:

@@ -264,25 +264,47 @@ def spot_check_command(args: argparse.Namespace) -> Outcome:
             f"{e['verdict']:<13} {plain_text(e['sample_id'], 120)}: {plain_text(e['note'], 100)}" for e in record["verdicts"][:12]
         ]
         return "\n".join([f"{len(record['verdicts'])} verdicts in {plain_text(file, 300)}", *lines]), record
-    if not args.sample_id or not args.verdict:
-        raise UsageError("--sample-id and --verdict are needed, or --list")
+    if not args.picture and not (args.sample_id and args.verdict):
+        raise UsageError("--picture N=VERDICT, or --sample-id and --verdict are needed, or --list")
     if not re.fullmatch(r"baseline|iter[1-9][0-9]*", args.iteration):
         raise UsageError("--iteration must be baseline or iterN", found=plain_text(args.iteration, 40))
     folder = paths.stage_dir(args.iteration, "rca")
     found = sorted(folder.glob("*/kpi_gaps.parquet")) or sorted(folder.glob("kpi_gaps.parquet"))
     if not found:
         raise Blocked("this iteration has no root-cause analysis yet", expected=f"kpi_gaps.parquet below {folder}")
-    record = spot_check.record(
-        file,
-        sample_id=args.sample_id,
-        verdict=args.verdict,
-        by=args.by,
-        iteration=args.iteration,
-        note=args.note,
-        known=_sample_ids(found[-1]),
-    )
+    judged = _by_picture(found[-1].parent, args.picture) if args.picture else [(args.sample_id, args.verdict)]
+    known = _sample_ids(found[-1])
+    for sample_id, verdict in judged:
+        record = spot_check.record(
+            file, sample_id=sample_id, verdict=verdict, by=args.by, iteration=args.iteration, note=args.note, known=known
+        )
     counts = ", ".join(f"{k} {v}" for k, v in spot_check.tally(file).items() if v)
-    return f"recorded: {plain_text(args.sample_id, 120)} is {args.verdict} ({counts})", record
+    what = f"{plain_text(judged[0][0], 120)} is {judged[0][1]}" if len(judged) == 1 else f"{len(judged)} samples"
+    return f"recorded: {what} (in all: {counts})", record
+
+
+def _by_picture(folder: Path, given: list[str]) -> list[tuple[str, str]]:
+    """``N=VERDICT`` of the numbered overview as (sample id, verdict); all are checked before any is recorded.
+
+    Raises:
+        UsageError: not of that form, no such picture, or no such verdict.
+    """
+    from deft_aoi.analysis import spot_check
+    from deft_aoi.contract import schema
+
+    pictures = schema.read_checked(folder / "metrics.json", "metrics")["images"]
+    judged = []
+    for text in given:
+        number, _, verdict = text.partition("=")
+        known = number.isascii() and number.isdigit() and 1 <= int(number) <= len(pictures)
+        if not known or verdict not in spot_check.VERDICTS:
+            raise UsageError(
+                "--picture takes the number of a picture and a verdict",
+                expected=f"N=VERDICT, N from 1 to {len(pictures)}, one of {', '.join(spot_check.VERDICTS)}",
+                found=plain_text(text, 60),
+            )
+        judged.append((str(pictures[int(number) - 1]["sample_id"]), verdict))
+    return judged
 
 
 def _sample_ids(gaps: Path) -> set[str]:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 CELL = 192
 GAP = 6
+OVERVIEW = "weak_overview.png"
+OVERVIEW_COLUMNS = 2
+NUMBER_WIDTH = 28
 
 
 def write_outputs(
@@ -37,7 +40,7 @@ def write_outputs(
     excluded: Collection[str] = (),
     images: bool = True,
 ) -> dict[str, Any]:
-    """Write ``kpi_gaps.parquet``, ``threshold.txt``, ``metrics.json``, ``weak_samples_breakdown.txt`` and ``rca_images/``.
+    """Write ``kpi_gaps.parquet``, ``threshold.txt``, ``metrics.json``, the breakdown, ``rca_images/`` and their overview.
 
     Args:
         gaps: what :func:`deft_aoi.analysis.gaps.find_gaps` returned.
@@ -69,6 +72,8 @@ def write_outputs(
     atomic_write_bytes(out / "kpi_gaps.parquet", buffer.getvalue())
     atomic_write_text(out / "threshold.txt", f"{float(threshold)!r}\n")
     pictures = write_images(gaps, out / "rca_images") if images else []
+    if pictures:
+        write_overview([out / p["file"] for p in pictures], out / OVERVIEW)
     metrics = _metrics(scored, gaps, threshold, band, recall_fraction, top_k_per_label, excluded, pictures)
     atomic_write_text(out / "weak_samples_breakdown.txt", "\n".join(_breakdown(metrics, gaps)) + "\n")
     schema.write_checked(out / "metrics.json", metrics, "metrics")
@@ -188,6 +193,30 @@ def write_images(gaps: pd.DataFrame, folder: Path) -> list[dict[str, Any]]:
             }
         )
     return out
+
+
+def write_overview(pictures: list[Path], target: Path) -> None:
+    """Draw all pictures as one, numbered from 1 row by row: whoever judges opens one file and names causes by number.
+
+    Args:
+        pictures: the files that :func:`write_images` wrote, in its order.
+        target: the picture to write (PNG).
+    """
+    from PIL import Image, ImageDraw
+
+    drawn = [open_image(path) for path in pictures]
+    width, height = max(i.width for i in drawn) + NUMBER_WIDTH, max(i.height for i in drawn)
+    columns = min(OVERVIEW_COLUMNS, len(drawn))
+    rows = -(-len(drawn) // columns)
+    sheet = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (height + GAP) - GAP), "white")
+    pen = ImageDraw.Draw(sheet)
+    for at, image in enumerate(drawn):
+        x, y = (at % columns) * (width + GAP), (at // columns) * (height + GAP)
+        pen.text((x + 4, y + 4), str(at + 1), fill="black", font_size=18)
+        sheet.paste(image, (x + NUMBER_WIDTH, y))
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="PNG")
+    atomic_write_bytes(target, buffer.getvalue())
 
 
 def contact_sheet(tests: list[str], goldens: list[str]) -> Image.Image:

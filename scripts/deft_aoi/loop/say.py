@@ -27,8 +27,8 @@ WAIT_POLL_SEC = 0.3
 
 
 def say(line: str) -> None:
-    """One line a stage, at once."""
-    print(line[:399], flush=True)
+    """One line a stage, at once; of a text with many lines (the Summary) each line is cut by itself."""
+    print("\n".join(part[:399] for part in line.split("\n")), flush=True)
 
 
 def progress(line: str) -> None:
@@ -143,6 +143,8 @@ def _ending(root: Path, driven: Driven, fail_on_not_met: bool) -> Spoken:
             f"verdict: {best['verdict']} ({best['label']}, FAR {100 * best['far_fraction']:.3g}% at recall "
             f"{100 * best['recall_fraction']:.4g}%, threshold {best['threshold']!r})"
         )
+        if best.get("primary_metric"):
+            lines.append(f"primary metric: {best['primary_metric']}")
         code = 8 if fail_on_not_met and not best.get("kpi_met") else 0
     elif fail_on_not_met:
         code = 8
@@ -164,11 +166,16 @@ def _next_lines(root: Path, step: Step, judgement: str) -> list[str]:
         state = load_state(root)
         label = _last_rca(state)
         folder = root / str(state["iterations"][label]["rca_dir"])
+        here = "python scripts"
         lines += [
-            f"judgement due: look at up to ten images in {folder}/rca_images and name each cause with",
-            f"  python scripts/record_spot_check.py --results-dir {root} --iteration {label} --sample-id ID --verdict "
-            "mislabeled|edge_case|data_quality|systematic",
+            f"judgement due: look at {folder}/weak_overview.png (numbered: part, golden, difference) and name each cause, one of "
+            "mislabeled, edge_case, data_quality, systematic:",
+            f"  {here}/record_spot_check.py --results-dir {root} --iteration {label} --picture 1=CAUSE --picture 2=CAUSE",
         ]
+        if label != "baseline":
+            number = label.removeprefix("iter")
+            lines += ["and say in one sentence what it means:",
+                      f'  {here}/render_report.py --results-dir {root} --iteration {number} --note "SENTENCE"']  # fmt: skip
     lines.append(f"then: python scripts/run_loop.py --results-dir {root}" + (" --until-agent" if judgement else ""))
     return lines
 
