@@ -18,7 +18,7 @@ TRIGGERS = (
     b"init_deft", b"run_loop", b"run_stage", b"run_agent", b"prestage_pregen", b"changenet_data_pair",
     b"assemble_training", b"knn_mine", b"prepare_inference", b"repair_run", b"cancel.py", b"infer.py",
     b"render_report", b"route_gaps", b"analyze_gaps", b"record_spot_check", b"align_token", b"log_stage",
-    b"claude", b"CronCreate", b"ScheduleWakeup", b"SendMessage",
+    b"run/log.", b"run/run.lock", b"run/reserve", b"spot_check.json", b"claude", b"CronCreate", b"ScheduleWakeup", b"SendMessage",
 )  # fmt: skip
 
 GATED = frozenset((
@@ -34,7 +34,7 @@ PROMPTING = ("CronCreate", "ScheduleWakeup", "SendMessage")
 PERSON_ONLY = frozenset({"approve", "repair_run"})
 
 PROTECTED_NAMES = ("loop_log.jsonl", "deft_state.json", ".approval.json")
-PROTECTED_TAILS = ("run/plan.json",)
+PROTECTED_TAILS = ("run/plan.json", "run/log.index", "run/log.lock", "run/run.lock", "run/reserve", "run/spot_check.json")
 PLANS_DIR = "deft-aoi/plans"
 
 VIEWERS = frozenset((

@@ -112,6 +112,42 @@ LEFT_ALONE = [
 ]
 
 
+RECORD_FILES = [
+    "results/run_1/loop_log.jsonl", "results/run_1/deft_state.json", "results/run_1/run/plan.json", "results/run_1/run/log.index",
+    "results/run_1/run/log.lock", "results/run_1/run/run.lock", "results/run_1/run/reserve", "results/run_1/run/spot_check.json",
+    f"~/.local/state/deft-aoi/plans/{DIGEST}.json", f"~/.local/state/deft-aoi/plans/{DIGEST}.approval.json",
+    "~/.local/state/deft-aoi/plans/pending.json",
+]  # fmt: skip
+WAYS = [
+    "echo x > {}", "echo x >> {}", "printf x | tee {}", "printf x | tee -a /tmp/y {}", "sed -i s/a/b/ {}", "jq . a.json > {}",
+    "jq . {0} > /tmp/t && mv /tmp/t {0}", "python3 -c \"open('{}', 'w')\"", "perl -pi -e s/a/b/ {}", "rm -f {}",
+    "truncate -s 0 {}",
+    "cp /tmp/x {}", "dd if=/tmp/x of={}", "ln -sf /tmp/x {}", "touch {}", "bash -c 'echo x > {}'",
+    "python3 - <<'E'\nopen('{}', 'w')\nE",
+    "install -m 644 /tmp/x {}", "chmod 777 {}", "sudo tee {} < /tmp/x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", RECORD_FILES)
+@pytest.mark.parametrize("way", WAYS)
+def test_no_shell_way_writes_a_record_file(gate, monkeypatch, way, path):
+    sys.path.insert(0, str(GUARD.parent))
+    try:
+        import guard
+    finally:
+        sys.path.pop(0)
+    command = way.format(path)
+    assert guard.judge_command(command, "/w"), command
+    raw = json.dumps({"tool_name": "Bash", "tool_input": {"command": command}}).encode()
+    assert any(trigger in raw for trigger in guard.TRIGGERS), "the quick look must not wave it through"
+
+
+@pytest.mark.parametrize("path", RECORD_FILES)
+@pytest.mark.parametrize("way", ["cat {}", "jq . {}", "grep -c x {}", "ls -l {}", "sha256sum {} > /tmp/s", "cp {} /tmp/copy"])
+def test_looking_at_a_record_file_is_left_alone(gate, way, path):
+    assert bash(way.format(path)) == ""
+
+
 @pytest.mark.parametrize("command", DENIED)
 def test_denied_whatever_was_approved(gate, command):
     plans.write_approval(DIGEST, "terminal", "go")
@@ -164,6 +200,10 @@ def test_another_projects_script_of_the_same_name_is_none_of_ours(gate, tmp_path
         "deft_state.json",
         f"/s/deft-aoi/plans/{DIGEST}.json",
         "/w/results/run_1/run//plan.json",
+        "/w/results/run_1/run/log.index",
+        "/w/results/run_1/run/log.lock",
+        "/w/results/run_1/run/run.lock",
+        "/w/results/run_1/run/reserve",
         f"x/{DIGEST}.approval.json",
     ],
 )
