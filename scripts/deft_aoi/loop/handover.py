@@ -11,6 +11,7 @@ from deft_aoi.contract.files import fsync_dir, sha256_file
 from deft_aoi.contract.paths import RunPaths, Workspace
 from deft_aoi.contract.schema import read_checked, write_checked
 from deft_aoi.loop import dataset_view, gate
+from deft_aoi.loop.recorded_spec import training_spec_path
 from deft_aoi.loop.stages.train import best_so_far
 from deft_aoi.record import log
 from deft_aoi.record.state import fold, load_state
@@ -181,7 +182,7 @@ def inference_spec(trained: specs.Spec, *, checkpoint: str, threshold: float) ->
 
 def _training_spec(run: RunPaths, label: str, workspace: Workspace, config: Any) -> tuple[specs.Spec, dict[str, Any] | None]:
     """The winning training's spec and where it lies; an adopted baseline has none of its own."""
-    path = run.run / "specs" / f"{label}-train.yaml"
+    path = training_spec_path(run, label)
     if path.is_file():
         return specs.load_spec(path, what=f"{label} training spec"), {"path": str(path), "sha256": sha256_file(path)}
     from deft_aoi.loop import specs as derive

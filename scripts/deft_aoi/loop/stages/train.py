@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from deft_aoi.engines import success
 from deft_aoi.loop import specs as derive
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.launch import Job, run_job, write_spec
+from deft_aoi.loop.recorded_spec import training_spec_path
 from deft_aoi.record import publish
 
 LATEST = "changenet_model_classify_latest.pth"
@@ -46,7 +48,8 @@ def train(ctx: RunContext, label: str, attempt: int) -> Outcome:
             ),
         )  # fmt: skip
         publish.publish(out, final, inputs_digest=inputs)
-    return _outcome(ctx, label, final, rows=_rows(train_csv), pretrained=pretrained)
+    outcome = _outcome(ctx, label, final, rows=_rows(train_csv), pretrained=pretrained)
+    return replace(outcome, evidence={**outcome.evidence, "spec_sha256": sha256_file(path)})
 
 
 def _inputs(ctx: RunContext, label: str) -> tuple[Path, Path, Path | None]:
@@ -161,7 +164,7 @@ def _adopt_upstream(ctx: RunContext, final: Path, checkpoint: Path) -> Outcome:
 
 def training_spec(ctx: RunContext, label: str) -> specs.Spec:
     """The spec that iteration ``label`` was trained with (an adopted baseline: the workspace's)."""
-    path = ctx.run.run / "specs" / f"{label}-train.yaml"
+    path = training_spec_path(ctx.run, label)
     if path.is_file():
         return specs.load_spec(path, what=f"{label} training spec")
     return derive.train_spec(
