@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--threshold", type=float, help="judge at this fixed threshold instead of choosing one (hold-out)")
     p.add_argument("--bins", type=int, default=50, help="histogram bins of the score plot")
     p.add_argument("--no-plots", action="store_true")
-    p.add_argument("--seconds-per-call", type=float, default=10.0, help="operator seconds for one call at the review station")
+    p.add_argument("--seconds-per-call", type=float, default=5.0, help="operator seconds for one call at the review station")
     p.add_argument("--spec", type=Path, help="spec that says how rows name images; with --images-dir, counts distinct contents")
     p.add_argument("--images-dir", type=Path, help="folder that the rows are relative to")
     p.add_argument("--cache-dir", type=Path, help="folder of the content digests (default: the user's cache folder)")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from deft_aoi.analysis import compare, kpi, metric
+from deft_aoi.analysis import compare, kpi, metric, metric_values
 from deft_aoi.contract import schema
-from deft_aoi.contract.errors import HardStop, JobFailed
+from deft_aoi.contract.errors import Blocked, HardStop, JobFailed
 from deft_aoi.contract.kpi_target import parse_kpi_target
 
 
@@ -52,6 +52,11 @@ def test_other_rows_are_refused(scored_rows) -> None:
         compare.compare(before, before.assign(object_name=["X", "C1", "C2", "C3"]), 0.5, 0.5)
 
 
+
+def _candidate(folder: Path) -> metric_values.Candidate:
+    return metric_values.Candidate(folder / "x.csv", folder / "kpi.json", folder, {"label": "baseline"})
+
+
 PLAN = {
     "primary": {"name": "far_fraction", "operator": "<", "target": 0.3, "unit": "fraction"},
     "constraints": [{"name": "recall_fraction", "operator": ">=", "target": 0.99}],
@@ -61,7 +66,7 @@ PLAN = {
 def test_a_constraint_decides_even_when_the_primary_is_met(scored_rows, tmp_path: Path) -> None:
     plan = metric.parse_metric_plan(PLAN)
     report = kpi.analyze(scored_rows([0.1, 0.2, 0.6], [0.9, 0.8, 0.15]), recalls=(0.6,))
-    found = metric.evaluate(plan, report, inference_csv=tmp_path / "x.csv", output_dir=tmp_path)
+    found = metric_values.evaluate(plan, report, _candidate(tmp_path))
     assert found.values["far_fraction"] == 0.0
     assert not found.met
     assert not found.feasible
@@ -74,7 +79,7 @@ def test_a_criterion_without_a_value_is_a_hard_stop_never_dropped(scored_rows, t
     )
     report = kpi.analyze(scored_rows([0.1], [0.9]))
     with pytest.raises(HardStop, match="recall_fraction:tombstone"):
-        metric.evaluate(plan, report, inference_csv=tmp_path / "x.csv", output_dir=tmp_path)
+        metric_values.evaluate(plan, report, _candidate(tmp_path))
 
 
 def test_feasible_wins_over_a_better_primary() -> None:
@@ -100,7 +105,7 @@ def test_a_command_evaluates_with_its_own_numbers(scored_rows, tmp_path: Path) -
     )
     (tmp_path / "x.csv").write_text("abcdef; rm -rf")
     report = kpi.analyze(scored_rows([0.1], [0.9]))
-    found = metric.evaluate(plan, report, inference_csv=tmp_path / "x.csv", output_dir=tmp_path)
+    found = metric_values.evaluate(plan, report, _candidate(tmp_path))
     assert found.values == {"cost": 14.0}
     assert found.primary_distance == 9.0
 
@@ -114,16 +119,16 @@ def test_a_command_that_fails_is_a_failed_job(scored_rows, tmp_path: Path, code:
         }
     )
     with pytest.raises(JobFailed):
-        metric.evaluate(plan, kpi.analyze(scored_rows([0.1], [0.9])), inference_csv=tmp_path / "x", output_dir=tmp_path)
+        metric_values.evaluate(plan, kpi.analyze(scored_rows([0.1], [0.9])), _candidate(tmp_path))
 
 
 def test_a_result_file_evaluates(scored_rows, tmp_path: Path) -> None:
     plan = metric.parse_metric_plan({**PLAN, "evaluator": {"kind": "result_file", "path": "m.json"}})
     report = kpi.analyze(scored_rows([0.1], [0.9]))
-    with pytest.raises(HardStop, match="cannot be read"):
-        metric.evaluate(plan, report, inference_csv=tmp_path / "x", output_dir=tmp_path)
+    with pytest.raises(Blocked, match="not there yet"):
+        metric_values.evaluate(plan, report, _candidate(tmp_path))
     (tmp_path / "m.json").write_text(json.dumps({"far_fraction": 0.1, "recall_fraction": 1.0, "text": "ignored"}))
-    assert metric.evaluate(plan, report, inference_csv=tmp_path / "x", output_dir=tmp_path).met
+    assert metric_values.evaluate(plan, report, _candidate(tmp_path)).met
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x.json", "a/../../b"])

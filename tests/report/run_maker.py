@@ -153,7 +153,9 @@ class RunMaker:
         folder = self.root / label / "inference" / "latest"
         folder.mkdir(parents=True)
         frame.to_csv(folder / "inference.csv", index=False)
-        report = self.reports[label] = kpi.analyze_and_write(frame, folder, target=self.kpi_target, plots=False)
+        report = self.reports[label] = kpi.analyze_and_write(
+            frame, folder, target=self.kpi_target, seconds_per_call=10, plots=False
+        )
         point, paired = report["target_point"], None
         if before is not None:
             old = self.reports[before]["target_point"]["threshold"]

@@ -12,6 +12,7 @@ import numpy as np
 
 from deft_aoi.analysis.constants import MAX_LISTED
 from deft_aoi.analysis.intervals import mcnemar_exact
+from deft_aoi.analysis.metric import Evaluation
 from deft_aoi.analysis.scored import Scored, check_scored
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.kpi_target import KpiTarget
@@ -30,6 +31,7 @@ def compare(
     score_column: str = "siamese_score",
     target: KpiTarget | None = None,
     allowed_new_escapes: int = 0,
+    judged: tuple[Evaluation, Evaluation] | None = None,
 ) -> dict[str, Any]:
     """Compare two scored frames of the same rows.
 
@@ -42,6 +44,7 @@ def compare(
         target: the KPI; a challenger that is the first to meet it is promoted whatever it exchanges, because the target
             itself says how many defects may pass.
         allowed_new_escapes: defects that may be missed now though they were caught before.
+        judged: what the user's own primary metric says of both; it then decides instead of the KPI, escapes apart.
 
     Returns:
         The record of schema ``comparison``: FAR and recall of both, discordant counts and exact p-values for good parts and
@@ -66,7 +69,11 @@ def compare(
         target is not None and target.is_met(f) and r >= target.recall_fraction * (1 - 1e-12)
         for f, r in zip(far, recall, strict=True)
     ]
-    promote, reason = decide(far, recall, len(escapes), allowed_new_escapes, first_to_meet=met[1] and not met[0])
+    better = None
+    if judged is not None:
+        met, better = [e.met for e in judged], judged[1].rank < judged[0].rank
+    first = met[1] and not met[0]
+    promote, reason = decide(far, recall, len(escapes), allowed_new_escapes, first_to_meet=first, better_metric=better)
     return {
         "schema_version": 1,
         "rows": len(old),
@@ -95,6 +102,7 @@ def decide(
     allowed_new_escapes: int = 0,
     *,
     first_to_meet: bool = False,
+    better_metric: bool | None = None,
 ) -> tuple[bool, str]:
     """Whether the challenger replaces the incumbent.
 
@@ -106,7 +114,8 @@ def decide(
         recall: recall before and after, fractions.
         new_escapes: defects caught before and missed now.
         allowed_new_escapes: how many of them are acceptable.
-        first_to_meet: the challenger meets the KPI and the incumbent does not.
+        first_to_meet: the challenger meets the KPI (or the primary metric) and the incumbent does not.
+        better_metric: whether the user's primary metric is better; ``None``: there is none, FAR and recall decide.
 
     Returns:
         ``(promote, reason)``.
@@ -115,6 +124,9 @@ def decide(
         return True, f"promoted: the first to meet the target; {new_escapes} new escape(s) to look at"
     if new_escapes > allowed_new_escapes:
         return False, (f"refused: {new_escapes} defect(s) that were caught before are missed now (allowed {allowed_new_escapes})")
+    if better_metric is not None:
+        words = ("promoted: the primary metric is better", "kept: the primary metric is not better")
+        return better_metric, words[not better_metric]
     if far[1] < far[0] or (far[1] == far[0] and recall[1] > recall[0]):
         return True, "promoted: fewer false alarms and no new escapes" if far[1] < far[0] else "promoted: higher recall"
     return False, "kept: the new model has no fewer false alarms"

@@ -36,7 +36,7 @@ MAX_LISTED = 20
 MAX_SLICES = 50
 """Slices listed per column, most false alarms first."""
 
-SECONDS_PER_CALL = 10.0
+SECONDS_PER_CALL = 5.0
 """Operator time for one call at the review station, used for the AOI units unless the user gives their own."""
 
 SPLIT_FOLDS = 5

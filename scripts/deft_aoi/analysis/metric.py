@@ -1,8 +1,8 @@
 """A primary metric of the user's own, with constraints: it decides when the loop stops and which checkpoint wins.
 
-Values come from one evaluator: ``builtin`` (the KPI report), ``argv`` (a command that prints one JSON object of numbers)
-or ``result_file`` (such an object in a file). Every constraint is judged, each time; one without a value is a hard stop,
-because a constraint that silently drops lets a bad model through.
+A plan names criteria (name, operator, target, unit) and where their values come from (:mod:`deft_aoi.analysis.metric_values`).
+Every criterion is judged, each time; one without a value is a hard stop, because a constraint that silently drops lets a
+bad model through.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ from __future__ import annotations
 import json
 import math
 import operator
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deft_aoi.contract import schema
-from deft_aoi.contract.errors import HardStop, JobFailed
-from deft_aoi.contract.text import plain_text, safe_text
+from deft_aoi.contract.errors import Blocked, HardStop
+from deft_aoi.contract.text import has_hidden, plain_text, safe_text
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -27,17 +26,23 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     "==": operator.eq,
 }
-MAX_OUTPUT = 1 << 20
+BUILTIN = "builtin"
+MAX_PLAN_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """``name operator target unit``: for example ``far_fraction < 0.001``."""
+    """``name operator target unit``: for example ``far_fraction < 0.001``.
+
+    Attributes:
+        evaluator: ``builtin`` takes the value from the KPI report whatever the plan's evaluator is; empty: the plan's.
+    """
 
     name: str
     operator: str
     target: float
     unit: str = ""
+    evaluator: str = ""
 
     def holds(self, value: float) -> bool:
         """Whether a value meets the target."""
@@ -49,6 +54,11 @@ class Criterion:
             return abs(value - self.target)
         return value - self.target if self.operator.startswith("<") else self.target - value
 
+    @property
+    def text(self) -> str:
+        """The criterion in one line."""
+        return plain_text(f"{self.name} {self.operator} {self.target!r} {self.unit}", 200)
+
 
 @dataclass(frozen=True)
 class MetricPlan:
@@ -58,51 +68,148 @@ class MetricPlan:
         primary: what selects and stops.
         constraints: what must hold besides.
         evaluator: ``builtin``, ``argv`` or ``result_file``.
-        argv: the command of ``argv``; ``{inference_csv}`` and ``{output_dir}`` in an element are replaced.
-        result_file: the file of ``result_file``, relative to the output folder.
+        argv: the command of ``argv``; see :data:`deft_aoi.analysis.metric_values.MARKS`.
+        result_file: the file of ``result_file``, relative to the folder of one candidate.
         time_limit_sec: for ``argv``.
     """
 
     primary: Criterion
     constraints: tuple[Criterion, ...] = ()
-    evaluator: str = "builtin"
+    evaluator: str = BUILTIN
     argv: tuple[str, ...] = ()
     result_file: str = ""
     time_limit_sec: float = 3600.0
 
+    @property
+    def criteria(self) -> tuple[Criterion, ...]:
+        """The primary, then the constraints."""
+        return (self.primary, *self.constraints)
+
+    def is_builtin(self, criterion: Criterion) -> bool:
+        """Whether the criterion's value comes from the KPI report."""
+        return BUILTIN in (self.evaluator, criterion.evaluator)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One criterion and the value that one candidate has for it."""
+
+    criterion: Criterion
+    value: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the value meets the target."""
+        return self.criterion.holds(self.value)
+
+    @property
+    def text(self) -> str:
+        """``line_cost 4.2 EUR (target <= 5)``."""
+        c = self.criterion
+        value = f"{self.value:.6g} {c.unit}".strip()
+        return plain_text(f"{c.name} {value} (target {c.operator} {c.target:.6g})", 200)
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Values of one candidate and what they mean.
+    """What the plan says of one candidate."""
 
-    Attributes:
-        values: every criterion's value, by name.
-        failed: criteria that do not hold, primary first.
-        met: the primary and all constraints hold.
-        feasible: all constraints hold.
-        primary_distance: see :meth:`Criterion.distance`.
+    primary: Judged
+    constraints: tuple[Judged, ...] = ()
+
+    @property
+    def judged(self) -> tuple[Judged, ...]:
+        """The primary, then the constraints."""
+        return (self.primary, *self.constraints)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Every criterion's value, by name."""
+        return {j.criterion.name: j.value for j in self.judged}
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Criteria that do not hold, primary first."""
+        return tuple(j.criterion.text for j in self.judged if not j.holds)
+
+    @property
+    def feasible(self) -> bool:
+        """Whether all constraints hold."""
+        return all(j.holds for j in self.constraints)
+
+    @property
+    def met(self) -> bool:
+        """Whether the primary and all constraints hold."""
+        return self.primary.holds and self.feasible
+
+    @property
+    def primary_distance(self) -> float:
+        """See :meth:`Criterion.distance`."""
+        return self.primary.criterion.distance(self.primary.value)
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Sorts candidates, best first: feasible before infeasible, then the better primary."""
+        return (not self.feasible, self.primary_distance)
+
+    @property
+    def text(self) -> str:
+        """The evaluation in one line."""
+        failed = [j.text for j in self.constraints if not j.holds]
+        held = f"{len(self.constraints) - len(failed)} of {len(self.constraints)} constraints hold" if self.constraints else ""
+        return "; ".join(part for part in (self.primary.text, held, *(f"broken: {f}" for f in failed)) if part)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The evaluation as ``metric.json`` holds it."""
+        rows = [
+            {**j.criterion.__dict__, "role": "constraint" if n else "primary", "value": j.value, "holds": j.holds}
+            for n, j in enumerate(self.judged)
+        ]
+        return {
+            "schema_version": 1,
+            "criteria": rows,
+            "met": self.met,
+            "feasible": self.feasible,
+            "primary_distance": self.primary_distance,
+        }
+
+
+def read_metric_plan(path: Path) -> dict[str, Any]:
+    """Read and check a plan file.
+
+    Returns:
+        The plan as JSON; :func:`parse_metric_plan` makes it a :class:`MetricPlan`.
+
+    Raises:
+        Blocked: there is no such file.
+        HardStop: it is not JSON, or not such a plan.
     """
-
-    values: dict[str, float]
-    failed: tuple[str, ...]
-    met: bool
-    feasible: bool
-    primary_distance: float
+    try:
+        with path.open("rb") as handle:
+            raw = handle.read(MAX_PLAN_BYTES + 1)
+    except OSError as error:
+        raise Blocked("the metric plan cannot be read", expected=safe_text(path, 300), found=safe_text(error, 160)) from error
+    try:
+        if len(raw) > MAX_PLAN_BYTES:
+            raise ValueError(f"longer than {MAX_PLAN_BYTES} bytes")
+        body: dict[str, Any] = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise HardStop("the metric plan is not JSON", expected="one JSON object", found=safe_text(error, 160)) from error
+    parse_metric_plan(body)
+    return body
 
 
 def parse_metric_plan(obj: Any) -> MetricPlan:
     """Read a plan from JSON (schema ``metric_plan``).
 
     Raises:
-        HardStop: it breaks the schema, or two criteria have one name.
+        HardStop: it breaks the schema, has a target that is no finite number or text that hides something, says one thing
+            twice, or takes one name from two evaluators.
     """
     schema.validate(obj, "metric_plan")
-    criteria = [Criterion(**obj["primary"]), *(Criterion(**c) for c in obj.get("constraints", []))]
-    spelled = [(c.name, c.operator, c.target) for c in criteria]
-    if len(set(spelled)) != len(spelled):
-        raise HardStop("a criterion stands twice in the metric plan", found=safe_text(", ".join(c.name for c in criteria)))
-    evaluator = obj.get("evaluator", {"kind": "builtin"})
-    return MetricPlan(
+    criteria = [Criterion(**{**c, "target": float(c["target"])}) for c in (obj["primary"], *obj.get("constraints", []))]
+    evaluator = obj.get("evaluator", {"kind": BUILTIN})
+    plan = MetricPlan(
         primary=criteria[0],
         constraints=tuple(criteria[1:]),
         evaluator=evaluator["kind"],
@@ -110,63 +217,44 @@ def parse_metric_plan(obj: Any) -> MetricPlan:
         result_file=evaluator.get("path", ""),
         time_limit_sec=float(evaluator.get("time_limit_sec", 3600)),
     )
-
-
-def builtin_values(report: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a KPI report that a criterion can name, rates of the target point first."""
-    point = report["target_point"]
-    names = ("far_fraction", "recall_fraction", "precision_fraction", "f1", "threshold", "far_upper_one_sided")
-    out = {n: float(point[n]) for n in names}
-    out |= {"auroc": report["auroc"], "aupr": report["aupr"], "fp": float(point["fp"]), "fn": float(point["fn"])}
-    out |= {f"recall_fraction:{d['label']}": d["recall_fraction"] for d in report["per_defect"]}
-    for p in report["operating_points"]:
-        out[f"far_fraction@recall={100 * p['recall_target_fraction']:g}%"] = p["far_fraction"]
-    units = report["aoi_units"]
-    out |= {k: float(units[k]) for k in ("false_calls_ppm", "escapes_ppm", "operator_minutes") if units[k] is not None}
-    return out
-
-
-def evaluate(plan: MetricPlan, report: Mapping[str, Any], *, inference_csv: Path, output_dir: Path) -> Evaluation:
-    """Judge one candidate.
-
-    Args:
-        plan: the plan.
-        report: its KPI report.
-        inference_csv: its scored rows, for a command.
-        output_dir: its folder; commands run here and result files lie here.
-
-    Raises:
-        HardStop: a criterion has no value, or one that is not finite.
-        JobFailed: the command failed, ran too long or printed no JSON object.
-    """
-    if plan.evaluator == "argv":
-        given = _run(plan, inference_csv, output_dir)
-    elif plan.evaluator == "result_file":
-        given = _numbers(_result_text(output_dir / plan.result_file), f"the result file {safe_text(plan.result_file)}")
-    else:
-        given = builtin_values(report)
-    return judge(plan, given)
+    if any(not math.isfinite(c.target) for c in criteria):
+        raise HardStop("a target of the metric plan is not a finite number")
+    shown = [*plan.argv, plan.result_file, *(text for c in criteria for text in (c.name, c.unit))]
+    hidden = next((text for text in shown if has_hidden(text)), None)
+    if hidden is not None:
+        raise HardStop(
+            "the metric plan holds characters that do not show", found=safe_text(hidden), hint="a person must see it all"
+        )
+    names = safe_text(", ".join(c.name for c in criteria), 200)
+    if len({(c.name, c.operator, c.target) for c in criteria}) != len(criteria):
+        raise HardStop("a criterion stands twice in the metric plan", found=names)
+    if len({c.name for c in criteria}) != len({(c.name, plan.is_builtin(c)) for c in criteria}):
+        raise HardStop("one name is asked of two evaluators", expected="each name from one evaluator", found=names)
+    return plan
 
 
 def judge(plan: MetricPlan, given: Mapping[str, float]) -> Evaluation:
     """Judge given values: every criterion, none left out. Raises :class:`HardStop` when one has no finite value."""
-    values: dict[str, float] = {}
-    failed: list[str] = []
-    for criterion in (plan.primary, *plan.constraints):
+    judged = []
+    for criterion in plan.criteria:
         value = given.get(criterion.name)
         if value is None or not math.isfinite(value):
+            source = BUILTIN if plan.is_builtin(criterion) else plan.evaluator
             raise HardStop(
                 f"the criterion {safe_text(criterion.name)} has no value",
-                expected=f"a finite number from the {plan.evaluator} evaluator",
+                expected=f"a finite number from the {source} evaluator",
                 found="nothing" if value is None else repr(value),
-                hint=f"it offers {', '.join(plain_text(n, 40) for n in sorted(given)[:20])}",
+                hint=f"there are {', '.join(plain_text(n, 40) for n in sorted(given)[:40])}",
             )
-        values[criterion.name] = value
-        if not criterion.holds(value):
-            failed.append(f"{criterion.name} {criterion.operator} {criterion.target:g}")
-    feasible = all(c.holds(values[c.name]) for c in plan.constraints)
-    distance = plan.primary.distance(values[plan.primary.name])
-    return Evaluation(values, tuple(failed), not failed, feasible, distance)
+        judged.append(Judged(criterion, float(value)))
+    return Evaluation(judged[0], tuple(judged[1:]))
+
+
+def from_record(record: Mapping[str, Any]) -> Evaluation:
+    """The evaluation that a ``metric.json`` (schema ``metric_result``) holds."""
+    fields = ("name", "operator", "target", "unit", "evaluator")
+    judged = [Judged(Criterion(*(row[f] for f in fields)), float(row["value"])) for row in record["criteria"]]
+    return Evaluation(judged[0], tuple(judged[1:]))
 
 
 def select(candidates: Sequence[Evaluation]) -> int:
@@ -177,48 +265,14 @@ def select(candidates: Sequence[Evaluation]) -> int:
     """
     if not candidates:
         raise ValueError("there are no candidates to select from")
-    return min(range(len(candidates)), key=lambda i: (not candidates[i].feasible, candidates[i].primary_distance, i))
+    return min(range(len(candidates)), key=lambda i: (candidates[i].rank, i))
 
 
-def _run(plan: MetricPlan, inference_csv: Path, output_dir: Path) -> dict[str, float]:
-    fill = {"{inference_csv}": str(inference_csv), "{output_dir}": str(output_dir)}
-    argv = list(plan.argv)
-    for mark, value in fill.items():
-        argv = [part.replace(mark, value) for part in argv]
-    try:
-        done = subprocess.run(
-            argv, cwd=output_dir, stdin=subprocess.DEVNULL, capture_output=True, timeout=plan.time_limit_sec, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise JobFailed(
-            "the metric command did not finish", expected="a command that prints one JSON object", found=safe_text(error, 200)
-        ) from error
-    if done.returncode != 0:
-        raise JobFailed(
-            f"the metric command failed with exit code {done.returncode}",
-            expected="exit code 0 and one JSON object of numbers on standard output",
-            found=safe_text(done.stderr[-2000:].decode("utf-8", "replace"), 300),
-        )
-    return _numbers(done.stdout[: MAX_OUTPUT + 1].decode("utf-8", "replace"), "the metric command's output")
+def iteration_rank(iteration: Mapping[str, Any]) -> tuple[bool, float]:
+    """Sorts the iterations of a run by the values that they have on record, best first.
 
-
-def _result_text(path: Path) -> str:
-    try:
-        with path.open("rb") as handle:
-            return handle.read(MAX_OUTPUT + 1).decode("utf-8", "replace")
-    except OSError as error:
-        raise HardStop(
-            "the metric's result file cannot be read", expected=f"a JSON object in {safe_text(path, 200)}", found=str(error)
-        ) from error
-
-
-def _numbers(text: str, what: str) -> dict[str, float]:
-    try:
-        if len(text) > MAX_OUTPUT:
-            raise ValueError("longer than 1 MiB")
-        obj = json.loads(text)
-        if not isinstance(obj, dict):
-            raise ValueError("not an object")
-    except ValueError as error:
-        raise JobFailed(f"{what} is not a JSON object", found=f"{safe_text(text, 120)} ({plain_text(error, 80)})") from error
-    return {str(k): float(v) for k, v in obj.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    By the primary metric where the run has one (``metric_feasible``, ``metric_distance``), else by the false-alarm rate.
+    """
+    if iteration.get("metric_distance") is not None:
+        return (not iteration["metric_feasible"], float(iteration["metric_distance"]))
+    return (False, float(iteration["far_fraction"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from deft_aoi.contract.errors import UsageError
@@ -15,6 +16,9 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("what the run is")
     run.add_argument("--workspace", help="folder with specs/, train/base/, kpi/, augmentation/ (default: ~/workspace)")
     run.add_argument("--kpi-target", metavar="TEXT", help='default "FAR < 0.1%% at recall=100%%"')
+    run.add_argument(
+        "--metric-plan", metavar="FILE", help="JSON: a primary metric of your own with constraints; it then selects and stops"
+    )
     run.add_argument("--max-iterations", type=int, metavar="N", help="fine-tuning iterations, 1 to 100 (default 3)")
     run.add_argument("--training-epochs", type=int, metavar="N", help="default: the spec's num_epochs, else the engine's")
     run.add_argument("--seed", type=int, help="train.seed (default 1234)")
@@ -51,6 +55,10 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
         "top_k_per_label", "min_similarity",
     )  # fmt: skip
     said = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.metric_plan:
+        from deft_aoi.analysis.metric import read_metric_plan
+
+        said["metric_plan"] = read_metric_plan(Path(args.metric_plan).expanduser())
     if args.gpu_ids:
         if not all(p.isdigit() for p in args.gpu_ids.split(",")):
             raise UsageError("--gpu-ids takes numbers with commas between", found=args.gpu_ids)

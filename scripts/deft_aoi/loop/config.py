@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from deft_aoi.analysis.constants import SECONDS_PER_CALL
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.kpi_target import DEFAULT_TARGET, KpiTarget, parse_kpi_target
+
+if TYPE_CHECKING:
+    from deft_aoi.analysis.metric import MetricPlan
 
 ENGINES = ("embedded", "tao")
 PLATFORMS = ("local", "docker", "slurm", "kubernetes")
@@ -25,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "automl_policy": "off",
     "air_gapped": False,
     "num_gpus": 1,
-    "seconds_per_call": 5.0,
+    "seconds_per_call": SECONDS_PER_CALL,
 }
 DEFAULT_EPOCHS = 20
 
@@ -58,6 +62,14 @@ class RunConfig:
             return self.values[name]
         except KeyError as error:
             raise AttributeError(name) from error
+
+    @property
+    def primary_metric(self) -> MetricPlan | None:
+        """The user's own primary metric; ``None`` when the KPI target decides."""
+        from deft_aoi.analysis.metric import parse_metric_plan
+
+        body = self.values.get("metric_plan")
+        return None if body is None else parse_metric_plan(body)
 
     @property
     def target(self) -> KpiTarget:
@@ -137,6 +149,12 @@ def resolve(given: Mapping[str, Any], user_spec: specs.Spec) -> RunConfig:
     settle("overrides", [])
     settle("platform_options", {})
     settle("tao_version", "7.1.0" if engine == "tao" else None)
+    if given.get("metric_plan") is not None:
+        from deft_aoi.loop.primary_metric import with_target
+
+        body, kpi = given["metric_plan"], settings["kpi_target"]
+        asked = with_target(body, parse_kpi_target(kpi.value)) if kpi.source == "user" else body
+        settings["metric_plan"] = Setting(asked, "user")
     settle("model_path", None)
     settle("gpu_ids", None)
     for name, low, high in (

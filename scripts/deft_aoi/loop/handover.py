@@ -11,6 +11,8 @@ from deft_aoi.contract.files import fsync_dir, sha256_file
 from deft_aoi.contract.paths import RunPaths, Workspace
 from deft_aoi.contract.schema import read_checked, write_checked
 from deft_aoi.loop import dataset_view, gate
+from deft_aoi.loop.config import RunConfig
+from deft_aoi.loop.primary_metric import RECORD
 from deft_aoi.loop.recorded_spec import training_spec_path
 from deft_aoi.loop.stages.train import best_so_far
 from deft_aoi.record import log
@@ -89,7 +91,7 @@ def _content(run: RunPaths, workspace: Workspace, holdout: dict[str, Any] | None
     image = plan["images"].get("visual_changenet") or None
     body = {
         "version": 1,
-        "status": STATUS.get(state["status"], "best so far: the run goes on"),
+        "status": _status(state["status"], config),
         "run": run.root.name,
         "iteration": best["label"],
         "engine": config.engine,
@@ -107,6 +109,7 @@ def _content(run: RunPaths, workspace: Workspace, holdout: dict[str, Any] | None
         "far_interval": point["far_interval"],
         "recall_fraction": best["recall_fraction"],
         "recall_interval": point["recall_interval"],
+        "metric": None if config.primary_metric is None else _metric(run, best),
         "counts": {k: point[k] for k in ("tp", "fp", "tn", "fn")},
         "auroc": kpi["auroc"],
         "holdout": holdout,
@@ -117,6 +120,17 @@ def _content(run: RunPaths, workspace: Workspace, holdout: dict[str, Any] | None
         "record_head": _record_head(run),
     }
     return body, inference_spec(trained, checkpoint=str(checkpoint), threshold=best["threshold"])
+
+
+def _status(status: str, config: RunConfig) -> str:
+    text = STATUS.get(status, "best so far: the run goes on")
+    return text if config.primary_metric is None else text.replace("the KPI", "the primary metric with its constraints")
+
+
+def _metric(run: RunPaths, best: dict[str, Any]) -> dict[str, Any]:
+    """What the user's own primary metric says of the model: it chose it."""
+    found: dict[str, Any] = read_checked((run.root / best["inference_csv"]).with_name(RECORD), "metric_result")
+    return found
 
 
 def _backbone(trained: specs.Spec) -> dict[str, Any]:

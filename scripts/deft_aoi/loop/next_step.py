@@ -61,11 +61,17 @@ def next_step(state: dict[str, Any], config: RunConfig) -> Step:
 def _after_rca(label: str, it: dict[str, Any], config: RunConfig) -> Step:
     number = 0 if label == "baseline" else int(label.removeprefix("iter"))
     if it.get("kpi_met") and it.get("promoted", True):
-        return Step("run", "loop_stop", f"{label} meets the KPI: {it.get('verdict')}", "kpi_met")
+        return Step("run", "loop_stop", f"{label} meets {_goal(config)}: {it.get('verdict')}", "kpi_met")
     if number >= config.max_iterations:
         return Step("run", "loop_stop", f"{number} of {config.max_iterations} iterations are done", "max_iterations")
     nxt = iteration_label(number + 1)
-    return Step(nxt, "routing", f"{label} does not meet the KPI; iteration {number + 1} of {config.max_iterations} begins")
+    return Step(
+        nxt, "routing", f"{label} does not meet {_goal(config)}; iteration {number + 1} of {config.max_iterations} begins"
+    )
+
+
+def _goal(config: RunConfig) -> str:
+    return "the primary metric with its constraints" if config.values.get("metric_plan") else "the KPI"
 
 
 def _after_stop(state: dict[str, Any]) -> Step:

@@ -11,7 +11,7 @@ from typing import Any
 
 from deft_aoi.contract.checkpoint_scan import scan_checkpoint
 from deft_aoi.contract.errors import ApprovalNeeded, HardStop
-from deft_aoi.contract.files import copy_hashed, fsync_dir, sha256_file
+from deft_aoi.contract.files import copy_hashed, digest_json, fsync_dir, sha256_file
 from deft_aoi.contract.paths import RunPaths, Workspace
 from deft_aoi.contract.schema import write_checked
 from deft_aoi.loop import gate
@@ -58,7 +58,7 @@ def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
         "plan_digest": plan["digest"],
         "plan_sha256": sha256_file(run.plan),
         "approved_by": approval["how"],
-        "config": plan["config"],
+        "config": _on_record(plan["config"]),
         "warnings": warnings[:5],
     }
     log.append(
@@ -73,6 +73,11 @@ def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
     if upstream is not None:
         _adopt_baseline(run, upstream)
     return run
+
+
+def _on_record(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration as one short line can hold it: a metric plan by its digest (``run/plan.json`` has all of it)."""
+    return {**config, "metric_plan": digest_json(config["metric_plan"])} if "metric_plan" in config else config
 
 
 def _folder(workspace: Workspace, results_dir: Path | None) -> Path:

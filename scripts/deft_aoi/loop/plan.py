@@ -15,11 +15,12 @@ from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import ApprovalNeeded, HardStop
 from deft_aoi.contract.files import digest_json, list_files, sha256_file
 from deft_aoi.contract.paths import Workspace
-from deft_aoi.loop import dataset_view
+from deft_aoi.loop import dataset_view, primary_metric
 from deft_aoi.loop.config import RunConfig, resolve
 from deft_aoi.loop.specs import absolute
 
 if TYPE_CHECKING:
+    from deft_aoi.analysis.metric import MetricPlan
     from deft_aoi.loop.dataset_view import Split
 
 Plan = dict[str, Any]
@@ -66,7 +67,13 @@ def _folder_digest(folder: Path) -> str:
 
 
 def inputs(
-    workspace: Workspace, spec: specs.Spec, splits: dict[str, Split], identity_cache: Path, *, pool_rows: int | None = None
+    workspace: Workspace,
+    spec: specs.Spec,
+    splits: dict[str, Split],
+    identity_cache: Path,
+    *,
+    pool_rows: int | None = None,
+    metric: MetricPlan | None = None,
 ) -> dict[str, Any]:
     """Digests of everything that the run will read.
 
@@ -76,6 +83,7 @@ def inputs(
         splits: its splits, read.
         identity_cache: where decoded digests are cached.
         pool_rows: compare with this many pool rows instead of all.
+        metric: the user's own primary metric, whose command may name files.
     """
     out: dict[str, Any] = {"spec": sha256_file(workspace.baseline_spec), "pool": pool_prefix(workspace.pool_csv, pool_rows)}
     for name, split in splits.items():
@@ -92,6 +100,8 @@ def inputs(
     backbone = specs.get(spec, "model.backbone.pretrained_backbone_path")
     path = absolute(workspace, str(backbone), "pretrained_backbone_path") if backbone else None
     out["backbone"] = sha256_file(path) if path is not None and path.is_file() else ""
+    if metric is not None:
+        out["metric"] = primary_metric.files(metric, workspace)
     return out
 
 
@@ -116,7 +126,8 @@ def require_unchanged(plan: Plan, workspace: Workspace, config: RunConfig, ident
     user_spec = specs.load_spec(workspace.baseline_spec, what="baseline spec")
     spec = effective_spec(user_spec, config)
     approved = plan["inputs"]
-    now = inputs(workspace, spec, dataset_view.load_splits(workspace, spec), identity_cache, pool_rows=approved["pool"]["rows"])
+    splits = dataset_view.load_splits(workspace, spec)
+    now = inputs(workspace, spec, splits, identity_cache, pool_rows=approved["pool"]["rows"], metric=config.primary_metric)
     changed = sorted(name for name in {*approved, *now} if approved.get(name) != now.get(name))
     if not approved.get("backbone") and "backbone" in changed:
         changed.remove("backbone")  # fetched by the assets stage, after approval

@@ -22,7 +22,7 @@ from deft_aoi.contract.errors import Blocked, DeftError, HardStop
 from deft_aoi.contract.paths import Workspace, cache_home
 from deft_aoi.contract.schema import bundle_root
 from deft_aoi.contract.text import plain_text
-from deft_aoi.loop import dataset_view
+from deft_aoi.loop import dataset_view, primary_metric
 from deft_aoi.loop.config import RunConfig, effective_spec
 from deft_aoi.loop.dataset_view import Split
 from deft_aoi.loop.plan import Plan, configuration, inputs, plan_digest
@@ -119,6 +119,7 @@ def run_checks(workspace: Workspace, given: dict[str, Any]) -> tuple[Plan | None
         if splits_ok:
             session.guard(10, lambda: _check_space(session, config))
             session.guard(11, lambda: _check_leakage(session))
+            session.guard(11, lambda: _check_metric(session, config))
             _check_statistics(session, config)
     session.findings.sort(key=lambda f: f.check)
     if session.first_error is not None or session.config is None:
@@ -134,7 +135,7 @@ def _build_plan(session: _Session, config: RunConfig) -> Plan:
         "workspace": str(session.workspace.root),
         "config": config.as_dict(),
         "sources": dict(config.sources),
-        "inputs": inputs(session.workspace, session.spec, session.splits, identity_cache()),
+        "inputs": inputs(session.workspace, session.spec, session.splits, identity_cache(), metric=config.primary_metric),
         "images": session.images,
         "dataset": {name: {"rows": len(s.frame), "labels": s.label_counts()} for name, s in session.splits.items()},
         "staging": session.staging,
@@ -401,6 +402,11 @@ def _check_space(session: _Session, config: RunConfig) -> None:
     if not os.access(session.workspace.root, os.W_OK):
         raise Blocked("the workspace cannot be written", hint="results/ is created in it: fix its permissions")
     session.add(10, "ok", f"about {need / 1e6:.0f} MB of disk, {free / 1e9:.0f} GB free")
+
+
+def _check_metric(session: _Session, config: RunConfig) -> None:
+    if config.primary_metric is not None:
+        session.add(11, "ok", primary_metric.check(config, session.workspace, session.splits["kpi"].frame))
 
 
 def _check_statistics(session: _Session, config: RunConfig) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.text import plain_text
+from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.plan import Plan
+from deft_aoi.loop.primary_metric import summary_lines
 
 if TYPE_CHECKING:
     from deft_aoi.loop.preflight import Finding
@@ -36,6 +38,7 @@ def render(plan: Plan) -> str:
     config, sources, inputs = plan["config"], plan["sources"], plan["inputs"]
     lines = ["DEFT AOI Pre-Flight Summary", f"workspace  {plain_text(plan['workspace'], 200)}", "", "Run"]
     lines += [f"  {title:28} {_value(config[name]):32} ({sources[name]})" for name, title in _SHOWN]
+    lines += summary_lines(RunConfig(config, sources))
     if config["overrides"]:
         lines.append(f"  {'spec overrides':28} {plain_text(', '.join(config['overrides']), 150)} (user)")
     if config["engine"] != plan["spec_engine"]:

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deft_aoi.analysis.metric import Evaluation
 from deft_aoi.contract.errors import DeftError, HardStop, UsageError
 from deft_aoi.contract.files import read_json, sha256_file, verify_manifest
 from deft_aoi.contract.paths import RunPaths
+from deft_aoi.contract.schema import read_checked
 from deft_aoi.contract.text import plain_text
-from deft_aoi.loop import gate
+from deft_aoi.loop import gate, primary_metric
 from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.stages import dataset, evaluate
 from deft_aoi.loop.stages.inference import CHOICES
@@ -153,11 +155,16 @@ def _evaluated(verdict: Verdict, ctx: RunContext, label: str, it: dict[str, Any]
         verdict.require(path.is_file() and sha256_file(path) == digest, "KPI files by digest", f"{label}: {name} changed")
     reports = {}
     for choice in CHOICES:
-        report, _frame = evaluate.kpi_report(ctx, folder / choice / "inference.csv", "kpi")
+        report = evaluate.kpi_report(ctx, folder / choice / "inference.csv")
         written = read_json(folder / choice / "kpi.json", what="kpi.json")
         reports[choice] = report
         verdict.require(_same(report, written), "KPIs recomputed from inference.csv", f"{label}/{choice}: kpi.json differs")
-    chosen = evaluate.choose(reports)
+    judged = _judged(verdict, ctx, label, reports)
+    chosen = evaluate.choose(reports, judged)
+    if judged:
+        found = primary_metric.state_of(judged[chosen]) | {"kpi_met": judged[chosen].met}
+        same = all(it.get(key) == value for key, value in found.items())
+        verdict.require(same, "primary metrics", f"{label}: the primary metric on record is not the one judged again")
     point = reports[chosen]["target_point"]
     verdict.require(chosen == it["chosen"], "checkpoint choices", f"{label}: {chosen} should have been chosen")
     for key in ("far_fraction", "recall_fraction", "threshold"):
@@ -167,6 +174,17 @@ def _evaluated(verdict: Verdict, ctx: RunContext, label: str, it: dict[str, Any]
     checkpoint = ctx.path(it["best_ckpt_path"])
     ok = checkpoint.is_file() and sha256_file(checkpoint) == it["best_ckpt_sha256"]
     verdict.require(ok, "checkpoints by digest", f"{label}: {it['best_ckpt_path']} is not the one on record")
+
+
+def _judged(verdict: Verdict, ctx: RunContext, label: str, reports: dict[str, Any]) -> dict[str, Evaluation]:
+    """The primary metric of both checkpoints judged again; a command's values are taken as they are on record."""
+    plan, out = ctx.config.primary_metric, {}
+    for choice in CHOICES if plan is not None else ():
+        record = read_checked(ctx.run.stage_dir(label, "inference") / choice / primary_metric.RECORD, "metric_result")
+        assert plan is not None
+        out[choice] = primary_metric.judge_again(plan, reports[choice], record)
+        verdict.require(_same(out[choice].as_dict(), record), "metrics judged again", f"{label}/{choice}: metric.json differs")
+    return out
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -25,6 +25,11 @@ def cautions(view: RunView, best: Iteration, holdout: dict[str, Any] | None) -> 
     kpi = best.kpi
     assert kpi is not None
     size, counts, estimate = kpi["sample_size"], kpi["counts"], kpi["estimate"]
+    if best.metric is not None:
+        yield (
+            "A primary metric of the user's own selected the model and gave the verdict. The false-alarm rates and their "
+            "intervals are shown beside it; how certain the metric itself is, is not known here."
+        )
     if view.config.get("engine") == "embedded":
         yield "Trained with the embedded engine (engine: embedded): the numbers and the checkpoint are not NVIDIA TAO's."
     if size is not None and not size["supported"]:
@@ -72,15 +77,15 @@ def steps(view: RunView, best: Iteration, holdout: dict[str, Any] | None) -> Ite
             yield f"Add at least {more:,} distinct good parts to the KPI set before the rate is promised to anyone."
         else:
             yield "Remove the remaining false alarms, or enlarge the KPI set: at this size the target is not proven."
-    if kpi["verdict"] == NOT_MET and view.status in ENDED_WELL:
+    if best.verdict == NOT_MET and view.status in ENDED_WELL:
         wanted = (
             "the parts listed under Recommendations" if (view.run.run / REQUESTS).is_file() else "more parts like the weakest"
         )
         why = "the pool has nothing more to offer" if view.status == "pool_exhausted" else "or allow more iterations"
         yield f"Collect {wanted}{':' if view.status == 'pool_exhausted' else ','} {why}."
-    if view.status in ENDED_WELL and kpi["verdict"] != NOT_MET:
+    if view.status in ENDED_WELL and best.verdict != NOT_MET:
         files = "best_model.json and best_model_inference_spec.yaml"
-        if kpi["verdict"] == UNSUPPORTED or (holdout is not None and holdout.get("met") is False):
+        if best.verdict == UNSUPPORTED or (holdout is not None and holdout.get("met") is False):
             yield f"Pilot it with {files}: let people check what it passes as well as what it flags, and count both."
         else:
             yield f"Deploy it with {files}, and watch the false calls of the first boards."

@@ -87,7 +87,8 @@ def _figures(s: Side) -> dict[str, Any]:
     total = (usage or {}).get("total")
     return {
         "name": s.name,
-        "verdict": _kpi(s)["verdict"],
+        "verdict": s.it.verdict,
+        "primary_metric": s.it.view.get("primary_metric"),
         "target": plain_text(s.view.config.get("kpi_target", ""), 80),
         "far_fraction": p["far_fraction"],
         "far_interval": p["far_interval"],
@@ -123,6 +124,11 @@ def text(found: dict[str, Any]) -> str:
     a, b, pair = found["a"], found["b"], found["paired"]
     rows = [
         ("verdict", a["verdict"], b["verdict"]),
+        *(
+            [("metric", *(plain_text(s["primary_metric"] or "none", 120) for s in (a, b)))]
+            if a["primary_metric"] or b["primary_metric"]
+            else []
+        ),
         ("FAR", *(f"{words.percent(s['far_fraction'])} ({words.interval(s['far_interval'])})" for s in (a, b))),
         ("recall", *(f"{words.percent(s['recall_fraction'])} ({words.interval(s['recall_interval'])})" for s in (a, b))),
         ("threshold", *(words.score(s["threshold"]) for s in (a, b))),

@@ -33,6 +33,7 @@ def build(view: RunView) -> dict[str, Any]:
         "findings_refused": refused,
         "history": _history(view),
         "iterations": sections.iterations(view),
+        "primary_metric": sections.primary_metric(view),
         "distributions": _distributions(view),
         "far_recall": _far_recall(view),
         "line": sections.on_the_line(best.kpi) if best is not None and best.kpi is not None else [],
@@ -68,7 +69,7 @@ def _pair(view: RunView) -> list[Iteration]:
 def _history(view: RunView) -> charts.Chart | None:
     points = [
         charts.KpiPoint(
-            it.label, p["far_fraction"], p["far_interval"][0], p["far_interval"][1], p["recall_fraction"], it.kpi["verdict"],
+            it.label, p["far_fraction"], p["far_interval"][0], p["far_interval"][1], p["recall_fraction"], it.verdict,
             it is view.best, bool(it.view.get("promoted", True)),
         )
         for it in view.measured

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from deft_aoi.analysis.metric import iteration_rank
 from deft_aoi.contract.errors import DeftError
 from deft_aoi.contract.files import read_json
 from deft_aoi.contract.paths import RunPaths
@@ -38,6 +39,7 @@ class Iteration:
         kpi: ``kpi.json`` of the chosen checkpoint; ``None`` before evaluation.
         comparison: with the best model before it; ``None`` for the first.
         events: the ``ok`` event of each of its stages, by stage.
+        metric: the user's own primary metric of the chosen checkpoint (schema ``metric_result``); ``None`` without one.
     """
 
     label: str
@@ -45,6 +47,12 @@ class Iteration:
     kpi: dict[str, Any] | None
     comparison: dict[str, Any] | None
     events: dict[str, Event]
+    metric: dict[str, Any] | None = None
+
+    @property
+    def verdict(self) -> str:
+        """What decides: the verdict on record (of the user's own primary metric where the run has one), else the KPI's."""
+        return str(self.view.get("verdict") or (self.kpi or {})["verdict"])
 
     @property
     def measured(self) -> bool:
@@ -58,9 +66,9 @@ class Iteration:
 
 
 def best_label(view: dict[str, Any]) -> str | None:
-    """The promoted iteration with the lowest false-alarm rate, the earlier one on a tie: the hand-over's own rule."""
+    """The promoted iteration with the best primary metric or false-alarm rate, the earlier on a tie: the hand-over's rule."""
     candidates = [
-        (it["far_fraction"], number, label)
+        (iteration_rank(it), number, label)
         for number, (label, it) in enumerate(view.get("iterations", {}).items())
         if it.get("far_fraction") is not None and it.get("promoted", True)
     ]
@@ -192,13 +200,16 @@ def read_run(results_dir: str | Path) -> RunView:
     out.plan = out.attempt("run/plan.json", lambda: read_checked(run.plan, "plan")) or {}
     for label, view in out.view["iterations"].items():
         stages = {e["stage"]: e for e in events if e["iter"] == label and e["status"] == "ok"}
-        kpi, comparison = None, None
+        kpi, comparison, metric = None, None, None
         if "evaluate" in stages:
             kpi = out.attempt(str(view.get("kpi_json")), lambda view=view: read_checked(run.root / view["kpi_json"], "kpi"))
             voucher = run.stage_dir(label, "inference") / "_EVALUATE.json"
             found = out.attempt(run.rel(voucher), lambda voucher=voucher: read_checked(voucher, "evaluate"))
             comparison = (found or {}).get("comparison")
-        out.iterations.append(Iteration(label, view, kpi, comparison, stages))
+            if view.get("primary_metric"):
+                file = (run.root / view["inference_csv"]).with_name("metric.json")
+                metric = out.attempt(run.rel(file), lambda file=file: read_checked(file, "metric_result"))
+        out.iterations.append(Iteration(label, view, kpi, comparison, stages, metric))
     return out
 
 

@@ -56,7 +56,7 @@ def iterations(view: RunView) -> list[IterationRow]:
         out.append(
             IterationRow(
                 words.iteration(it.label).capitalize(),
-                it.kpi["verdict"] if it.kpi else "not evaluated",
+                it.verdict if it.kpi else "not evaluated",
                 words.percent(before) if before is not None and point else "",
                 words.percent(point["far_fraction"]) if point else "",
                 words.interval(point["far_interval"]) if point else "",
@@ -113,6 +113,22 @@ def on_the_line(kpi: dict[str, Any]) -> list[tuple[str, str]]:
         name = f"cross-validated by {kind}, {estimate['folds']} folds"
         out.append((name, f"FAR {words.percent(estimate['far_fraction'])}, recall {words.percent(estimate['recall_fraction'])}"))
     return out
+
+
+def primary_metric(view: RunView) -> dict[str, Any] | None:
+    """Columns and rows of the user's own primary metric: each criterion, and its value in each iteration."""
+    shown = [it for it in view.measured if it.metric is not None]
+    if not shown:
+        return None
+    rows = []
+    for number, row in enumerate((shown[-1].metric or {})["criteria"]):
+        cells = []
+        for it in shown:
+            mine = (it.metric or {})["criteria"][number]
+            cells.append(f"{words.score(mine['value'])} {'holds' if mine['holds'] else 'does not hold'}")
+        target = f"{row['operator']} {words.score(row['target'])} {words.data(row['unit'], 40) if row['unit'] else ''}".strip()
+        rows.append((f"{words.data(row['name'], 120)} ({row['role']})", target, *cells))
+    return {"columns": ("criterion", "target", *(words.iteration(it.label) for it in shown)), "rows": rows}
 
 
 def confusion(it: Iteration) -> dict[str, Any]:

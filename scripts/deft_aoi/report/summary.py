@@ -67,9 +67,9 @@ def _lines(view: RunView, it: Iteration) -> list[str]:
             old = before.kpi["target_point"]["far_fraction"]
             earlier = "the baseline" if before.label == "baseline" else words.iteration(before.label)
             moved = f" The false-alarm rate was {words.percent(old)} after {earlier}."
-        lines.append(
-            f"**{it.kpi['verdict']}** (target {words.data(view.config.get('kpi_target', ''))}). {sentence(it.kpi)}{moved}"
-        )
+        lines.append(f"**{it.verdict}** (target {words.data(view.config.get('kpi_target', ''))}). {sentence(it.kpi)}{moved}")
+        if it.metric is not None:
+            lines += ["", f"Decided by the primary metric: {words.data(state['primary_metric'], 300)}."]
         if not state.get("promoted", True) and it.comparison is not None:
             lines += ["", f"Not handed over: {words.data(it.comparison['reason'], 200)}."]
     else:

@@ -71,7 +71,7 @@ def judge(view: RunView, holdout: dict[str, Any] | None) -> Verdict:
     finished = view.status in ENDED_WELL
     if best is None or best.kpi is None:
         return _nothing_measured(view, state)
-    verdict, missed = best.kpi["verdict"], holdout is not None and holdout.get("met") is False
+    verdict, missed = best.verdict, holdout is not None and holdout.get("met") is False
     tone = {MET: "good", UNSUPPORTED: "warn", NOT_MET: "bad"}.get(verdict, "info")
     if missed and tone == "good":
         tone = "warn"
@@ -123,7 +123,7 @@ def _nothing_measured(view: RunView, state: str) -> Verdict:
 
 def _headline(view: RunView, best: Iteration, holdout_missed: bool, finished: bool) -> str:
     assert best.kpi is not None
-    name, verdict = words.iteration(best.label), best.kpi["verdict"]
+    name, verdict = words.iteration(best.label), best.verdict
     if not finished:
         so_far = {MET: "meets the target", UNSUPPORTED: "meets the target on this test set, which is too small to prove it"}
         told = so_far.get(verdict, "does not meet the target")
@@ -157,14 +157,19 @@ def sentence(kpi: dict[str, Any]) -> str:
 
 def _cards(view: RunView, best: Iteration, holdout: dict[str, Any] | None, finished: bool) -> tuple[Card, ...]:
     assert best.kpi is not None
-    return (_deploy(best.kpi, holdout, finished, view.status), _threshold(best), _misses(best.kpi, holdout), _why(best.kpi))
+    return (_deploy(best, holdout, finished, view.status), _threshold(best), _misses(best.kpi, holdout), _why(best.kpi))
 
 
-def _deploy(kpi: dict[str, Any], holdout: dict[str, Any] | None, finished: bool, status: str) -> Card:
+def _deploy(best: Iteration, holdout: dict[str, Any] | None, finished: bool, status: str) -> Card:
+    kpi = best.kpi
+    assert kpi is not None
     question, size = "Deploy it?", kpi["sample_size"]
     target = words.data(kpi["target"]["text"])
     failed = holdout is not None and holdout.get("met") is False
-    if kpi["verdict"] == NOT_MET:
+    if best.metric is not None and (best.verdict == NOT_MET or not failed):
+        met, told = best.verdict == MET, words.data(best.view["primary_metric"], 300)
+        card = Card(question, "Yes" if met else "No", f"By the primary metric of this run: {told}.", "good" if met else "bad")
+    elif best.verdict == NOT_MET:
         far = words.percent(kpi["target_point"]["far_fraction"])
         card = Card(question, "No", f"The target {target} is not met: the false-alarm rate is {far}.", "bad")
     elif failed:
@@ -177,7 +182,7 @@ def _deploy(kpi: dict[str, Any], holdout: dict[str, Any] | None, finished: bool,
             f"{words.percent(point['far_fraction'])} and recall is {words.percent(point['recall_fraction'])}.",
             "bad" if point["fn"] else "warn",
         )
-    elif kpi["verdict"] == UNSUPPORTED:
+    elif best.verdict == UNSUPPORTED:
         more = size["required_distinct_pass"] - size["distinct_pass"]
         need = f"; {more:,} more distinct good parts without a false alarm would prove it" if more > 0 else ""
         card = Card(

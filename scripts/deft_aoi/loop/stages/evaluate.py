@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from deft_aoi.analysis import kpi
+from deft_aoi.analysis.metric import Evaluation, from_record
 from deft_aoi.contract.files import sha256_file
 from deft_aoi.contract.schema import read_checked, write_checked
+from deft_aoi.loop import primary_metric
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.stages.inference import CHOICES, scored_frame
 from deft_aoi.loop.stages.train import best_so_far, prune
@@ -23,24 +26,31 @@ SCRATCH = "evaluate-"
 
 
 def evaluate(ctx: RunContext, label: str, _attempt: int) -> Outcome:
-    """Sweep both scored sets, choose the lower FAR at the target recall, compare with the best so far."""
+    """Sweep both scored sets, choose the better checkpoint, compare with the best so far."""
     final = ctx.run.stage_dir(label, "inference")
     for left in ctx.run.run.glob(f"{SCRATCH}*"):
         shutil.rmtree(left)  # of an evaluation that was killed
     reports: dict[str, dict[str, Any]] = {}
     vouched: dict[str, str] = {}
+    judged: dict[str, Evaluation] = {}
     for choice in CHOICES:
-        report, frame = kpi_report(ctx, final / choice / "inference.csv", "kpi")
-        with tempfile.TemporaryDirectory(dir=ctx.run.run, prefix=SCRATCH) as scratch:
-            for path in kpi.write_outputs(report, frame, Path(scratch)):
+        csv = final / choice / "inference.csv"
+        with tempfile.TemporaryDirectory(dir=ctx.run.run, prefix=SCRATCH) as name:
+            scratch = Path(name)
+            reports[choice] = kpi_report(ctx, csv, scratch)
+            evaluation = primary_metric.judge(ctx, label, choice, reports[choice], csv, scratch / "kpi.json")
+            if evaluation is not None:
+                judged[choice] = evaluation
+                write_checked(scratch / primary_metric.RECORD, evaluation.as_dict(), "metric_result")
+            for path in sorted(scratch.iterdir()):
                 target = final / choice / path.name
                 path.replace(target)
                 vouched[f"{choice}/{path.name}"] = sha256_file(target)
-        reports[choice] = report
-    chosen = choose(reports)
+    chosen = choose(reports, judged)
     report, iteration = reports[chosen], ctx.iteration(label)
     checkpoint = ctx.path(iteration["ckpt_best_val" if chosen == "best_val" else "ckpt_latest"])
-    comparison = _compare(ctx, label, final / chosen / "inference.csv", report)
+    decision = judged.get(chosen)
+    comparison = _compare(ctx, label, final / chosen / "inference.csv", report, decision)
     # Per-part figures a person drills into; the voucher comes last and names every file by its digest.
     write_checked(
         final / VOUCHER,
@@ -59,9 +69,10 @@ def evaluate(ctx: RunContext, label: str, _attempt: int) -> Outcome:
         "far_fraction": point["far_fraction"],
         "recall_fraction": point["recall_fraction"],
         "threshold": point["threshold"],
-        "verdict": report["verdict"],
-        "kpi_met": kpi.is_met(report),
+        "verdict": report["verdict"] if decision is None else kpi.MET if decision.met else kpi.NOT_MET,
+        "kpi_met": kpi.is_met(report) if decision is None else decision.met,
         "promoted": promoted,
+        **primary_metric.state_of(decision),
     }
     evidence = {
         "voucher": sha256_file(final / VOUCHER),
@@ -74,42 +85,52 @@ def evaluate(ctx: RunContext, label: str, _attempt: int) -> Outcome:
         "checkpoints_pruned": pruned,
     }
     refused = "" if comparison is None else f"; {comparison['reason']}"
-    return Outcome(f"{label} ({chosen}): {kpi.verdict_sentence(report)}{refused}"[:400], state, evidence)
+    said = kpi.verdict_sentence(report) if decision is None else f"{state['verdict']}: {state['primary_metric']}"
+    return Outcome(f"{label} ({chosen}): {said}{refused}"[:400], state, evidence)
 
 
-def kpi_report(ctx: RunContext, csv: Path, split: str) -> tuple[dict[str, Any], Any]:
-    """``(report, frame)`` of a scored split of this run, with content identities."""
-    frame = scored_frame(ctx, csv, split)
-    ids = ctx.identities[split]
-    report = kpi.analyze(
-        frame,
-        target=ctx.config.target,
-        content_ids=ids["content_id"].to_numpy(),
-        featureless=ids["featureless"].to_numpy(),
-        seconds_per_call=ctx.config.seconds_per_call,
-    )
-    return report, frame
+def kpi_report(ctx: RunContext, csv: Path, write_to: Path | None = None) -> dict[str, Any]:
+    """The KPI report of a scoring of this run's KPI set, with content identities; with its files when a folder is named."""
+    frame, ids = scored_frame(ctx, csv, "kpi"), ctx.identities["kpi"]
+    common: dict[str, Any] = {
+        "target": ctx.config.target,
+        "content_ids": ids["content_id"].to_numpy(),
+        "featureless": ids["featureless"].to_numpy(),
+        "seconds_per_call": ctx.config.seconds_per_call,
+    }
+    return kpi.analyze(frame, **common) if write_to is None else kpi.analyze_and_write(frame, write_to, **common)
 
 
-def choose(reports: dict[str, dict[str, Any]]) -> str:
-    """The checkpoint with the lower FAR at the target recall; then the higher AUROC; then the lower validation loss."""
-    return min(
-        CHOICES,
-        key=lambda c: (reports[c]["target_point"]["far_fraction"], -reports[c]["auroc"], CHOICES.index(c)),
-    )
+def choose(reports: dict[str, dict[str, Any]], judged: Mapping[str, Evaluation] | None = None) -> str:
+    """The better checkpoint by the primary metric, where there is one, else by FAR at the target recall.
+
+    Ties go to the lower FAR, the higher AUROC, then the lower validation loss.
+    """
+
+    def order(choice: str) -> tuple[Any, ...]:
+        rank = judged[choice].rank if judged else ()
+        return (*rank, reports[choice]["target_point"]["far_fraction"], -reports[choice]["auroc"], CHOICES.index(choice))
+
+    return min(CHOICES, key=order)
 
 
-def _compare(ctx: RunContext, label: str, csv: Path, report: dict[str, Any]) -> dict[str, Any] | None:
+def _compare(
+    ctx: RunContext, label: str, csv: Path, report: dict[str, Any], decision: Evaluation | None
+) -> dict[str, Any] | None:
     """The paired comparison with the best model so far on the same KPI rows; ``None`` for the first."""
     before = best_so_far({"iterations": {k: v for k, v in ctx.state().get("iterations", {}).items() if k != label}})
     if before is None:
         return None
     from deft_aoi.analysis import compare
 
+    judged = None
+    if decision is not None:
+        record = read_checked(ctx.path(before["inference_csv"]).with_name(primary_metric.RECORD), "metric_result")
+        judged = (from_record(record), decision)
     old = scored_frame(ctx, ctx.path(before["inference_csv"]), "kpi")
     new = scored_frame(ctx, csv, "kpi")
     result: dict[str, Any] = compare.compare(
-        old, new, before["threshold"], report["target_point"]["threshold"], target=ctx.config.target
+        old, new, before["threshold"], report["target_point"]["threshold"], target=ctx.config.target, judged=judged
     )
     return {"with": before["label"], **result}
 

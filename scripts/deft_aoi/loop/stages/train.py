@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from deft_aoi.analysis.metric import iteration_rank
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import digest_json, read_manifest, sha256_file, write_manifest
@@ -73,14 +74,14 @@ def _inputs(ctx: RunContext, label: str) -> tuple[Path, Path, Path | None]:
 
 
 def best_so_far(state: dict[str, Any]) -> dict[str, Any] | None:
-    """The promoted iteration with the lowest false-alarm rate at the target recall; the earlier one on a tie."""
+    """The promoted iteration with the best primary metric, else the lowest false-alarm rate; the earlier one on a tie."""
     candidates = [
         {**it, "label": label}
         for label, it in state.get("iterations", {}).items()
         if it.get("far_fraction") is not None and it.get("promoted", True)
     ]
     order = {label: number for number, label in enumerate(state.get("iterations", {}))}
-    return min(candidates, key=lambda it: (it["far_fraction"], order[it["label"]]), default=None)
+    return min(candidates, key=lambda it: (iteration_rank(it), order[it["label"]]), default=None)
 
 
 def _resume(out: Path) -> tuple[str, ...]:
