@@ -223,7 +223,7 @@ def test_counts_always_balance_and_no_content_is_kept_twice_or_leaks(data):
 
 
 def test_a_lost_row_is_a_silent_drop(monkeypatch):
-    monkeypatch.setattr(selection, "REASONS", selection.REASONS[:-4])
+    monkeypatch.setattr(selection, "REASONS", tuple(r for r in selection.REASONS if r != "already_in_training"))
     pool = _pool(["a"], ["open"])
     with pytest.raises(HardStop, match="silent drop"):
         select(_targets(["open"]), _line(0), pool, _line(0), config=MiningConfig(), encoder="x", exclusions=Exclusions({"a"}))
@@ -307,3 +307,18 @@ def test_the_command_mines_two_tables_and_explains_what_is_wrong(tmp_path):
     broken = _run(*arguments)
     assert broken.returncode == 3
     assert "embedding" in broken.stderr
+
+
+@pytest.mark.parametrize("eligible", [False, True])
+def test_a_zero_embedding_is_never_similar(eligible):
+    pool = _pool(["flat", "near", "far"], ["PASS", "open", "open"], featureless={0})
+    vectors = np.concatenate([np.zeros((1, 2), np.float32), _line(10, 120)])
+    config = MiningConfig(top_k=2, search_eligible=eligible)
+    targets = np.concatenate([_line(0), np.zeros((1, 2), np.float32)])
+    mined = select(_targets(["open", "PASS"]), targets, pool, vectors, config=config, encoder="x")
+    assert _decisions(mined)["real-00000000"] == "zero_embedding"
+    assert "real-00000000" not in set(mined.kept["sample_id"])
+    assert set(mined.pairs["target_filepath"]) == {"kpi/t0.png"}  # a flat target asks for nothing
+    assert any("embedding of zero" in line for line in mined.warnings)
+    near = select(_targets(["open"]), targets[:1], pool, vectors, config=MiningConfig(top_k=3, metric="euclidean"), encoder="x")
+    assert "real-00000000" in set(near.kept["sample_id"])  # a distance to zero is a distance

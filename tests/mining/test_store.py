@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -158,3 +161,18 @@ def test_an_incomplete_or_doubled_answer_stops(tmp_path):
     write_parquet(uneven, tmp_path / "out.parquet")
     with pytest.raises(HardStop, match="differ in length"):
         jobs.read_job_output(rows, tmp_path / "out.parquet", root=tmp_path, lights=("L",), pair=True)
+
+
+def test_what_killed_processes_left_half_written_is_cleared(tmp_path):
+    folder = EmbeddingStore(tmp_path, ENCODER).dir
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    old, young, mine, other = (
+        folder / name for name in (f".part-0.npy.{gone.pid}.tmp", f".young.{gone.pid}.tmp", f".m.{os.getpid()}.tmp", ".note.tmp")
+    )
+    for path in (old, young, mine, other):
+        path.write_bytes(b"half")
+    for path in (old, mine, other):
+        os.utime(path, (1, 1))
+    EmbeddingStore(tmp_path, ENCODER)
+    assert [path.exists() for path in (old, young, mine, other)] == [False, True, True, True]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 KEPT = "kept"
 PAIR_REASONS = ("below_min_similarity", "label_filter")
-SOURCE_REASONS = ("leaks", "already_in_training", "featureless", "conflicting_labels", "duplicate_content")
+SOURCE_REASONS = ("leaks", "already_in_training", "featureless", "zero_embedding", "conflicting_labels", "duplicate_content")
 REASONS = PAIR_REASONS + SOURCE_REASONS
 
 
@@ -171,6 +171,12 @@ def select(
     pool = pool.reset_index(drop=True)
     items = _make_items(pool, excluded)
     everything = np.arange(len(items.first))
+    lost = np.zeros(len(targets), dtype=bool)
+    if config.metric == "cosine":  # a zero vector has no direction, so nothing is similar to it: a flat pair, usually
+        matrix, _ = _item_matrix(items, everything, pool, pool_embeddings)
+        zero = _zero_rows(matrix)
+        items.reason[zero[items.reason[zero] == KEPT]] = "zero_embedding"
+        lost[_zero_rows(target_embeddings)] = True
     proposals = _propose(targets, target_embeddings, pool, pool_embeddings, items, everything, config)
     if config.search_eligible:
         usable = np.flatnonzero(items.reason == KEPT)
@@ -179,6 +185,7 @@ def select(
             sorted([p for p in nearest if items.reason[p[0]] != KEPT] + free, key=lambda p: (-p[1], str(items.key[p[0]])))
             for nearest, free in zip(proposals, further, strict=True)
         ]
+    proposals = [[] if without else found for found, without in zip(proposals, lost, strict=True)]
     pairs = _judge(targets, pool, items, proposals, config)
     return _conclude(pairs, targets, target_embeddings, pool, items, config, encoder, previous_kept)
 
@@ -282,6 +289,17 @@ def _item_matrix(
     return (source if whole else np.asarray(source)[first]), np.arange(len(first))
 
 
+def _zero_rows(matrix: np.ndarray) -> np.ndarray:
+    """Rows of ``(N, D)`` that are zero throughout; a mapped matrix is not pulled into memory."""
+    import numpy as np
+
+    if not matrix.size:
+        return np.empty(0, dtype=np.int64)
+    maybe = np.flatnonzero(matrix[:, 0] == 0)
+    parts = [maybe[at : at + 65536] for at in range(0, len(maybe), 65536)]
+    return np.concatenate([part[~np.asarray(matrix[part]).any(axis=1)] for part in parts] or [maybe])
+
+
 def _judge(
     targets: pd.DataFrame,
     pool: pd.DataFrame,
@@ -323,6 +341,8 @@ def _conclude(
     encoder: str,
     previous_kept: int | None,
 ) -> Mined:
+    import numpy as np
+
     progress = {name: i for i, name in enumerate((*PAIR_REASONS, *SOURCE_REASONS, KEPT))}
     # A row was as good as its best pair: a neighbour too far from one target may be near another.
     best = pairs.assign(progress=pairs["decision"].map(progress).astype("int64")).groupby("row")["progress"].max()
@@ -348,6 +368,9 @@ def _conclude(
             found=f"{counts['kept']} kept + {counts['rejected']} rejected",
         )
     warnings = [*premine_warnings(targets, pool)]
+    silent = len(_zero_rows(np.asarray(target_embeddings))) if config.metric == "cosine" else 0
+    if silent:
+        warnings.append(f"{silent} targets have an embedding of zero (flat images): nothing is similar to them")
     if previous_kept is not None:
         warnings += variants.yield_warning(counts["kept"], previous_kept)
     table = _pair_table(pairs, targets, pool, encoder)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 _METADATA_KEY = b"deft_aoi.encoder"
+_TEMPORARY = re.compile(r"\..+\.([0-9]+)\.tmp")
+_ABANDONED_SECONDS = 3600.0
+"""A process of another host may share the folder, and its number says nothing here; no write takes an hour."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ class EmbeddingStore:
         self.encoder = encoder_identity
         self.dir = cache_dir / encoder_identity.digest[:32]
         self.dir.mkdir(parents=True, exist_ok=True)
+        _clear_abandoned(self.dir)
         card = self.dir / "encoder.json"
         if not card.exists():
             atomic_write_json(card, encoder_identity.as_dict())
@@ -290,3 +296,24 @@ def _write_npy(path: Path, matrix: np.ndarray) -> None:
         os.fsync(handle.fileno())
     temp.rename(path)
     fsync_dir(path.parent)
+
+
+def _clear_abandoned(folder: Path) -> None:
+    """Remove what killed processes left half written: the process is gone, and so is an hour."""
+    for path in folder.glob(".*.tmp"):
+        found = _TEMPORARY.fullmatch(path.name)
+        try:
+            if found and time.time() - path.stat().st_mtime > _ABANDONED_SECONDS and not _alive(int(found[1])):
+                path.unlink()
+        except FileNotFoundError:
+            continue
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -175,7 +175,8 @@ def _pairs(view: RunView, label: str) -> dict[str, list[dict[str, Any]]]:
     out: dict[str, list[dict[str, Any]]] = {}
     for row in table.to_pylist() if table is not None else []:
         if row["decision"] == "kept":
-            out.setdefault(row["target_filepath"], []).append(row)
+            path = str(row["target_filepath"])  # relative to the workspace; gaps name their images absolutely
+            out.setdefault(path if path.startswith("/") else f"{view.run.workspace.root}/{path}", []).append(row)
     for pairs in out.values():
         pairs.sort(key=lambda p: (-float(p["similarity"]), p["source_filepath"]))
     return out

@@ -73,8 +73,12 @@ def mine(ctx: RunContext, label: str, attempt: int) -> Outcome:
             atomic_write_bytes(ctx.run.synth_pool / "source_embed.log", log.read_bytes())
         for name in ("pool_input.parquet", "targets_input.parquet", "pool_embeddings.parquet", "targets_embeddings.parquet"):
             (out / name).unlink(missing_ok=True)  # the store has them, and they name the attempt's folder or nothing new
-        _keep_pool_embeddings(ctx, built, store, decoded)
-        publish.publish(out, final, inputs_digest=inputs, extra={"decoded": decoded, "warnings": list(mined.warnings)})
+        _keep_pool_embeddings(ctx, built, store)
+        extra = {
+            "decoded": decoded, "warnings": list(mined.warnings), "mining_config": config.as_dict(),
+            "rejected": {reason: count for reason, count in mined.rejected.items() if count}, "leaks": mined.leaks,
+        }  # fmt: skip
+        publish.publish(out, final, inputs_digest=inputs, extra=extra)
     return _outcome(ctx, label, final, encoder.identity.name, encoder.identity.digest)
 
 
@@ -104,10 +108,12 @@ def refresh_pool(ctx: RunContext, out: Path) -> pool.Pool:
 
 
 def _targets(ctx: RunContext, file: Path) -> pd.DataFrame:
-    """One row a weak sample and light, with the sample's content identity."""
+    """One row a weak sample and light, with workspace-relative paths and the sample's content identity."""
     found = read_gaps(file)
     ids = ctx.identities["kpi"]["content_id"].to_numpy()
-    return found.assign(golden_filepath=found["golden_path"], content_id=ids[found["row"].to_numpy()])
+    root = f"{ctx.workspace.root}/"
+    paths = {c: [p.removeprefix(root) for p in found[c].astype(str)] for c in ("filepath", "golden_path")}
+    return found.assign(**paths, golden_filepath=paths["golden_path"], content_id=ids[found["row"].to_numpy()])
 
 
 def _previous_kept(ctx: RunContext, label: str) -> int | None:
@@ -115,15 +121,27 @@ def _previous_kept(ctx: RunContext, label: str) -> int | None:
     return None if before == "baseline" else int(ctx.iteration(before).get("mined_rows", 0))
 
 
-def _keep_pool_embeddings(ctx: RunContext, built: pool.Pool, store: EmbeddingStore, decoded: int) -> None:
-    """``synth_pool/source_embeddings.parquet``: the pool as it was mined."""
+def _keep_pool_embeddings(ctx: RunContext, built: pool.Pool, store: EmbeddingStore) -> None:
+    """``synth_pool/source_embeddings.parquet``: the pool as it was mined; left alone where it says the same already."""
     import pandas as pd
 
     target = ctx.run.synth_pool / "source_embeddings.parquet"
-    if decoded or not target.exists():
-        ids = list(dict.fromkeys(built.frame["content_id"]))
-        table = pd.DataFrame({"content_id": ids, "embedding": list(store.matrix(ids))})
+    ids = list(dict.fromkeys(built.frame["content_id"]))
+    if _kept_embeddings(target) != (ids, {store.encoder.digest}):
+        table = pd.DataFrame({"content_id": ids, "encoder": store.encoder.digest, "embedding": list(store.matrix(ids))})
         pool.write_parquet(table, target)
+
+
+def _kept_embeddings(path: Path) -> tuple[list[str], set[str]] | None:
+    """Contents and encoders of the table at ``path``; ``None`` where there is none that can be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, columns=["content_id", "encoder"])
+    except (OSError, KeyError, ValueError, pa.ArrowException):
+        return None
+    return table.column("content_id").to_pylist(), set(table.column("encoder").to_pylist())
 
 
 def _outcome(ctx: RunContext, label: str, final: Path, encoder: str, digest: str) -> Outcome:
@@ -155,6 +173,9 @@ def _outcome(ctx: RunContext, label: str, final: Path, encoder: str, digest: str
         "candidates": int(row["candidate_count"]),
         "rejected": int(row["rejected_count"]),
         "similarity_threshold": row["similarity_threshold"],
+        "mining_config": extra.get("mining_config", {}),
+        "rejected_by_reason": extra.get("rejected", {}),
+        "leaks": extra.get("leaks", {}),
         "decoded": extra.get("decoded", 0),
         "warnings": [w[:200] for w in extra.get("warnings", [])][:5],
     }

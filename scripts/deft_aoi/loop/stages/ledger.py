@@ -87,7 +87,10 @@ def _write_requests(ctx: RunContext, iterations: dict[str, Any], table: pd.DataF
 def _pairs(ctx: RunContext, label: str) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.read_parquet(ctx.run.stage_dir(label, "data_mining") / "mined_pairs.parquet", columns=_PAIRS)
+    pairs = pd.read_parquet(ctx.run.stage_dir(label, "data_mining") / "mined_pairs.parquet", columns=_PAIRS)
+    # Gaps name their images absolutely, mined pairs relative to the workspace.
+    pairs["target_filepath"] = [p if p.startswith("/") else f"{ctx.workspace.root}/{p}" for p in pairs["target_filepath"]]
+    return pairs
 
 
 def _read(path: Path) -> pd.DataFrame:
