@@ -127,6 +127,12 @@ def _on_record(ctx: RunContext, name: str) -> bool:
 def _request(ctx: RunContext, job: Job, name: str) -> JobRequest:
     config, options = ctx.config, dict(ctx.config.platform_options)
     image = ctx.plan["images"].get("embedding" if job.kind == "embedding" else "visual_changenet") or {}
+    reference = image.get("reference")
+    if reference:
+        from deft_aoi.loop.stages.assets import imported_image
+
+        file = imported_image(ctx, reference)
+        reference = str(file) if file is not None else reference
     python = options.get("tao_python") if config.engine == "tao" else None
     tool, subtask = ("embedding", "image_embeddings") if job.kind == "embedding" else ("visual_changenet", job.kind)
     known = read_record(name, ctx.run.jobs)
@@ -145,7 +151,7 @@ def _request(ctx: RunContext, job: Job, name: str) -> JobRequest:
         gpus=gpus,
         read_only=(ctx.workspace.root, *((job.model,) if job.model is not None else ())),
         writable=(job.writable,),
-        image=image.get("reference"),
+        image=reference,
         image_digest=image.get("id") or image.get("digest"),
         python=python,
     )

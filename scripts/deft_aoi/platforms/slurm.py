@@ -27,6 +27,7 @@ from deft_aoi.platforms.slurm_script import OPTIONS_IN_SCRIPT, render
 OPTIONS = ("host", "bin_dir", "tao_python", "image", "embedding_image", *OPTIONS_IN_SCRIPT)
 
 _TIMEOUT_SEC = 60
+_IMPORT_SEC = 3600  # TAO's images are some 20 GB
 _STATES = {
     "PENDING": JobState.PENDING, "CONFIGURING": JobState.PENDING, "REQUEUED": JobState.PENDING,
     "REQUEUE_FED": JobState.PENDING, "REQUEUE_HOLD": JobState.PENDING, "SPECIAL_EXIT": JobState.PENDING,
@@ -194,24 +195,25 @@ class SlurmPlatform:
 PLATFORM = SlurmPlatform
 
 
-def run_command(options: Mapping[str, str], command: str, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+def run_command(options: Mapping[str, str], command: str, *arguments: str, environment: Mapping[str, str] | None = None,
+                timeout_sec: int = _TIMEOUT_SEC) -> str:
     """Run one of SLURM's commands, here or on the login node.
 
     Raises:
-        Blocked: absent, refused, or no answer in a minute.
+        Blocked: absent, refused, or no answer in ``timeout_sec``.
     """
     program = str(Path(options["bin_dir"]) / command) if "bin_dir" in options else command
     argv = [program, *arguments]
     if options.get("host"):
         argv = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", options["host"], "--", shlex.join(argv)]
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=_TIMEOUT_SEC, check=False,
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_sec, check=False,
                               env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL)
     except FileNotFoundError as error:
         hint = "run on a login node, or give --platform-option host=…"
         raise Blocked(f"the command {argv[0]} is not here", hint=hint) from error
     except subprocess.TimeoutExpired as error:
-        raise Blocked(f"{command} did not answer in {_TIMEOUT_SEC} s", hint="check the scheduler") from error
+        raise Blocked(f"{command} did not answer in {timeout_sec} s", hint="check the scheduler") from error
     if done.returncode != 0:
         raise Blocked(f"{command} failed", found=plain_text(done.stderr or done.stdout, 240), hint="read its message")
     return done.stdout
@@ -225,7 +227,12 @@ def import_image(reference: str, target: Path, options: Mapping[str, str]) -> No
     """
     registry, _, rest = reference.partition("/")
     source = f"docker://{registry}#{rest}" if "." in registry and rest else f"docker://{reference}"
-    run_command({k: v for k, v in options.items() if k != "bin_dir"}, "enroot", "import", "-o", str(target), source)
+    try:
+        run_command({k: v for k, v in options.items() if k != "bin_dir"}, "enroot", "import", "-o", str(target), source,
+                    timeout_sec=_IMPORT_SEC)
+    except Blocked as error:
+        raise Blocked(f"the image {safe_text(reference)} cannot be imported", found=f"{error.message} {error.found}".strip(),
+                      hint="import it by hand with Enroot and give --platform-option container_image=FILE.sqsh") from error
 
 
 def _code(text: str) -> int | None:

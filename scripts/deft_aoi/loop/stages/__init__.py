@@ -12,10 +12,22 @@ Stage = Callable[[RunContext, str, int], Outcome]
 
 def table() -> dict[str, Stage]:
     """Stage name → its function; imported on demand so that a light command stays light."""
-    from deft_aoi.loop.stages import data_mining, dataset, evaluate, handoff, inference, ingest, prestage, rca, routing, train
+    from deft_aoi.loop.stages import (
+        assets,
+        data_mining,
+        dataset,
+        evaluate,
+        handoff,
+        inference,
+        ingest,
+        prestage,
+        rca,
+        routing,
+        train,
+    )
 
     return {
-        "assets": prestage.fetch_assets,
+        "assets": assets.fetch_assets,
         "prestage": prestage.prestage,
         "train": train.train,
         "inference": inference.inference,

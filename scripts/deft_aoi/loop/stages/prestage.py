@@ -1,4 +1,4 @@
-"""What happens once, after approval and before the baseline: assets and the staging of synthetic pairs and pool."""
+"""What happens once, after approval and before the baseline: the staging of synthetic pairs and pool."""
 
 from __future__ import annotations
 
@@ -6,33 +6,11 @@ from pathlib import Path
 
 from deft_aoi.analysis.identity import ContentIndex
 from deft_aoi.contract import spec as specs
-from deft_aoi.contract.errors import Blocked
 from deft_aoi.contract.files import digest_json, sha256_file
 from deft_aoi.loop.context import Outcome, RunContext
-from deft_aoi.loop.specs import absolute
 from deft_aoi.loop.stages.train import publish_digest
 from deft_aoi.mining import pairs, pool
 from deft_aoi.record import publish
-
-
-def fetch_assets(ctx: RunContext, _label: str, _attempt: int) -> Outcome:
-    """Fetch what the approved plan needs and what is not here: backbone weights, images. Never before approval."""
-    fetched: list[str] = []
-    backbone = specs.get(ctx.spec, "model.backbone.pretrained_backbone_path")
-    if backbone:
-        path = absolute(ctx.workspace, str(backbone), "pretrained_backbone_path")
-        if not path.is_file():
-            from deft_aoi.engines import assets
-
-            if ctx.config.air_gapped:
-                raise Blocked("the backbone file is missing and the run is air-gapped", expected=str(path), hint="stage it there")
-            assets.fetch_backbone(specs.backbone_type(ctx.spec), path)
-            fetched.append(path.name)
-    if ctx.plan["images"]:
-        from deft_aoi.engines import images
-
-        fetched += images.ensure_present(ctx.config.platform, ctx.plan["images"], dict(ctx.config.platform_options))
-    return Outcome(f"assets ready, {len(fetched)} fetched", {}, {"fetched": fetched[:10]})
 
 
 def prestage(ctx: RunContext, _label: str, _attempt: int) -> Outcome:
