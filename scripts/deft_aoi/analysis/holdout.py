@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from deft_aoi.analysis.constants import SPLIT_FOLDS
 from deft_aoi.analysis.operating_point import defects_needed, midpoint
-from deft_aoi.analysis.scored import Scored, groups_of
+from deft_aoi.analysis.scored import Scored
 
 SEED = 20_260_101
 
@@ -35,13 +35,24 @@ def split_estimate(s: Scored, recall_fraction: float, folds: int = SPLIT_FOLDS) 
     order = np.argsort(cell, kind="stable")  # one counting sort, then folds are slices
     parts = np.split(s.scores[order], np.cumsum(np.bincount(cell, minlength=2 * folds))[:-1])
     good, bad = parts[0::2], parts[1::2]
+    below: dict[tuple[int, float], float] = {}  # most folds leave the same limit: one look at each fold's good parts
+
+    def highest_below(fold: int, limit: float) -> float:
+        if (fold, limit) not in below:
+            scores = good[fold]
+            below[fold, limit] = float(np.where(scores < limit, scores, -np.inf).max(initial=-np.inf))
+        return below[fold, limit]
+
     per_fold = []
     for k in range(folds):
         others = [j for j in range(folds) if j != k]
         outside = np.concatenate([bad[j] for j in others])
         if not len(outside) or not len(good[k]) or not len(bad[k]):
             continue
-        threshold = _threshold(outside, [good[j] for j in others], recall_fraction)
+        place = len(outside) - defects_needed(recall_fraction, len(outside))
+        limit = float(np.partition(outside, place)[place])
+        low = max(highest_below(j, limit) for j in others)
+        threshold = midpoint(low, float(outside[outside > low].min()))[0]
         flagged = [int((scores > threshold).sum()) for scores in (good[k], bad[k])]
         per_fold.append((threshold, flagged[0], len(good[k]), flagged[1], len(bad[k])))
     if len(per_fold) < 2:
@@ -64,15 +75,8 @@ def split_estimate(s: Scored, recall_fraction: float, folds: int = SPLIT_FOLDS) 
 
 def _folds(s: Scored, folds: int) -> tuple[npt.NDArray[np.uint8], str]:
     """A fold for each row, shuffled, the same on every machine."""
-    boards = groups_of(s.frame, "boardname")
+    boards = s.groups("boardname")
     rng = np.random.default_rng(SEED)
     if boards is None or len(boards[1]) < folds:
         return (rng.permutation(len(s)) % folds).astype(np.uint8), "split_by_row"
     return (rng.permutation(len(boards[1])) % folds).astype(np.uint8)[boards[0]], "split_by_board"
-
-
-def _threshold(bad: Any, good: list[Any], recall_fraction: float) -> float:
-    place = len(bad) - defects_needed(recall_fraction, len(bad))
-    limit = np.partition(bad, place)[place]
-    low = max((float(np.where(g < limit, g, -np.inf).max(initial=-np.inf)) for g in good), default=-np.inf)
-    return midpoint(low, float(bad[bad > low].min()))[0]

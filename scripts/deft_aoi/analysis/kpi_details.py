@@ -9,7 +9,7 @@ import numpy as np
 from deft_aoi.analysis.constants import MAX_LISTED, MAX_SLICES
 from deft_aoi.analysis.intervals import clopper_pearson
 from deft_aoi.analysis.operating_point import OperatingPoint, Sweep, at_count, at_recall, defects_needed
-from deft_aoi.analysis.scored import Scored, groups_of
+from deft_aoi.analysis.scored import Scored
 
 SLICE_COLUMNS = ("part_type", "comp_type_1", "boardname", "light")
 LOWEST = 5
@@ -85,7 +85,7 @@ def slices(s: Scored, point: OperatingPoint) -> dict[str, Any]:
     state = 2 * s.defect.astype(np.int64) + (s.scores > point.threshold)
     out: dict[str, Any] = {}
     for column in SLICE_COLUMNS:
-        grouped = groups_of(s.frame, column)
+        grouped = s.groups(column)
         if grouped is None or len(grouped[1]) < 2:
             continue
         codes, n = grouped[0], len(grouped[1])
@@ -116,7 +116,7 @@ def aoi_units(s: Scored, point: OperatingPoint, seconds_per_call: float) -> dict
     ppm = per million inspected components of this set. Its share of defects is not that of a line, so escapes and
     operator time are those of this set.
     """
-    boards = groups_of(s.frame, "boardname")
+    boards = s.groups("boardname")
     n_boards = None if boards is None else len(boards[1])
     return {
         "boards": n_boards,

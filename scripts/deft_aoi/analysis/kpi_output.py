@@ -20,6 +20,7 @@ from deft_aoi.contract.text import plain_text
 if TYPE_CHECKING:
     import pandas as pd
 
+_FORMULA = frozenset("=+-@\t\r")
 THRESHOLD_COLUMNS = ("threshold", "tp", "fp", "tn", "fn", "far_fraction", "recall_fraction", "precision_fraction", "f1")
 
 
@@ -94,13 +95,15 @@ def csv_lines(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 def missed_csv(frame: pd.DataFrame, rows: Any) -> str:
     """Rows of the frame as a file that people open in a spreadsheet: cells that would be a formula get an apostrophe."""
     part = frame.iloc[rows]
-    columns = [[spreadsheet_cell(v) for v in part[c].astype("object").tolist()] for c in part.columns]
+    columns = [_spreadsheet_column(part[c]) for c in part.columns]
     return csv_lines(map(str, part.columns), zip(*columns, strict=True))
 
 
-def spreadsheet_cell(value: Any) -> Any:
-    """``value``, with an apostrophe before text that a spreadsheet would run as a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+def _spreadsheet_column(cells: pd.Series[Any]) -> list[Any]:
+    """Cells, with an apostrophe before text that a spreadsheet would run as a formula."""
+    if cells.dtype.kind in "fiub":
+        return list(cells.tolist())
+    return [f"'{v}" if isinstance(v, str) and v[:1] in _FORMULA else v for v in cells.astype("object").tolist()]
 
 
 def summary_text(report: dict[str, Any]) -> str:

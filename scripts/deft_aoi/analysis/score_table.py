@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 LARGE_BYTES = 1 << 30
-REPEATING = ("golden_path", "boardname", "part_type", "comp_type_1", "light", "project")
+GROUPING = ("boardname", "part_type", "comp_type_1", "light")
+"""Columns that the slices group by: as dictionaries they are grouped already."""
+
+REPEATING = ("golden_path", "project", *GROUPING)
+"""Columns whose values repeat: as dictionaries a very large file takes less memory."""
 
 
 def read_scores(path: Path, *, label_column: str = "label", score_column: str = "siamese_score") -> pd.DataFrame:
@@ -78,7 +82,8 @@ def _read(file: Path, columns: list[str], label: str, score: str, *, numeric: bo
     import pyarrow.csv as pacsv
 
     repeating = pa.dictionary(pa.int32(), pa.string())
-    types: dict[str, Any] = {c: repeating if c in REPEATING or c == label else pa.large_string() for c in columns}
+    coded = {label, *(REPEATING if large else GROUPING)}
+    types: dict[str, Any] = {c: repeating if c in coded else pa.large_string() for c in columns}
     types[score] = pa.float64() if numeric else pa.string()
     convert = pacsv.ConvertOptions(
         column_types=types, include_columns=columns, strings_can_be_null=False, null_values=["", "NaN", "nan", "NULL", "null"]

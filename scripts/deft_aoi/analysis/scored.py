@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +45,13 @@ class Scored:
     content: Codes | None = None
     featureless: Bools | None = None
     columns: tuple[str, str] = ("label", "siamese_score")
+    _groups: dict[str, tuple[Codes, list[str]] | None] = field(default_factory=dict, repr=False, compare=False)
+
+    def groups(self, column: str) -> tuple[Codes, list[str]] | None:
+        """:func:`groups_of` a column of the rows, computed once."""
+        if column not in self._groups:
+            self._groups[column] = groups_of(self.frame, column)
+        return self._groups[column]
 
     def __len__(self) -> int:
         return len(self.scores)

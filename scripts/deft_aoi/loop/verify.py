@@ -155,7 +155,7 @@ def _evaluated(verdict: Verdict, ctx: RunContext, label: str, it: dict[str, Any]
         verdict.require(path.is_file() and sha256_file(path) == digest, "KPI files by digest", f"{label}: {name} changed")
     reports = {}
     for choice in CHOICES:
-        report = evaluate.kpi_report(ctx, folder / choice / "inference.csv")
+        report, _frame = evaluate.kpi_report(ctx, folder / choice / "inference.csv", "kpi")
         written = read_json(folder / choice / "kpi.json", what="kpi.json")
         reports[choice] = report
         verdict.require(_same(report, written), "KPIs recomputed from inference.csv", f"{label}/{choice}: kpi.json differs")

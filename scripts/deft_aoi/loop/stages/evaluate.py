@@ -37,7 +37,7 @@ def evaluate(ctx: RunContext, label: str, _attempt: int) -> Outcome:
         csv = final / choice / "inference.csv"
         with tempfile.TemporaryDirectory(dir=ctx.run.run, prefix=SCRATCH) as name:
             scratch = Path(name)
-            reports[choice] = kpi_report(ctx, csv, scratch)
+            reports[choice], _frame = kpi_report(ctx, csv, "kpi", scratch)
             evaluation = primary_metric.judge(ctx, label, choice, reports[choice], csv, scratch / "kpi.json")
             if evaluation is not None:
                 judged[choice] = evaluation
@@ -89,16 +89,18 @@ def evaluate(ctx: RunContext, label: str, _attempt: int) -> Outcome:
     return Outcome(f"{label} ({chosen}): {said}{refused}"[:400], state, evidence)
 
 
-def kpi_report(ctx: RunContext, csv: Path, write_to: Path | None = None) -> dict[str, Any]:
-    """The KPI report of a scoring of this run's KPI set, with content identities; with its files when a folder is named."""
-    frame, ids = scored_frame(ctx, csv, "kpi"), ctx.identities["kpi"]
+def kpi_report(ctx: RunContext, csv: Path, split: str, write_to: Path | None = None) -> tuple[dict[str, Any], Any]:
+    """``(report, frame)`` of a scored split of this run, with content identities; with its files when a folder is named."""
+    frame: Any = scored_frame(ctx, csv, split)
+    ids = ctx.identities[split]
     common: dict[str, Any] = {
         "target": ctx.config.target,
         "content_ids": ids["content_id"].to_numpy(),
         "featureless": ids["featureless"].to_numpy(),
         "seconds_per_call": ctx.config.seconds_per_call,
     }
-    return kpi.analyze(frame, **common) if write_to is None else kpi.analyze_and_write(frame, write_to, **common)
+    report = kpi.analyze(frame, **common) if write_to is None else kpi.analyze_and_write(frame, write_to, **common)
+    return report, frame
 
 
 def choose(reports: dict[str, dict[str, Any]], judged: Mapping[str, Evaluation] | None = None) -> str:
