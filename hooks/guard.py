@@ -28,6 +28,9 @@ GATED = frozenset((
 """Scripts that change a run or start a job (a test compares this with the loop's own list). Each refuses by itself
 (exit 5) without an approval; here it is refused one step earlier."""
 
+READ_ONLY = {"changenet_data_pair_prepare": "--check"}
+"""The option with which a gated script only reads, and so needs no approval."""
+
 PROMPTING = ("CronCreate", "ScheduleWakeup", "SendMessage")
 """Tools whose text comes back as a submitted prompt: a "go" of the agent must not pass for the user's."""
 
@@ -299,7 +302,7 @@ def judge_script(words: "list[str]", cwd: str) -> str:
         return PERSONS
     if verb == "log_stage" and _option(words, "--stage") not in ("note", ""):
         return HANDS_OFF
-    if verb in GATED and not has_approval(words, cwd):
+    if verb in GATED and READ_ONLY.get(verb) not in words and not has_approval(words, cwd):
         return NO_APPROVAL
     return ""
 

@@ -349,3 +349,9 @@ def test_the_agent_does_not_submit_the_go_itself(gate, tool, given):
 )
 def test_other_messages_and_wakeups_pass(gate, tool, given):
     assert hook("tool", {"tool_name": tool, "tool_input": given, "cwd": "/"})[:2] == (0, None)
+
+
+def test_pairs_may_be_checked_without_approval_and_not_staged(gate):
+    assert bash(f"{S}changenet_data_pair_prepare.py --workspace W --check", str(gate)) == ""
+    assert bash(f"{S}changenet_data_pair_prepare.py --workspace W --results-dir R --output-dir O", str(gate))
+    assert bash(f"{S}run_loop.py --workspace W --check", str(gate))
