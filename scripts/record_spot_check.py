@@ -41,6 +41,10 @@ def run(args: argparse.Namespace) -> Result:
     from deft_aoi.analysis.commands import spot_check_command
 
     text, data = spot_check_command(args)
+    if not args.list:
+        from deft_aoi.record.by_hand import append_spot_check
+
+        append_spot_check(args.results_dir, args.iteration, text.splitlines()[0])
     return Result(text, data)
 
 

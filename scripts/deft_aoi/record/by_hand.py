@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_NOTE = 300
+SPOT_CHECK = "spot_check"
 
 
 def append_by_hand(args: argparse.Namespace) -> tuple[log.Ack, str]:
@@ -60,6 +61,22 @@ def append_by_hand(args: argparse.Namespace) -> tuple[log.Ack, str]:
     )
     stale = "warning: the event is on record, but deft_state.json could not be written; the next event writes it"
     return ack, "" if ack.snapshot == "ok" else stale
+
+
+def append_spot_check(results_dir: str | os.PathLike[str], label: str, said: str) -> None:
+    """Put a spot check on record as a ``note`` that is told apart from somebody's sentence on the iteration.
+
+    A folder without a record is left without one: verdicts can also be kept beside an analysis that no run made.
+    """
+    root = os.path.realpath(os.fspath(results_dir))
+    if os.path.isfile(os.path.join(root, LOG)):
+        log.append(root, iter_label=label, stage="note", status="ok", summary=_plain(said), data={"kind": SPOT_CHECK})
+
+
+def _plain(text: str) -> str:
+    from deft_aoi.contract.text import plain_text
+
+    return plain_text(text, MAX_NOTE)
 
 
 def _data(text: str | None) -> dict[str, Any]:

@@ -129,8 +129,9 @@ class RunView:
         return next((it for it in self.measured if it.label == "baseline"), None)
 
     def notes(self) -> dict[str, str]:
-        """The newest note of each label."""
-        return {e["iter"]: str(e["summary"]) for e in self.events if e["stage"] == "note"}
+        """The newest sentence that somebody wrote on each label; a spot check on record is none."""
+        notes = (e for e in self.events if e["stage"] == "note" and e["data"].get("kind") != "spot_check")
+        return {e["iter"]: str(e["summary"]) for e in notes}
 
     def attempt(self, what: str, read: Callable[[], T]) -> T | None:
         """Read something; a file that is missing or damaged becomes a problem."""
