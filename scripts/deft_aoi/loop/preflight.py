@@ -226,9 +226,11 @@ def _check_credentials(session: _Session, config: RunConfig) -> None:
 
 
 def _check_platform(session: _Session, config: RunConfig) -> None:
+    from deft_aoi.platforms import shared_path
     from deft_aoi.platforms.base import probe
 
-    for finding in probe(config.platform, platform_only(config.platform_options)):
+    options, ws = platform_only(config.platform_options), session.workspace
+    for finding in (*probe(config.platform, options), *shared_path.check(config.platform, options, ws.root, ws.baseline_spec)):
         text, fix = plain_text(finding.text, 200), plain_text(finding.fix, 200)
         if finding.level in ("missing", "stop"):
             kind = Blocked if finding.level == "missing" else HardStop
