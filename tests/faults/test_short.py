@@ -8,7 +8,7 @@ import pytest
 import run
 from rig import Budget
 
-SHORT = {name: function for name, _share, function in run.faults(short=True)}
+SHORT = {name: function for name, _share, function in run.record_faults(short=True)}
 
 
 @pytest.mark.parametrize("name", SHORT)
