@@ -157,3 +157,26 @@ def test_a_busy_record_is_refused_after_its_time(run_dir, begun, monkeypatch):
     finally:
         os.close(fd)
     assert begun("run", "note").seq == 4
+
+
+def test_a_queue_that_moves_is_waited_for(run_dir, begun, monkeypatch):
+    monkeypatch.setattr(journal, "LOCK_TIMEOUT_SEC", 0.4)
+    queue = run_dir / "queue"
+    queue.write_bytes(b"")
+    monkeypatch.setattr(journal, "LOG", queue.name)
+    fd = os.open(run_dir / "run" / "log.lock", os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+
+    def others() -> None:
+        for _line in range(12):  # each within the timeout, together beyond it
+            threading.Event().wait(0.1)
+            with queue.open("ab") as handle:
+                handle.write(b"x")
+        os.close(fd)
+
+    thread = threading.Thread(target=others)
+    thread.start()
+    taken = journal.take_lock(str(run_dir / "run" / "log.lock"), str(run_dir))
+    thread.join()
+    assert queue.stat().st_size == 12
+    os.close(taken)

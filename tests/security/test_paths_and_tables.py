@@ -320,7 +320,7 @@ def test_a_spec_of_ten_megabytes_is_refused_before_it_is_parsed(tmp_path: Path) 
 @QUICK
 @given(
     value=st.text(max_size=40)
-    | st.sampled_from(["m\nbatch_size: 9\nextra: injected", "!!python/name:os.system", "*x", "&a b", "# c", "yes"])
+    | st.sampled_from(["m\nbatch_size: 9\nextra: injected", "!!python/name:os.system", "*x", "&a b", "# c", "yes", "0E0", "1e-4"])
 )
 def test_a_value_stays_one_value(tmp_path: Path, value: str) -> None:
     path = tmp_path / "out.yaml"

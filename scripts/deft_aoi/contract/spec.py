@@ -55,13 +55,14 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _plain_floats(loader: yaml.SafeLoader) -> None:
-    """Read ``1e-4`` as a number, as OmegaConf and TAO do (YAML 1.1 takes it for text)."""
-    resolver = re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][-+]?\d+)$")
-    loader.add_implicit_resolver("tag:yaml.org,2002:float", resolver, list("-+0123456789."))
+class _StrictDumper(yaml.SafeDumper):
+    """SafeDumper that quotes whatever text the loader would take for a number."""
 
 
-_plain_floats(_StrictLoader)  # type: ignore[arg-type]
+_FLOAT = re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][-+]?\d+)$")
+# ``1e-4`` is a number, as for OmegaConf and TAO (YAML 1.1 takes it for text), when read and so when written.
+for _resolving in (_StrictLoader, _StrictDumper):
+    _resolving.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 
 
 def _parse(text: str) -> Any:
@@ -181,7 +182,7 @@ def apply_overrides(spec: Spec, overrides: list[str] | tuple[str, ...]) -> Spec:
 
 def dump_spec(spec: Spec, path: StrPath) -> None:
     """Write a derived spec atomically, keys in their order."""
-    atomic_write_text(path, yaml.safe_dump(spec, sort_keys=False, allow_unicode=False, width=1000))
+    atomic_write_text(path, yaml.dump(spec, Dumper=_StrictDumper, sort_keys=False, allow_unicode=False, width=1000))
 
 
 def lights(spec: Spec) -> tuple[str, ...]:
