@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deft_aoi.contract import files
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import ImageLayout, read_changenet_csv, write_changenet_csv
 from deft_aoi.contract.errors import Blocked, HardStop, UsageError
@@ -212,3 +213,21 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.undo()
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["f.txt"]
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_not_an_empty_folder(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.txt").write_text("a")
+    assert files.list_files(tmp_path) == ["sub/a.txt"]
+    assert files.list_files(tmp_path / "absent") == []
+    real = os.scandir
+
+    def scandir(path):
+        if os.path.basename(path) == "sub":
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    for reader in (files.list_files, files.fsync_tree):
+        with pytest.raises(PermissionError):
+            reader(tmp_path)

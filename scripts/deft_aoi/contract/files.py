@@ -33,9 +33,19 @@ def fsync_dir(path: StrPath) -> None:
         os.close(fd)
 
 
+def _unreadable(error: OSError) -> None:
+    """For ``os.walk``, which passes over what it cannot read: only what is not there (any more) may be missing."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
 def fsync_tree(path: StrPath) -> None:
-    """Make every regular file and folder under ``path`` durable, deepest first."""
-    for folder, _dirs, names in os.walk(path, topdown=False):
+    """Make every regular file and folder under ``path`` durable, deepest first.
+
+    Raises:
+        OSError: a folder cannot be read, or something cannot be made durable.
+    """
+    for folder, _dirs, names in os.walk(path, topdown=False, onerror=_unreadable):
         for name in names:
             full = os.path.join(folder, name)
             if os.path.islink(full):
@@ -193,9 +203,13 @@ def copy_hashed(src: StrPath, dst: StrPath) -> tuple[int, str]:
 
 
 def list_files(root: StrPath) -> list[str]:
-    """Relative POSIX paths of every entry under ``root`` that is not a folder, sorted; the manifest itself left out."""
+    """Relative POSIX paths of every entry under ``root`` that is not a folder, sorted; the manifest itself left out.
+
+    Raises:
+        OSError: a folder under ``root`` cannot be read; its files would be missing without a word.
+    """
     top, found = os.fspath(root), []
-    for folder, _dirs, names in os.walk(top):
+    for folder, _dirs, names in os.walk(top, onerror=_unreadable):
         for name in names:
             rel = os.path.relpath(os.path.join(folder, name), top)
             if rel != MANIFEST_NAME:

@@ -111,6 +111,7 @@ def _outcome(ctx: RunContext, label: str, final: Path, *, rows: int, pretrained:
     scored = {e: loss for e, loss in losses.items() if e in by_epoch}
     best_epoch = min(scored, key=lambda e: (scored[e], e)) if scored else epoch_of(checkpoints[-1])
     best, latest = by_epoch[best_epoch], checkpoints[-1]
+    epochs = epoch_of(latest) + 1  # not the number of losses: TAO validates every few epochs
     state = {
         "train_rows": rows,
         "ckpt_best_val": ctx.run.rel(best),
@@ -121,13 +122,13 @@ def _outcome(ctx: RunContext, label: str, final: Path, *, rows: int, pretrained:
         "manifest": publish_digest(final),
         "best_val_sha256": sha256_file(best),
         "latest_sha256": sha256_file(latest),
-        "epochs": len(losses),
+        "epochs": epochs,
         "automl_policy": ctx.config.automl_policy,
         "fine_tuned_from": ctx.run.rel(pretrained) if pretrained else None,
         "engine": ctx.config.engine,
     }
     loss = f", lowest validation loss {scored[best_epoch]:.4f} at epoch {best_epoch + 1}" if scored else ""
-    return Outcome(f"{label} trained on {rows} rows, {len(losses)} epochs{loss}", state, evidence)
+    return Outcome(f"{label} trained on {rows} rows, {epochs} epochs{loss}", state, evidence)
 
 
 def publish_digest(folder: Path) -> str:
