@@ -102,3 +102,11 @@ def test_a_pool_that_grew_is_a_warning_not_a_new_gate(workspace: Path) -> None:
     pool.write_text("\n".join([*lines, lines[-1]]) + "\n")
     said = deft("init_deft_state", "--plan-digest", digest[:12])
     assert said.code == 0, said.err
+
+
+def test_a_disk_that_cannot_hold_the_run_is_a_hard_stop_before_the_gate(workspace: Path) -> None:
+    said = deft("preflight", "--workspace", workspace, "--training-epochs", 100000, "--max-iterations", 100)  # some terabytes
+    assert said.code == 3
+    assert "not enough free space for" in said.out
+    assert "free space, or lower --max-iterations or --training-epochs" in said.out
+    assert not (workspace / "results").exists()

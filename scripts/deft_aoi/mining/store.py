@@ -300,7 +300,7 @@ def _write_npy(path: Path, matrix: np.ndarray) -> None:
 
 def _clear_abandoned(folder: Path) -> None:
     """Remove what killed processes left half written: the process is gone, and so is an hour."""
-    for path in folder.glob(".*.tmp"):
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         found = _TEMPORARY.fullmatch(path.name)
         try:
             if found and time.time() - path.stat().st_mtime > _ABANDONED_SECONDS and not _alive(int(found[1])):
