@@ -15,17 +15,29 @@ from deft_aoi.contract.kpi_target import parse_kpi_target
 
 
 def test_a_lower_far_that_hides_new_escapes_is_not_promoted(scored_rows) -> None:
-    before = scored_rows([0.6, 0.7, 0.1, 0.2], [0.9, 0.8, 0.3])
-    after = before.assign(siamese_score=[0.1, 0.1, 0.1, 0.1, 0.9, 0.4, 0.8])
+    before = scored_rows([0.6, 0.7, 0.1, 0.2], [0.9, 0.8, 0.7])
+    after = before.assign(siamese_score=[0.1, 0.1, 0.1, 0.1, 0.9, 0.4, 0.7])
     found = compare.compare(before, after, 0.5, 0.5)
     schema.validate(found, "comparison")
     assert found["far_after_fraction"] < found["far_before_fraction"]
-    assert found["recall_after_fraction"] == found["recall_before_fraction"]  # the rate alone shows nothing
-    assert (found["new_escapes"], found["newly_caught"], found["cleared_false_alarms"]) == (1, 1, 2)
+    assert (found["new_escapes"], found["newly_caught"], found["cleared_false_alarms"]) == (1, 0, 2)
     assert [e["line"] for e in found["new_escapes_listed"]] == [7]
     assert not found["promote"]
-    assert "refused: 1 defect" in found["reason"]
-    assert compare.compare(before, after, 0.5, 0.5, allowed_new_escapes=1)["promote"]
+    assert found["reason"] == "refused: 1 defect(s) newly missed, 0 newly caught (allowed 0)"
+    assert compare.compare(before, after, 0.5, 0.5, max_new_escapes=1)["promote"]
+
+
+def test_an_exchange_of_defects_is_promoted_and_named_unless_the_line_forbids_it(scored_rows) -> None:
+    before = scored_rows([0.6, 0.7, 0.1, 0.2], [0.9, 0.8, 0.3])
+    after = before.assign(siamese_score=[0.1, 0.1, 0.1, 0.1, 0.9, 0.4, 0.8])
+    found = compare.compare(before, after, 0.5, 0.5)
+    assert found["recall_after_fraction"] == found["recall_before_fraction"]  # the rate alone shows nothing
+    assert [e["line"] for e in found["new_escapes_listed"]] == [7]
+    assert found["promote"]
+    assert found["reason"] == "promoted: fewer false alarms; 1 defect(s) newly missed, 1 newly caught"
+    strict = compare.compare(before, after, 0.5, 0.5, max_new_escapes=0)
+    assert not strict["promote"]
+    assert "allowed 0" in strict["reason"]
 
 
 def test_the_first_model_that_meets_the_target_is_promoted_with_its_escapes_listed(scored_rows) -> None:

@@ -37,6 +37,15 @@ def test_summary_shows_every_value_with_its_source_and_ends_with_the_one_line(wo
     assert all(len(line) < 400 for line in said.out.splitlines())
 
 
+def test_the_limit_of_new_escapes_is_shown_and_part_of_the_plan(workspace: Path) -> None:
+    said = deft("preflight", "--workspace", workspace, *FAST)
+    assert f"new escapes allowed          {'as many as newly caught':32} (default)" in said.out
+    strict = deft("preflight", "--workspace", workspace, *FAST, "--max-new-escapes", 0)
+    assert f"new escapes allowed          {'0':32} (user)" in strict.out
+    assert _plan(workspace, "--max-new-escapes", "0") != _plan(workspace)
+    assert deft("preflight", "--workspace", workspace, "--max-new-escapes", -1).code == 2
+
+
 def test_no_run_opens_without_an_approval(workspace: Path) -> None:
     digest = _plan(workspace)
     said = deft("init_deft_state", "--plan-digest", digest[:12])

@@ -26,6 +26,10 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", dest="overrides", metavar="KEY=VALUE", help="spec override, e.g. train.optim.lr=1e-4"
     )
     run.add_argument("--seconds-per-call", type=float, metavar="S", help="operator seconds per false call (default 5)")
+    run.add_argument(
+        "--max-new-escapes", type=int, metavar="N",
+        help="defects that a promoted model may miss though the one before caught them (default: as many as it newly catches)",
+    )  # fmt: skip
     where = parser.add_argument_group("where it runs")
     where.add_argument("--platform", help="local, docker, slurm, kubernetes (default: local for embedded, docker for tao)")
     where.add_argument("--engine", help="embedded or tao (default: decided by the spec's backbone)")
@@ -52,7 +56,7 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
     names = (
         "kpi_target", "max_iterations", "training_epochs", "seed", "overrides", "seconds_per_call", "platform", "engine",
         "num_gpus", "tao_version", "air_gapped", "encoder", "encoder_checkpoint", "model_path", "top_k_per_target",
-        "top_k_per_label", "min_similarity",
+        "top_k_per_label", "min_similarity", "max_new_escapes",
     )  # fmt: skip
     said = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.metric_plan:

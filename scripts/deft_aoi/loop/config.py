@@ -48,8 +48,8 @@ class RunConfig:
 
     Attributes:
         values: name → value; see ``DEFAULTS`` for the names beside ``engine``, ``platform``, ``encoder``,
-            ``min_similarity`` (``None`` = no cut), ``training_epochs``, ``overrides`` (spec overrides) and
-            ``platform_options``.
+            ``min_similarity`` (``None`` = no cut), ``training_epochs``, ``max_new_escapes`` (``None`` = as many as are newly
+            caught), ``overrides`` (spec overrides) and ``platform_options``.
         sources: name → source.
     """
 
@@ -157,6 +157,8 @@ def resolve(given: Mapping[str, Any], user_spec: specs.Spec) -> RunConfig:
         settings["metric_plan"] = Setting(asked, "user")
     settle("model_path", None)
     settle("gpu_ids", None)
+    if settle("max_new_escapes", None) is not None:
+        _positive("max_new_escapes", settings["max_new_escapes"].value, 0, 1_000_000)
     for name, low, high in (
         ("max_iterations", 1, 100),
         ("top_k_per_target", 1, 1000),

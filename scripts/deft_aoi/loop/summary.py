@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _SHOWN = (
     ("kpi_target", "KPI target"),
+    ("max_new_escapes", "new escapes allowed"),
     ("max_iterations", "max iterations"),
     ("engine", "engine"),
     ("platform", "platform"),
@@ -29,7 +30,9 @@ _SHOWN = (
 _MARK = {"ok": "ok  ", "warn": "warn", "missing": "MISS", "stop": "STOP"}
 
 
-def _value(value: Any) -> str:
+def _value(name: str, value: Any) -> str:
+    if name == "max_new_escapes" and value is None:
+        return "as many as newly caught"
     return "none" if value is None else plain_text(value, 60)
 
 
@@ -37,7 +40,7 @@ def render(plan: Plan) -> str:
     """The Summary of a plan that passed its checks: run, data, augmentation, images, warnings, digest, the go."""
     config, sources, inputs = plan["config"], plan["sources"], plan["inputs"]
     lines = ["DEFT AOI Pre-Flight Summary", f"workspace  {plain_text(plan['workspace'], 200)}", "", "Run"]
-    lines += [f"  {title:28} {_value(config[name]):32} ({sources[name]})" for name, title in _SHOWN]
+    lines += [f"  {title:28} {_value(name, config[name]):32} ({sources[name]})" for name, title in _SHOWN]
     lines += summary_lines(RunConfig(config, sources))
     if config["overrides"]:
         lines.append(f"  {'spec overrides':28} {plain_text(', '.join(config['overrides']), 150)} (user)")

@@ -132,7 +132,13 @@ def _compare(
     old = scored_frame(ctx, ctx.path(before["inference_csv"]), "kpi")
     new = scored_frame(ctx, csv, "kpi")
     result: dict[str, Any] = compare.compare(
-        old, new, before["threshold"], report["target_point"]["threshold"], target=ctx.config.target, judged=judged
+        old,
+        new,
+        before["threshold"],
+        report["target_point"]["threshold"],
+        target=ctx.config.target,
+        max_new_escapes=ctx.config.max_new_escapes,
+        judged=judged,
     )
     return {"with": before["label"], **result}
 
