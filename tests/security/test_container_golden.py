@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from deft_aoi.loop import launch
-from deft_aoi.platforms.docker import ENGINE_LABEL, container_settings
+from deft_aoi.platforms.docker_settings import ENGINE_LABEL, container_settings
 
 IMAGE = {"reference": "registry/x:1", "id": "sha256:" + "0" * 64}
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}

@@ -18,7 +18,7 @@ from deft_aoi.contract.errors import DeftError
 from deft_aoi.contract.files import read_json
 from deft_aoi.mining.tables import read_embedded
 from deft_aoi.platforms.base import JobRequest
-from deft_aoi.platforms.docker import container_settings
+from deft_aoi.platforms.docker_settings import container_settings
 from deft_aoi.platforms.kubernetes_manifest import render
 
 REPO = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
@@ -160,11 +160,13 @@ class Finding:
             can run here.
         text: what was looked at and found; may hold untrusted words.
         fix: what to do where it is not ok.
+        blocks_gpus: no job that asks for a GPU can run here until this is fixed.
     """
 
     level: str
     text: str
     fix: str = ""
+    blocks_gpus: bool = False
 
 
 class Platform(Protocol):
@@ -224,15 +226,20 @@ def get_platform(name: str, options: Mapping[str, Any] | None = None) -> Platfor
     return opened
 
 
-def probe(name: str, options: Mapping[str, Any] | None = None) -> list[Finding]:
+def probe(name: str, options: Mapping[str, Any] | None = None, *, gpus_needed: bool = False) -> list[Finding]:
     """Look at a platform without changing anything and without logging in.
+
+    Args:
+        name: one of :data:`PLATFORMS`.
+        options: its options.
+        gpus_needed: the jobs ask for GPUs, so what keeps GPUs from them is missing, not a warning.
 
     Raises:
         UsageError: no such platform or option.
     """
     get_platform(name, options)
     findings: list[Finding] = _module(name).probe({k: str(v) for k, v in (options or {}).items() if v is not None})
-    return findings
+    return [replace(f, level="missing") if gpus_needed and f.blocks_gpus else f for f in findings]
 
 
 def platform_options(name: str) -> tuple[str, ...]:

@@ -12,28 +12,24 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from deft_aoi.contract import files
 from deft_aoi.contract.errors import Blocked, HardStop, JobFailed
 from deft_aoi.contract.text import plain_text, safe_text
-from deft_aoi.platforms import base, gpus
-from deft_aoi.platforms.base import Finding, JobRequest, JobState, JobStatus
-from deft_aoi.platforms.redact import LineRedactor
+from deft_aoi.platforms import base
+from deft_aoi.platforms.base import JobRequest, JobState, JobStatus
+from deft_aoi.platforms.docker_engine import CLIENT_TIMEOUT_SEC, connect, probe, translated
+from deft_aoi.platforms.docker_log import Follower
+from deft_aoi.platforms.docker_settings import LABEL, container_settings
+
+__all__ = ["OPTIONS", "PLATFORM", "DockerPlatform", "probe"]
 
 OPTIONS = ("host", "user", "image", "embedding_image", "read_only_root", "tao_python")
-LABEL = "org.deft-aoi.job"
-ENGINE_LABEL = "org.deft-aoi.engine"
-"""An image with this label is known to write nowhere but to /tmp and the job's folder."""
-
-_PIDS_LIMIT = 4096
-_STACK_BYTES = 64 << 20  # NVIDIA's containers ask for this and for unlimited locked memory
 _STOP_GRACE_SEC = 10
-_CLIENT_TIMEOUT_SEC = 60
 
 
 class DockerPlatform:
@@ -49,7 +45,7 @@ class DockerPlatform:
         """Keep the options; the engine is reached on first use."""
         self._options = dict(options)
         self._client: Any = None
-        self._followers: dict[str, _Follower] = {}
+        self._followers: dict[str, Follower] = {}
 
     def submit(self, request: JobRequest, record_dir: Path) -> None:
         """Start the job unless a container of that name exists or the job has finished already.
@@ -63,7 +59,7 @@ class DockerPlatform:
         if not request.image:
             raise HardStop("a docker job needs an image", found=request.name)
         secrets = base.secret_values(request.secret_names)
-        with base.name_lock(request.name, record_dir), self._translate():
+        with base.name_lock(request.name, record_dir), translated():
             record = base.read_record(request.name, record_dir)
             if record is not None:
                 base.check_same_request(record, request, self.name)
@@ -89,7 +85,7 @@ class DockerPlatform:
         outcome = _outcome(name, record_dir)
         if outcome is None:
             try:
-                with self._translate():
+                with translated():
                     container = self._find(name)
             except Blocked as error:
                 return JobStatus(JobState.UNKNOWN, detail=error.message, started_ns=started)
@@ -121,7 +117,7 @@ class DockerPlatform:
         """
         if self.status(name, record_dir).state.finished:
             return
-        with self._translate():
+        with translated():
             container = self._find(name)
             if container is None:
                 return
@@ -201,7 +197,7 @@ class DockerPlatform:
         files.atomic_write_json(_file(name, record_dir, "stop"), {"version": 1, "reason": reason})
         container.stop(timeout=_STOP_GRACE_SEC)
 
-    def _follow(self, container: Any, request: Mapping[str, Any], record_dir: Path) -> _Follower | None:
+    def _follow(self, container: Any, request: Mapping[str, Any], record_dir: Path) -> Follower | None:
         """Copy the container's output to the log until it ends; one process of one host does this at a time."""
         name = request["name"]
         known = self._followers.get(name)
@@ -214,15 +210,15 @@ class DockerPlatform:
             os.close(lock)
             return None
         secrets = [os.environ.get(n, "") for n in request["secret_names"]]
-        follower = self._followers[name] = _Follower(container, Path(request["log_path"]), secrets, lock)
+        follower = self._followers[name] = Follower(container, Path(request["log_path"]), secrets, lock)
         follower.start()
         return follower
 
-    def _settle(self, container: Any, name: str, record_dir: Path, follower: _Follower | None) -> dict[str, Any] | None:
+    def _settle(self, container: Any, name: str, record_dir: Path, follower: Follower | None) -> dict[str, Any] | None:
         """The container has ended: wait for the rest of its log, write down its exit code, remove it."""
         if follower is None:
             return None  # another process copies the log and will settle the job
-        follower.join(timeout=_CLIENT_TIMEOUT_SEC)
+        follower.join(timeout=CLIENT_TIMEOUT_SEC)
         if not follower.is_complete:
             return None
         state = container.attrs["State"]
@@ -239,154 +235,8 @@ class DockerPlatform:
             container.remove()
         return outcome
 
-    @contextlib.contextmanager
-    def _translate(self) -> Iterator[None]:
-        """Turn the SDK's errors into ours."""
-        import docker.errors
-        import requests.exceptions
-
-        try:
-            yield
-        except docker.errors.APIError as error:
-            text = plain_text(error.explanation or error, 240)
-            hint = "read the engine's message"
-            if "device driver" in text or "nvidia" in text.lower():
-                hint = "install the NVIDIA Container Toolkit on the engine's host"
-            raise Blocked("the Docker Engine refused the job", found=text, hint=hint) from error
-        except requests.exceptions.RequestException as error:
-            raise Blocked("the Docker Engine does not answer", found=plain_text(error, 160), hint="start it") from error
-        except docker.errors.DockerException as error:
-            raise Blocked("the Docker Engine cannot be reached", found=plain_text(error, 160),
-                          hint="start it, and let this user use it") from error
-
-
-class _Follower(threading.Thread):
-    """Copies one container's output to the log, from the beginning.
-
-    Whoever comes back after a crash rewrites the log instead of guessing where it ended.
-    """
-
-    def __init__(self, container: Any, path: Path, secrets: list[str], lock: int) -> None:
-        super().__init__(daemon=True)
-        self._container, self._path, self._secrets, self._lock = container, path, secrets, lock
-        self.is_complete = False
-
-    def run(self) -> None:
-        """Follow until the container has ended and all of its output is on disk."""
-        import docker.errors
-        import requests.exceptions
-
-        redactor = LineRedactor(self._secrets)
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("wb") as handle:
-                for chunk in self._container.logs(stream=True, follow=True, stdout=True, stderr=True):
-                    handle.write(redactor.feed(chunk))
-                    handle.flush()
-                handle.write(redactor.close())
-            self._container.reload()
-            self.is_complete = self._container.status in ("exited", "dead")
-        except (OSError, docker.errors.DockerException, requests.exceptions.RequestException):
-            return  # the engine went away or the disk is full: the next status call follows again
-        finally:
-            os.close(self._lock)
-
 
 PLATFORM = DockerPlatform
-
-
-def connect(options: Mapping[str, str]) -> Any:
-    """Open the SDK's client.
-
-    Raises:
-        Blocked: the package ``docker`` is missing, or there is no engine.
-    """
-    try:
-        import docker
-        import docker.errors
-    except ImportError as error:
-        raise Blocked("the Python package docker is missing", hint="run setup_env.py") from error
-    try:
-        if options.get("host"):
-            return docker.DockerClient(base_url=options["host"], timeout=_CLIENT_TIMEOUT_SEC)
-        return docker.from_env(timeout=_CLIENT_TIMEOUT_SEC)
-    except docker.errors.DockerException as error:
-        raise Blocked("the Docker Engine cannot be reached", found=plain_text(error, 160),
-                      hint="start it, and let this user use it") from error
-
-
-def container_settings(
-    request: JobRequest, image: Any, options: Mapping[str, str], secrets: Mapping[str, str]
-) -> dict[str, Any]:
-    """The arguments of ``containers.create``: what the container gets, and nothing else."""
-    from docker.types import LogConfig
-
-    uid, gid = _user(options)
-    labels = (image.attrs.get("Config") or {}).get("Labels") or {}
-    is_read_only = options.get("read_only_root", "yes" if ENGINE_LABEL in labels else "no").lower() in ("yes", "true", "1")
-    home = {"HOME": "/tmp", "USER": "deft", "LOGNAME": "deft"}  # nosec B108 - the container's own /tmp
-    return {
-        "command": list(request.argv),
-        "entrypoint": "",
-        "name": request.name,
-        "labels": {LABEL: request.name},
-        "user": f"{uid}:{gid}",
-        "environment": home | dict(request.env) | dict(secrets),
-        "working_dir": str(request.cwd),
-        "mounts": _mounts(request),
-        "shm_size": request.shm_gib << 30,
-        "device_requests": _device_requests(request),
-        "network_mode": "bridge" if request.network else "none",
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges"],
-        "pids_limit": _PIDS_LIMIT,
-        "read_only": is_read_only,
-        "tmpfs": {"/tmp": "rw,nosuid,nodev,mode=1777"} if is_read_only else {},  # nosec B108 - the container's own /tmp
-        "ulimits": _gpu_limits() if request.gpu_count else [],
-        "log_config": LogConfig(type=LogConfig.types.JSON),
-        "auto_remove": False,
-        "stdin_open": False,
-        "tty": False,
-    }
-
-
-def _gpu_limits() -> list[Any]:
-    from docker.types import Ulimit
-
-    return [Ulimit(name="memlock", soft=-1, hard=-1), Ulimit(name="stack", soft=_STACK_BYTES, hard=_STACK_BYTES)]
-
-
-def _user(options: Mapping[str, str]) -> tuple[int, int]:
-    if "user" not in options:
-        return os.getuid(), os.getgid()
-    uid, _, gid = options["user"].partition(":")
-    if not (uid.isdigit() and gid.isdigit()):
-        raise HardStop("the docker option user is malformed", expected="UID:GID", found=safe_text(options["user"]))
-    return int(uid), int(gid)
-
-
-def _mounts(request: JobRequest) -> list[Any]:
-    """Binds at the same path inside and outside; the shorter ones first, so that a folder within another ends up on top."""
-    from docker.types import Mount
-
-    wanted = {str(p): True for p in request.read_only} | {str(p): False for p in request.writable}
-    for path in wanted:
-        if not Path(path).exists():
-            raise HardStop("a folder of the job does not exist", found=safe_text(path, 200))
-    return [Mount(target=p, source=p, type="bind", read_only=ro) for p, ro in sorted(wanted.items(), key=lambda i: len(i[0]))]
-
-
-def _device_requests(request: JobRequest) -> list[Any]:
-    from docker.types import DeviceRequest
-
-    ids = request.gpus
-    if isinstance(ids, int):
-        if ids == 0:
-            return []
-        ids = tuple(g.index for g in gpus.inventory()[:ids])
-        if len(ids) < request.gpu_count:
-            raise Blocked("not enough GPUs", expected=str(request.gpu_count), found=str(len(ids)))
-    return [DeviceRequest(device_ids=list(ids), capabilities=[["gpu"]])]
 
 
 def _is_over(container: Any, limit_sec: int | None) -> bool:
@@ -414,23 +264,3 @@ def _finished(outcome: Mapping[str, Any], started: int | None) -> JobStatus:
     if code == 0 and not reason:
         return JobStatus(JobState.COMPLETE, 0, "", started)
     return JobStatus(JobState.ERROR, code, reason or f"exit code {code}", started)
-
-
-def probe(options: Mapping[str, str]) -> list[Finding]:
-    """Read-only look at the engine: does it answer, does it know NVIDIA's runtime."""
-    try:
-        client = connect(options)
-        info = client.info()
-    except Blocked as error:
-        return [Finding("missing", f"{error.message} {error.found}".strip(), error.hint)]
-    except Exception as error:  # whatever the SDK raises: the probe reports, it does not fail
-        return [Finding("missing", f"the Docker Engine does not answer: {plain_text(error, 120)}", "start it")]
-    found = [Finding("ok", f"Docker Engine {plain_text(info.get('ServerVersion'))}, {plain_text(info.get('Driver'))}, "
-                     f"{info.get('NCPU')} processors, {(info.get('MemTotal') or 0) / 2**30:.0f} GiB")]
-    runtimes = set(info.get("Runtimes") or ())
-    if "nvidia" in runtimes or info.get("CDISpecDirs"):
-        found.append(Finding("ok", "NVIDIA Container Toolkit is known to the engine"))
-    elif gpus.inventory():
-        found.append(Finding("warn", "this host has GPUs, but the engine does not know NVIDIA's runtime",
-                             "install the NVIDIA Container Toolkit and restart the engine"))
-    return found
