@@ -41,8 +41,7 @@ def test_a_container_gets_exactly_this(tmp_path: Path, engine: str, kind: str) -
         config=config, plan={"images": {"visual_changenet": IMAGE, "embedding": IMAGE}}, workspace=SimpleNamespace(root=tmp_path),
         run=SimpleNamespace(jobs=tmp_path / "jobs"),
     )
-    gpus = None if engine == "tao" else 0
-    job = launch.Job("iter1", kind, "", 1, kind, spec, (override,), out, out, out / f"{kind}.log", gpus=gpus)
+    job = launch.Job("iter1", kind, "", 1, kind, spec, (override,), out, out, out / f"{kind}.log")
     request = launch._request(context, job, f"deft-r1-iter1-{kind}")
     image = SimpleNamespace(attrs={"Config": {"Labels": {ENGINE_LABEL: "1"} if engine == "embedded" else {}}})
     made = json.loads(json.dumps(container_settings(request, image, config.platform_options, {})))

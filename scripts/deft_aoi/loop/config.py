@@ -156,9 +156,14 @@ def resolve(given: Mapping[str, Any], user_spec: specs.Spec) -> RunConfig:
         asked = with_target(body, parse_kpi_target(kpi.value)) if kpi.source == "user" else body
         settings["metric_plan"] = Setting(asked, "user")
     settle("model_path", None)
-    settle("gpu_ids", None)
     if settle("max_new_escapes", None) is not None:
         _positive("max_new_escapes", settings["max_new_escapes"].value, 0, 1_000_000)
+    ids = settle("gpu_ids", None)
+    if ids:
+        if given.get("num_gpus") not in (None, len(ids)) or len(set(ids)) != len(ids):
+            raise UsageError("--gpu-ids and --num-gpus do not agree", expected="each id once, as many as --num-gpus says",
+                             found=f"ids {ids}, {given.get('num_gpus') or 'no'} GPUs")  # fmt: skip
+        settings["num_gpus"] = Setting(len(ids), "user")
     for name, low, high in (
         ("max_iterations", 1, 100),
         ("top_k_per_target", 1, 1000),

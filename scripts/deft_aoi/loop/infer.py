@@ -28,6 +28,8 @@ FLAGGED = "NO_PASS"
 POLL_SEC = 0.3
 UNKNOWN_LIMIT_SEC = 120.0
 MAX_ATTEMPTS = 50
+TAO_BATCH = 8
+"""TAO's own default of ``dataset.classify.batch_size``."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def infer(
     target.mkdir(parents=True, exist_ok=True)
     boards, spec_path = target / "boards.csv", target / "inference_spec.yaml"
     write_changenet_csv(frame, boards)
-    specs.dump_spec(_spec(model, boards, folder), spec_path)
+    specs.dump_spec(_spec(model, boards, folder, len(frame)), spec_path)
     name, scores = _run(model, place, spec_path, folder, target, len(frame), progress)
     return _decide(model, frame, known, scores, target, name, place.platform or model.body["platform"])
 
@@ -160,8 +162,11 @@ def _refuse_missing(frame: pd.DataFrame, spec: specs.Spec, images: Path) -> None
         )
 
 
-def _spec(model: Model, boards: Path, images: Path) -> specs.Spec:
+def _spec(model: Model, boards: Path, images: Path, rows: int) -> specs.Spec:
     spec = specs.merge(model.spec)
+    # TAO refuses a set with fewer rows than one batch (TAO_CONTRACT 2), and a few new boards are the rule here.
+    batch = specs.get(spec, "dataset.classify.batch_size")
+    specs.put(spec, "dataset.classify.batch_size", min(int(batch or TAO_BATCH), rows))
     for split in ("test_dataset", "infer_dataset"):
         specs.put(spec, f"dataset.classify.{split}", {"csv_path": str(boards), "images_dir": str(images)})
     return spec
@@ -218,7 +223,7 @@ def _request(
         read_only=(images, model.checkpoint.parent, *((Path(backbone).parent,) if backbone else ())),
         writable=(out,),
         image=reference if containers else None,
-        image_digest=image.get("id") if containers and not place.image else None,
+        image_digest=image.get("id") if platform == model.body["platform"] and not place.image else None,
         python=place.tao_python,
     )
 

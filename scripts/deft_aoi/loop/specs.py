@@ -110,9 +110,9 @@ def train_spec(
             specs.put(spec, key, value)
     specs.drop(spec, "deft")
     if config.engine == "tao":
+        # Numbered as the job sees them: a container, an allocation and CUDA_VISIBLE_DEVICES all count from 0 again.
         specs.put(spec, "train.num_gpus", config.num_gpus)
-        if config.gpu_ids:
-            specs.put(spec, "train.gpu_ids", list(config.gpu_ids))
+        specs.put(spec, "train.gpu_ids", list(range(config.num_gpus)))
     return spec
 
 

@@ -50,6 +50,11 @@ def find_siglip(model_path: str | None = None) -> Path | None:
     return folder if (folder / "config.json").is_file() else None
 
 
+def seen_root(folder: Path) -> Path:
+    """What a job must see to read the model: a snapshot of the hub's cache is links into its repository's blobs."""
+    return folder.parents[1] if folder.parent.name == "snapshots" else folder
+
+
 def siglip_identity(folder: Path) -> EncoderIdentity:
     """Identity by the digest of weights and preprocessing.
 

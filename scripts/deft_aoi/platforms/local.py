@@ -124,6 +124,7 @@ def job_environment(request: JobRequest) -> dict[str, str]:
     environment.update({"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"})
     if isinstance(request.gpus, tuple):
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(request.gpus)
+        environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # ids as nvidia-smi counts them, not by speed
     elif request.gpus == 0:
         environment["CUDA_VISIBLE_DEVICES"] = ""
     elif "CUDA_VISIBLE_DEVICES" in os.environ:

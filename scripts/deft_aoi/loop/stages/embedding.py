@@ -64,7 +64,8 @@ def encoder_for(ctx: RunContext, label: str) -> Encoder:
             expected="google/siglip-base-patch16-224 in the Hugging Face cache, or --model-path DIR",
             hint="download it once on a machine with a network and copy the folder",
         )
-    return Encoder(encoders.siglip_identity(folder), False, {"model": "SigLIP", "model_path": str(folder)}, folder)
+    spec = {"model": "SigLIP", "model_path": str(folder)}
+    return Encoder(encoders.siglip_identity(folder), False, spec, encoders.seen_root(folder))
 
 
 def embed(

@@ -48,7 +48,7 @@ def score(
         Job(
             label, stage, job, attempt, "inference", spec,
             (f"inference.results_dir={out}", f"inference.checkpoint={checkpoint}"),
-            out, out, out / "inference.log", rows=rows, gpus=None if ctx.config.engine == "embedded" else 1,
+            out, out, out / "inference.log", rows=rows,
         ),
     )  # fmt: skip
 
