@@ -139,7 +139,8 @@ def test_pre_flight_sees_the_image_and_pins_its_id(docker_engine):
     image_id = docker_engine.image()
     found = images.resolve_for("docker", "embedded", {"host": docker_engine.url})
     assert {tool: entry["id"] for tool, entry in found.items()} == {"visual_changenet": image_id, "embedding": image_id}
-    assert images.ensure_present("docker", found, {"host": docker_engine.url}) == []
+    assert images.ensure_present("docker", found, {"host": docker_engine.url}) == (
+        [], {"deft-aoi-embedded:0.1.0": image_id})
     absent = images.resolve_for("docker", "embedded", {"host": docker_engine.url, "image": "no-such-image:1"})
     assert absent["embedding"]["id"] is None
     with pytest.raises(Blocked, match="not here"):

@@ -30,7 +30,7 @@ def bin_dir(tmp_path, monkeypatch) -> Path:
 
 
 def context(tmp_path: Path, *, air_gapped: bool = False, options: dict[str, str] | None = None) -> SimpleNamespace:
-    config = SimpleNamespace(platform="slurm", platform_options=options or {}, air_gapped=air_gapped)
+    config = SimpleNamespace(platform="slurm", encoder="pixels", platform_options=options or {}, air_gapped=air_gapped)
     images = {"visual_changenet": {"reference": REFERENCE}, "embedding": {"reference": REFERENCE}}
     workspace = SimpleNamespace(cache_dir=tmp_path / ".deft")
     return SimpleNamespace(spec={}, config=config, plan={"images": images}, workspace=workspace)
@@ -40,7 +40,7 @@ def test_an_image_is_imported_once_and_jobs_get_the_file(bin_dir, tmp_path):
     command(bin_dir, "enroot", 'test "$1 $2" = "import -o" && echo image > "$3"')
     ctx = context(tmp_path)
     outcome = fetch_assets(ctx, "run", 1)
-    target = imported_image(ctx, REFERENCE)
+    target = imported_image(ctx.config, ctx.workspace, REFERENCE)
     assert outcome.evidence["imported"] == {target.name: sha256_file(target)}
     assert "docker://nvcr.io#nvidia/tao/tao-toolkit:7.1.0-pyt" in (bin_dir / "calls").read_text()
     assert "imported" not in fetch_assets(ctx, "run", 2).evidence
@@ -53,10 +53,10 @@ def test_a_killed_import_leaves_nothing_that_passes_for_an_image(bin_dir, tmp_pa
     with pytest.raises(Blocked) as caught:
         fetch_assets(ctx, "run", 1)
     assert "container_image" in caught.value.hint
-    assert not imported_image(ctx, REFERENCE).exists()
+    assert not imported_image(ctx.config, ctx.workspace, REFERENCE).exists()
     command(bin_dir, "enroot", 'test ! -e "$3" && echo whole > "$3"')
     fetch_assets(ctx, "run", 2)
-    assert imported_image(ctx, REFERENCE).read_text() == "whole\n"
+    assert imported_image(ctx.config, ctx.workspace, REFERENCE).read_text() == "whole\n"
 
 
 def test_an_air_gapped_run_and_a_given_file_import_nothing(bin_dir, tmp_path):

@@ -16,6 +16,23 @@ HUB_FILES = {
 }
 
 
+def source_of(backbone_type: str, target: Path) -> str:
+    """The repository that has the weights of a backbone, for a file of this name.
+
+    Raises:
+        Blocked: none is known.
+        HardStop: ``target`` has another suffix than the file.
+    """
+    if backbone_type not in HUB_FILES:
+        raise Blocked(f"no source is known for the weights of {safe_text(backbone_type)}", expected=str(target),
+                      hint="stage the file there")
+    repository, name = HUB_FILES[backbone_type]
+    if target.suffix != Path(name).suffix:
+        raise HardStop("the backbone's file name has the wrong suffix", expected=Path(name).suffix, found=safe_text(target.name),
+                       hint="TAO chooses its reader by the suffix: keep the real one")
+    return repository
+
+
 def fetch_backbone(backbone_type: str, target: Path) -> str:
     """Fetch a backbone's weights to ``target``; the suffix is kept, because TAO chooses its reader by it.
 
@@ -26,12 +43,8 @@ def fetch_backbone(backbone_type: str, target: Path) -> str:
         Blocked: not known here, or the download failed.
         HardStop: ``target`` has another suffix than the file.
     """
-    if backbone_type not in HUB_FILES:
-        raise Blocked(f"no source is known for the weights of {safe_text(backbone_type)}", expected=str(target),
-                      hint="stage the file there")
-    repository, name = HUB_FILES[backbone_type]
-    if target.suffix != Path(name).suffix:
-        raise HardStop("the backbone's file name has the wrong suffix", expected=Path(name).suffix, found=safe_text(target.name))
+    repository = source_of(backbone_type, target)
+    name = HUB_FILES[backbone_type][1]
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
@@ -48,3 +61,20 @@ def fetch_backbone(backbone_type: str, target: Path) -> str:
     part.replace(target)
     fsync_dir(target.parent)
     return digest
+
+
+def fetch_model(repository: str) -> None:
+    """Fetch a model's configuration and safetensors weights into the Hugging Face cache.
+
+    Raises:
+        Blocked: the download failed.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise Blocked("the Python package huggingface_hub is missing", hint="run setup_env.py, or stage the model") from error
+    try:
+        snapshot_download(repository, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])  # nosec B615
+    except Exception as error:  # the hub's own errors, the network's, the disk's: all mean "not here"
+        raise Blocked(f"{repository} cannot be fetched", found=plain_text(f"{type(error).__name__}: {error}", 200),
+                      hint="check the network and HF_TOKEN, or copy the folder here and give --model-path") from error

@@ -147,22 +147,24 @@ def _client(options: Mapping[str, str]) -> Any:
         raise Blocked("the Docker Engine cannot be reached", found=plain_text(error, 160), hint="start it") from error
 
 
-def ensure_present(platform: str, images: Mapping[str, Mapping[str, Any]], options: Mapping[str, str] | None = None) -> list[str]:
+def ensure_present(
+    platform: str, images: Mapping[str, Mapping[str, Any]], options: Mapping[str, str] | None = None
+) -> tuple[list[str], dict[str, str]]:
     """Pull what is missing; only after approval. The registry's password goes through the engine's API, never an argument.
 
     Returns:
-        References that were pulled.
+        ``(references that were pulled, id by reference)``; nothing where a scheduler's nodes fetch for themselves.
 
     Raises:
         Blocked: the pull failed, or the image has to be built first.
         HardStop: what came is not what the plan pinned.
     """
     if platform != "docker":
-        return []  # a scheduler's nodes fetch for themselves; see references/platforms.md
+        return [], {}
     import docker.errors
     import requests.exceptions
 
-    client, pulled = _client(options or {}), []
+    client, pulled, ids = _client(options or {}), [], {}
     for entry in {e["reference"]: e for e in images.values()}.values():
         reference, pinned = entry["reference"], entry.get("id") or entry.get("digest")
         try:
@@ -180,7 +182,8 @@ def ensure_present(platform: str, images: Mapping[str, Mapping[str, Any]], optio
         if pinned and pinned not in known:
             raise HardStop(f"the image {reference} is not the approved one", expected=str(pinned), found=safe_text(image.id),
                            hint="run the pre-flight again")
-    return pulled
+        ids[reference] = str(image.id)
+    return pulled, ids
 
 
 def _login(reference: str) -> dict[str, str] | None:

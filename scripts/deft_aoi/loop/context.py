@@ -81,10 +81,9 @@ class RunContext:
     @cached_property
     def platform(self) -> Platform:
         """Where jobs run."""
-        from deft_aoi.loop.preflight import platform_only
         from deft_aoi.platforms.base import get_platform
 
-        return get_platform(self.config.platform, platform_only(self.config.platform_options))
+        return get_platform(self.config.platform, dict(self.config.platform_options))
 
     def events(self) -> list[dict[str, Any]]:
         """The record so far, verified."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import ImageLayout, read_changenet_csv
 from deft_aoi.contract.files import digest_json
-from deft_aoi.contract.paths import Workspace
+from deft_aoi.contract.paths import Workspace, cache_home
 from deft_aoi.loop.specs import csv_path, images_dir
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ class Split:
     def label_counts(self) -> dict[str, int]:
         """Rows per label, most frequent first."""
         return {str(k): int(v) for k, v in self.frame["label"].value_counts().items()}
+
+
+def identity_cache() -> Path:
+    """Where digests of decoded images are cached before a run exists."""
+    return cache_home() / "digests"
 
 
 def split_source(workspace: Workspace, spec: specs.Spec, name: str) -> tuple[Path, Path]:

@@ -125,7 +125,7 @@ def require_open(run: RunPaths, workspace: Workspace) -> tuple[Plan, RunConfig, 
     Raises:
         ApprovalNeeded: no approval, or an input or a parameter differs from the approved one.
     """
-    from deft_aoi.loop.preflight import identity_cache
+    from deft_aoi.loop.dataset_view import identity_cache
 
     plan, config = load_plan(run)
     return plan, config, require_unchanged(plan, workspace, config, identity_cache())

@@ -14,6 +14,7 @@ from deft_aoi.loop import dataset_view, gate
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.primary_metric import RECORD
 from deft_aoi.loop.recorded_spec import training_spec_path
+from deft_aoi.loop.stages.assets import pinned_image
 from deft_aoi.loop.stages.train import best_so_far
 from deft_aoi.record import log
 from deft_aoi.record.state import fold, load_state
@@ -96,7 +97,7 @@ def _content(run: RunPaths, workspace: Workspace, holdout: dict[str, Any] | None
         "iteration": best["label"],
         "engine": config.engine,
         "platform": config.platform,
-        "image": None if image is None else {"reference": image.get("reference"), "id": image.get("id")},
+        "image": None if image is None else {"reference": image.get("reference"), "id": pinned_image(image, log.read(run.root))},
         "backbone": _backbone(trained),
         "checkpoint": {"path": str(checkpoint), "sha256": best["best_ckpt_sha256"], "choice": best["chosen"]},
         "images_dir": specs.get(trained, "dataset.classify.infer_dataset.images_dir"),

@@ -49,7 +49,6 @@ class Job:
         writable: the attempt's folder.
         log_path: our copy of the job's output.
         rows: rows that the output must have.
-        gpus: how many GPUs; ``None`` for the configuration's.
         model: local files beside the workspace that the job reads (a model folder).
         at_launch: further overrides, asked for right before a launch and never when a job is adopted: a training that was
             interrupted clears what it left and names the checkpoint to resume from.
@@ -66,7 +65,6 @@ class Job:
     writable: Path
     log_path: Path
     rows: int | None = None
-    gpus: int | None = None
     model: Path | None = None
     at_launch: Callable[[], tuple[str, ...]] | None = None
 
@@ -127,11 +125,12 @@ def _on_record(ctx: RunContext, name: str) -> bool:
 def _request(ctx: RunContext, job: Job, name: str) -> JobRequest:
     config, options = ctx.config, dict(ctx.config.platform_options)
     image = ctx.plan["images"].get("embedding" if job.kind == "embedding" else "visual_changenet") or {}
-    reference = image.get("reference")
+    reference, pinned = image.get("reference"), None
     if reference:
-        from deft_aoi.loop.stages.assets import imported_image
+        from deft_aoi.loop.stages.assets import imported_image, pinned_image
 
-        file = imported_image(ctx, reference)
+        pinned = pinned_image(image, ctx.events() if not (image.get("id") or image.get("digest")) else ())
+        file = imported_image(ctx.config, ctx.workspace, reference)
         reference = str(file) if file is not None else reference
     python = options.get("tao_python") if config.engine == "tao" else None
     tool, subtask = ("embedding", "image_embeddings") if job.kind == "embedding" else ("visual_changenet", job.kind)
@@ -141,30 +140,31 @@ def _request(ctx: RunContext, job: Job, name: str) -> JobRequest:
     else:
         overrides = job.overrides + (job.at_launch() if job.at_launch is not None else ())
         argv = engines.command(config.engine, tool, subtask, job.spec, overrides, python, container=bool(image))
-    gpus: tuple[str, ...] | int = job.gpus if job.gpus is not None else _gpus(ctx)
     return JobRequest(
         name=name,
         argv=argv,
         cwd=str(job.writable),
         log_path=str(job.log_path),
         env=engines.environment(config.engine),
-        gpus=gpus,
+        gpus=_gpus(ctx, job.kind),
         read_only=(ctx.workspace.root, *((job.model,) if job.model is not None else ())),
         writable=(job.writable,),
         image=reference,
-        image_digest=image.get("id") or image.get("digest"),
+        image_digest=pinned,
         python=python,
     )
 
 
-def _gpus(ctx: RunContext) -> tuple[str, ...] | int:
+def _gpus(ctx: RunContext, kind: str) -> tuple[str, ...] | int:
+    """A training's GPUs; everything else takes one, the first: several put scores on the wrong rows (TAO_CONTRACT 1.4)."""
     if ctx.config.gpu_ids:
-        return tuple(str(g) for g in ctx.config.gpu_ids)
+        ids = tuple(str(g) for g in ctx.config.gpu_ids)
+        return ids if kind == "train" else ids[:1]
     if ctx.config.engine == "embedded":
         from deft_aoi.platforms import gpus
 
         return 1 if ctx.config.platform in ("local", "docker") and gpus.inventory() else 0
-    return int(ctx.config.num_gpus)
+    return int(ctx.config.num_gpus) if kind == "train" else 1
 
 
 def _wait(ctx: RunContext, name: str, job: Job) -> JobStatus:

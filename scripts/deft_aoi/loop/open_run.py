@@ -16,8 +16,8 @@ from deft_aoi.contract.paths import RunPaths, Workspace
 from deft_aoi.contract.schema import write_checked
 from deft_aoi.loop import gate
 from deft_aoi.loop.config import RunConfig
+from deft_aoi.loop.dataset_view import identity_cache
 from deft_aoi.loop.plan import Plan, require_unchanged
-from deft_aoi.loop.preflight import identity_cache
 from deft_aoi.record import log, state
 
 RESERVE_BYTES = 1 << 20

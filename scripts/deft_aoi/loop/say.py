@@ -212,12 +212,11 @@ def describe_next(results_dir: str) -> tuple[str, dict[str, Any]]:
 
 def cancel_running(results_dir: str) -> list[str]:
     """Cancel every job of this run that its platform still runs."""
-    from deft_aoi.loop.preflight import platform_only
     from deft_aoi.platforms.base import JobState, get_platform
 
     run = RunPaths(Path(results_dir).expanduser().resolve())
     _plan, config = gate.load_plan(run)
-    platform = get_platform(config.platform, platform_only(config.platform_options))
+    platform = get_platform(config.platform, dict(config.platform_options))
     cancelled = []
     for record in sorted(run.jobs.glob("*.job.json")):
         name = record.name.removesuffix(".job.json")

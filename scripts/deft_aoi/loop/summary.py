@@ -10,7 +10,7 @@ from deft_aoi.loop.plan import Plan
 from deft_aoi.loop.primary_metric import summary_lines
 
 if TYPE_CHECKING:
-    from deft_aoi.loop.preflight import Finding
+    from deft_aoi.loop.checks.session import Finding
 
 _SHOWN = (
     ("kpi_target", "KPI target"),

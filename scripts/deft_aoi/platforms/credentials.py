@@ -10,21 +10,25 @@ KNOWN = ("NGC_API_KEY", "NGC_KEY", "HF_TOKEN")
 _MAX_BYTES = 1 << 16
 
 
-def needed(platform: str, engine: str, encoder: str, *, air_gapped: bool = False) -> list[tuple[str, ...]]:
+def needed(
+    platform: str, engine: str, encoder: str, *, air_gapped: bool = False, pulls: bool = True, fetches: bool = True
+) -> list[tuple[str, ...]]:
     """Credentials that this run may need, each as the names of which one is enough.
 
     Args:
         platform: where jobs run.
         engine: what answers.
-        encoder: the mining encoder; SigLIP is fetched from a model hub, ``baseline`` and ``latest`` are ours.
+        encoder: the mining encoder; SigLIP is fetched from a model hub, the others are ours.
         air_gapped: nothing is fetched, so nothing is needed.
+        pulls: an image is not here yet.
+        fetches: weights are not here yet.
     """
     if air_gapped:
         return []
     names: list[tuple[str, ...]] = []
-    if engine == "tao" and platform != "local":
+    if pulls and engine == "tao" and platform != "local":
         names.append(("NGC_API_KEY", "NGC_KEY"))
-    if engine == "tao" or encoder.lower() in ("siglip", "clip"):
+    if fetches and (engine == "tao" or encoder.lower() in ("siglip", "clip")):
         names.append(("HF_TOKEN",))
     return names
 

@@ -3,46 +3,83 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import Blocked
 from deft_aoi.contract.files import digest_json, fsync_dir, sha256_file
+from deft_aoi.contract.paths import Workspace
+from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.specs import absolute
 
 
 def fetch_assets(ctx: RunContext, _label: str, _attempt: int) -> Outcome:
-    """Fetch what the approved plan needs and what is not here: backbone weights, images. Never before approval."""
-    fetched: list[str] = []
-    backbone = specs.get(ctx.spec, "model.backbone.pretrained_backbone_path")
-    if backbone:
-        path = absolute(ctx.workspace, str(backbone), "pretrained_backbone_path")
-        if not path.is_file():
-            from deft_aoi.engines import assets
-
-            if ctx.config.air_gapped:
-                raise Blocked("the backbone file is missing and the run is air-gapped", expected=str(path), hint="stage it there")
-            assets.fetch_backbone(specs.backbone_type(ctx.spec), path)
-            fetched.append(path.name)
+    """Fetch what the approved plan needs and what is not here: weights, images. Never before approval."""
+    fetched = _weights(ctx)
+    evidence: dict[str, object] = {}
     imported: dict[str, str] = {}
     if ctx.plan["images"]:
         from deft_aoi.engines import images
 
-        fetched += images.ensure_present(ctx.config.platform, ctx.plan["images"], dict(ctx.config.platform_options))
+        pulled, ids = images.ensure_present(ctx.config.platform, ctx.plan["images"], dict(ctx.config.platform_options))
+        fetched += pulled
+        if ids:
+            evidence["image_ids"] = ids  # what a plan could not pin before the pull is pinned from here on
         imported = _import_images(ctx)
-    evidence: dict[str, object] = {"fetched": fetched[:10]}
+    evidence["fetched"] = fetched[:10]
     if imported:
         evidence["imported"] = imported
     return Outcome(f"assets ready, {len(fetched) + len(imported)} fetched", {}, evidence)
 
 
-def imported_image(ctx: RunContext, reference: str) -> Path | None:
+def _weights(ctx: RunContext) -> list[str]:
+    """Fetch the backbone and the encoder's model where they are not here; returns their names."""
+    from deft_aoi.engines import assets
+
+    fetched: list[str] = []
+    backbone = specs.get(ctx.spec, "model.backbone.pretrained_backbone_path")
+    path = absolute(ctx.workspace, str(backbone), "pretrained_backbone_path") if backbone else None
+    if path is not None and not path.is_file():
+        if ctx.config.air_gapped:
+            raise Blocked("the backbone file is missing and the run is air-gapped", expected=str(path), hint="stage it there")
+        assets.fetch_backbone(specs.backbone_type(ctx.spec), path)
+        fetched.append(path.name)
+    if ctx.config.encoder == "siglip":
+        from deft_aoi.mining import encoders
+
+        if encoders.find_siglip(ctx.config.model_path) is None:
+            if ctx.config.air_gapped:
+                raise Blocked("the SigLIP model is missing and the run is air-gapped", hint="give --model-path DIR")
+            assets.fetch_model(encoders.SIGLIP)
+            fetched.append(encoders.SIGLIP)
+    return fetched
+
+
+def pinned_image(image: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> str | None:
+    """The id or digest that a job's image must have: the plan's, else that of the image which the assets stage pulled.
+
+    Args:
+        image: an entry of the plan's ``images``; empty where the job runs from none.
+        events: the record.
+    """
+    pinned = image.get("id") or image.get("digest")
+    if pinned or not image:
+        return pinned
+    for event in events:
+        if event["stage"] == "assets" and event["status"] == "ok":
+            pinned = (event["data"].get("image_ids") or {}).get(image["reference"]) or pinned
+    return pinned
+
+
+def imported_image(config: RunConfig, workspace: Workspace, reference: str) -> Path | None:
     """Where SLURM's jobs find this image as a file; ``None`` where they do not run from one of ours."""
-    if ctx.config.platform != "slurm" or dict(ctx.config.platform_options).get("container_image"):
+    if config.platform != "slurm" or dict(config.platform_options).get("container_image"):
         return None
     name = re.sub(r"[^A-Za-z0-9.-]+", "_", reference)[-80:].strip("._-")
-    return ctx.workspace.cache_dir / "images" / f"{name}-{digest_json(reference)[:12]}.sqsh"
+    return workspace.cache_dir / "images" / f"{name}-{digest_json(reference)[:12]}.sqsh"
 
 
 def _import_images(ctx: RunContext) -> dict[str, str]:
@@ -56,7 +93,7 @@ def _import_images(ctx: RunContext) -> dict[str, str]:
     """
     done: dict[str, str] = {}
     for reference in sorted({image["reference"] for image in ctx.plan["images"].values()}):
-        target = imported_image(ctx, reference)
+        target = imported_image(ctx.config, ctx.workspace, reference)
         if target is None or target.is_file():
             continue
         if ctx.config.air_gapped:

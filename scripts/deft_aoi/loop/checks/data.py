@@ -1,0 +1,82 @@
+"""Check 11: rows, labels, leakage, and what the KPI set can support."""
+
+from __future__ import annotations
+
+from deft_aoi.contract import spec as specs
+from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.text import plain_text
+from deft_aoi.loop import dataset_view, primary_metric
+from deft_aoi.loop.checks.session import Session
+from deft_aoi.loop.config import RunConfig
+from deft_aoi.loop.dataset_view import identity_cache
+
+
+def check_data(session: Session) -> None:
+    """Every CSV by its contract, every image that it names, both classes where both are needed."""
+    session.splits = dataset_view.load_splits(session.workspace, session.spec)
+    for name, split in session.splits.items():
+        labels = split.label_counts()
+        if name in ("train", "kpi") and ("PASS" not in labels or len(labels) < 2):
+            raise HardStop(
+                f"the {name} set has {'no PASS rows' if 'PASS' not in labels else 'no defect rows'}",
+                expected="both PASS and defect rows",
+                found=", ".join(f"{plain_text(k, 30)}: {v}" for k, v in labels.items()),
+            )
+        session.identities[name] = split.identities(identity_cache())
+        text = ", ".join(f"{plain_text(k, 20)} {v}" for k, v in list(labels.items())[:10])
+        session.add(11, "ok", f"{name}: {len(split.frame)} rows ({text})")
+    from deft_aoi.mining import pool
+
+    real, _rules = pool.read_real_rows(session.workspace, specs.lights(session.spec), specs.image_ext(session.spec))
+    session.add(11, "ok", f"mining pool: {len(real)} rows, every image found")
+    if "holdout" not in session.splits:
+        session.add(11, "warn", "no kpi/holdout_set.csv: the final estimate is made by splitting the KPI set by board")
+
+
+def check_leakage(session: Session) -> None:
+    """No training row may be a validation, KPI or hold-out row, by content."""
+    from deft_aoi.analysis import leakage
+    from deft_aoi.analysis.identity import Part
+
+    splits = session.splits
+    parts = {n: Part(f"{n} set", s.frame, s.layout, session.identities[n]) for n, s in splits.items()}
+    for other in ("validation", "kpi", "holdout"):
+        if other in parts:
+            leakage.refuse_leaks(parts["train"], parts[other])
+    shared = leakage.shared_boards(splits["train"].frame, splits["kpi"].frame)
+    if shared:
+        session.add(11, "warn", f"{len(shared)} boards are in both the training and the KPI set")
+    near = leakage.near_duplicates(parts["train"], parts["kpi"])
+    if len(near):
+        first = near.iloc[0]
+        session.add(
+            11,
+            "warn",
+            f"{len(near)} training and KPI pairs are nearly the same picture, e.g. line {first.line_a} of the training set and "
+            f"line {first.line_b} of the KPI set",
+            "look at them: copies of one part make the KPI look better than it is",
+        )
+
+
+def check_metric(session: Session, config: RunConfig) -> None:
+    """The user's own primary metric, run once on the KPI set's labels."""
+    if config.primary_metric is not None:
+        session.add(11, "ok", primary_metric.check(config, session.workspace, session.splits["kpi"].frame))
+
+
+def check_statistics(session: Session, config: RunConfig) -> None:
+    """Whether this KPI set can support the target at all."""
+    from deft_aoi.analysis.intervals import sample_size_for
+
+    frame, ids = session.splits["kpi"].frame, session.identities["kpi"]
+    good = (frame["label"] == "PASS").to_numpy()
+    distinct = int(ids.loc[good, "content_id"].nunique())
+    needed = sample_size_for(config.target.far_fraction)
+    if distinct < needed:
+        session.add(
+            11,
+            "warn",
+            f"the KPI set has {int(good.sum())} PASS rows ({distinct} distinct); a FAR target of "
+            f"{100 * config.target.far_fraction:g}% needs {needed} without a false alarm to be supported at 95%",
+            "collect more good parts; until then the verdict says 'not yet supported by the sample size'",
+        )

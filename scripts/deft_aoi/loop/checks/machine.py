@@ -1,0 +1,93 @@
+"""Checks 2, 4 and 9: this machine's packages, the platform, and the GPUs."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform as host
+import sys
+
+from deft_aoi.contract import spec as specs
+from deft_aoi.contract.errors import Blocked, HardStop
+from deft_aoi.contract.schema import bundle_root
+from deft_aoi.contract.text import plain_text
+from deft_aoi.loop.checks.session import Session
+from deft_aoi.loop.config import RunConfig
+
+REQUIRED_MODULES = ("numpy", "pandas", "pyarrow", "yaml", "jinja2", "jsonschema", "PIL", "scipy", "matplotlib", "omegaconf")
+
+
+def check_bundle(session: Session) -> None:
+    """Check 2: packages, and the skill's own files."""
+    wanted = list(REQUIRED_MODULES)
+    config = session.config
+    if config is not None and config.engine == "embedded" and config.platform == "local":
+        wanted.append("torch")
+    if config is not None and config.engine == "embedded" and config.encoder == "siglip":
+        wanted += ["torch", "transformers"]  # its images are embedded by this very interpreter
+    absent = [m for m in dict.fromkeys(wanted) if importlib.util.find_spec(m) is None]
+    if absent:
+        raise Blocked(f"Python packages are missing: {', '.join(absent)}", hint=f"{sys.executable} scripts/setup_env.py")
+    broken = bundle_problems()
+    if broken:
+        raise HardStop("the bundle is not complete", found=", ".join(broken[:5]), hint="reinstall the skill")
+    session.add(2, "ok", f"Python {host.python_version()}, packages and bundle complete")
+
+
+def bundle_problems() -> list[str]:
+    """Files that the bundle's manifest lists and that are missing or changed; none in a checkout without a manifest."""
+    from deft_aoi.contract.files import read_json, sha256_file
+
+    manifest = bundle_root() / "MANIFEST.json"
+    if not manifest.is_file():
+        return [
+            n for n in ("specs/embedded_spec.yaml", "specs/baseline_spec.yaml", "schemas") if not (bundle_root() / n).exists()
+        ]
+    files = read_json(manifest, what="bundle manifest").get("files", {})
+    return [n for n, digest in files.items() if not (bundle_root() / n).is_file() or sha256_file(bundle_root() / n) != digest]
+
+
+def check_platform(session: Session, config: RunConfig) -> None:
+    """Check 4: does the platform answer, and do its hosts see the workspace. All that is missing is listed."""
+    from deft_aoi.platforms import shared_path
+    from deft_aoi.platforms.base import probe
+
+    options, ws = dict(config.platform_options), session.workspace
+    findings = probe(config.platform, options, gpus_needed=config.engine == "tao")
+    for finding in (*findings, *shared_path.check(config.platform, options, ws.root, ws.baseline_spec)):
+        text, fix = plain_text(finding.text, 200), plain_text(finding.fix, 200)
+        if finding.level in ("missing", "stop"):
+            kind = Blocked if finding.level == "missing" else HardStop
+            session.refuse(4, kind(f"{config.platform}: {text}", hint=fix))
+        else:
+            session.add(4, finding.level, text, fix if finding.level == "warn" else "")
+
+
+def check_gpus(session: Session, config: RunConfig) -> None:
+    """Check 9: the GPUs that the run asks for exist and are visible, and the batch fits their memory."""
+    from deft_aoi.platforms import gpus
+
+    if config.platform not in ("local", "docker"):
+        session.add(9, "ok", f"{config.num_gpus} GPUs a training are asked of {config.platform}" if config.engine == "tao" else
+                    f"jobs on {config.platform} ask for no GPU")  # fmt: skip
+        return
+    found = gpus.inventory()
+    if config.engine == "tao" and not found:
+        raise Blocked(
+            "TAO needs an NVIDIA GPU and this machine has none",
+            hint="run on a GPU box, on --platform slurm or kubernetes, or use --engine embedded (our small engine; its "
+            "numbers and checkpoints are not TAO's)",
+        )
+    wanted = [str(i) for i in config.gpu_ids] if config.gpu_ids else [g.index for g in found[: config.num_gpus]]
+    chosen = [g for g in found if g.index in wanted]
+    if config.gpu_ids and len(chosen) < len(wanted) or config.engine == "tao" and len(wanted) < config.num_gpus:
+        raise Blocked(
+            "the GPUs that were asked for are not here",
+            expected=f"ids {', '.join(wanted)}" if config.gpu_ids else f"{config.num_gpus} GPUs",
+            found=f"ids {', '.join(g.index for g in found) or 'none'}, as nvidia-smi and CUDA_VISIBLE_DEVICES show them",
+            hint="lower --num-gpus, correct --gpu-ids, or widen CUDA_VISIBLE_DEVICES",
+        )
+    for problem in gpus.batch_problems(chosen, int(specs.get(session.spec, "dataset.classify.batch_size") or 8), config.engine):
+        session.add(9, "warn", problem, "--set dataset.classify.batch_size=N")
+    names = ", ".join(f"{g.index}: {plain_text(g.model, 40)}, {g.memory_gib:.0f} GiB" for g in chosen[:8])
+    session.add(9, "ok", f"{len(chosen)} of {len(found)} GPUs ({names})" if chosen else
+                "no GPU: the embedded engine trains on the CPU")  # fmt: skip

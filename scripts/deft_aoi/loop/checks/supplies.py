@@ -1,0 +1,156 @@
+"""Checks 3, 5, 6 and 8: what the run is made with and may have to fetch: images or wheels, weights, credentials.
+
+What is absent and can be fetched is listed for the ``assets`` stage; what nothing will fetch is missing now, not after a
+training. In an air-gapped run everything must be here already.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
+from deft_aoi.contract import spec as specs
+from deft_aoi.contract.errors import Blocked, HardStop
+from deft_aoi.contract.text import plain_text
+from deft_aoi.loop.checks.session import Session
+from deft_aoi.loop.config import RunConfig
+from deft_aoi.loop.specs import absolute
+from deft_aoi.loop.stages.assets import imported_image
+
+
+def check_images(session: Session, config: RunConfig) -> None:
+    """Checks 5 and 6 where jobs run from an image, else the engine's wheels."""
+    from deft_aoi.engines import images
+
+    options = dict(config.platform_options)
+    session.images = images.resolve_for(config.platform, config.engine, options)
+    if not session.images:
+        session.add(5, "ok", f"engine {config.engine} on {config.platform}: no image needed")
+        if config.engine == "tao":
+            _check_wheels(session, config, options)
+        return
+    for reference in dict.fromkeys(image["reference"] for image in session.images.values()):
+        tools = " and ".join(tool for tool, image in session.images.items() if image["reference"] == reference)
+        image = next(i for i in session.images.values() if i["reference"] == reference)
+        pinned = image["id"] or image["digest"]
+        told = f"pinned to {pinned[:19]}" if pinned else "has no known digest yet: pinned by what is pulled"
+        session.add(5, "ok" if pinned else "warn", f"image of {tools}: {reference} {told}")
+        if _is_here(session, config, image):
+            session.add(6, "ok", f"image {reference} is here")
+        elif config.platform == "docker" and "/" not in reference:
+            raise Blocked(f"the image {reference} is not here and no registry has it",
+                          hint=f"build it: docker build -t {reference} -f packaging/docker/Dockerfile .")  # fmt: skip
+        elif config.air_gapped and config.platform != "kubernetes":
+            raise Blocked(f"the image {reference} is not here and the run is air-gapped",
+                          hint="load it: docker load -i FILE.tar" if config.platform == "docker" else
+                          "import it on the login node, or give --platform-option container_image=FILE.sqsh")  # fmt: skip
+        else:
+            where = "the cluster pulls it" if config.platform == "kubernetes" else "to be fetched after approval"
+            session.add(6, "warn", f"image {reference} is not known to be here: {where}")
+
+
+def _is_here(session: Session, config: RunConfig, image: dict[str, str | None]) -> bool:
+    if config.platform == "slurm":
+        file = imported_image(config, session.workspace, str(image["reference"]))
+        return file is None or file.is_file()  # none of ours: the user's own file or the launcher's
+    return bool(image["id"])
+
+
+def _check_wheels(session: Session, config: RunConfig, options: dict[str, str]) -> None:
+    from deft_aoi.engines import wheels
+
+    python = options.get("tao_python")
+    if config.platform != "local":
+        session.add(6, "warn", f"{plain_text(python, 120)}: TAO's wheels there are first seen by a job")
+        return
+    if python is None:
+        if shutil.which("visual_changenet") is None:
+            raise Blocked("TAO's command visual_changenet is not here", hint="--tao-python PATH of a Python 3.12 with the wheels "
+                          "nvidia-tao-pytorch and nvidia-tao-ds, or --platform docker")  # fmt: skip
+        session.add(6, "ok", "visual_changenet is on PATH")
+        return
+    version = wheels.installed(python)
+    if version is None:
+        raise Blocked("this Python has no TAO", found=plain_text(python, 160),
+                      hint=f"{python} -m pip install nvidia-tao-pytorch nvidia-tao-ds (Python 3.12)")  # fmt: skip
+    if version and not version.startswith(str(config.tao_version)):
+        session.add(6, "warn", f"specs are checked for TAO {config.tao_version}, and the wheels are {plain_text(version, 20)}",
+                    f"--tao-version {plain_text(version, 20)}")  # fmt: skip
+    session.add(6, "ok", f"TAO {plain_text(version, 20)} in {plain_text(python, 120)}")
+
+
+def check_backbone(session: Session, config: RunConfig) -> None:
+    """Check 8: the backbone's file, under its real suffix."""
+    from deft_aoi.engines import assets
+
+    backbone = specs.get(session.spec, "model.backbone.pretrained_backbone_path")
+    if not backbone:
+        if config.engine == "tao":
+            session.add(8, "warn", "no pretrained backbone: training starts from random weights", "set pretrained_backbone_path")
+        return
+    path = absolute(session.workspace, str(backbone), "pretrained_backbone_path")
+    if path.is_file():
+        session.add(8, "ok", f"backbone {path.name}")
+        return
+    twins = sorted(p.name for p in path.parent.glob(f"{path.stem}.*")) if path.parent.is_dir() else []
+    if twins:
+        raise HardStop(
+            "the backbone lies there under another suffix",
+            expected=path.name,
+            found=plain_text(", ".join(twins), 120),
+            hint="name the real file in pretrained_backbone_path; never rename it: TAO chooses its reader by the suffix",
+        )
+    if config.air_gapped:
+        raise Blocked(
+            "the backbone file is missing and the run is air-gapped",
+            expected=str(path),
+            hint="stage it under augmentation/backbone/, its real suffix kept",
+        )
+    _fetch(session, f"backbone {path.name}", assets.source_of(specs.backbone_type(session.spec), path))
+
+
+def _fetch(session: Session, what: str, repository: str) -> None:
+    """List what the assets stage will fetch; it needs the hub's client for that."""
+    if importlib.util.find_spec("huggingface_hub") is None:
+        raise Blocked(f"{what} must be fetched, and the Python package huggingface_hub is missing",
+                      hint=f"{sys.executable} scripts/setup_env.py, or stage it")  # fmt: skip
+    session.add(8, "warn", f"{what}: to be fetched from {repository} after approval")
+    session.fetches.append(repository)
+
+
+def check_encoder(session: Session, config: RunConfig) -> None:
+    """Check 8: the mining encoder's model, where it is not one of ours."""
+    from deft_aoi.mining import encoders
+
+    if config.encoder != "siglip":
+        return
+    folder = encoders.find_siglip(config.model_path)
+    if folder is not None:
+        session.add(8, "ok", f"mining encoder {plain_text(encoders.siglip_identity(folder).name, 80)}")
+    elif config.air_gapped:
+        raise Blocked(
+            "the SigLIP model is missing and the run is air-gapped",
+            expected=f"{encoders.SIGLIP} in the Hugging Face cache, or --model-path DIR",
+            hint="copy the folder here and give --model-path, or mine with --encoder pixels",
+        )
+    else:
+        _fetch(session, "the mining encoder", encoders.SIGLIP)
+
+
+def check_credentials(session: Session, config: RunConfig) -> None:
+    """Check 3: presence only, and only of what this run will have to fetch."""
+    from deft_aoi.platforms import credentials
+
+    pulls = any(not _is_here(session, config, image) for image in session.images.values()) and config.platform != "kubernetes"
+    needed = credentials.needed(
+        config.platform, config.engine, config.encoder, air_gapped=config.air_gapped, pulls=pulls, fetches=bool(session.fetches)
+    )
+    present = credentials.present(Path(session.workspace.env_file))
+    absent = [" or ".join(names) for names in needed if not any(n in present for n in names)]
+    if absent:
+        session.add(3, "warn", f"not set: {', '.join(absent)}; something must be fetched after approval",
+                    "set it in the environment or in the workspace's .env, or pre-stage what is listed")  # fmt: skip
+    else:
+        session.add(3, "ok", "no credential is missing")
