@@ -47,6 +47,16 @@ def test_the_tree_is_tao_s_own_dump_leaf_by_leaf(tao_fixtures):
     assert dumped == known
 
 
+def test_the_tree_of_7_0_1_is_what_7_0_1_itself_dumped(tao_fixtures):
+    dumps = sorted((tao_fixtures / "tao_runs").glob("*/results/*/experiment.yaml"))
+    assert len(dumps) == 6
+    old = {k for k in leaves() if is_known(k, "7.0.1")}
+    assert {k for k in leaves() if k not in old} == {k for k in leaves() if k.startswith("train.checkpointer.")}
+    for path in dumps:
+        keys = _leaf_keys(specs.load_spec(path))
+        assert {k.removesuffix(".embed_dim") for k in keys} == old
+
+
 def _leaf_keys(node: dict, prefix: str = "") -> list[str]:
     keys = []
     for key, value in node.items():

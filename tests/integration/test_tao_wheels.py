@@ -7,6 +7,7 @@ may add a packed tree). Each job spends about half a minute on imports.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import subprocess
@@ -17,22 +18,14 @@ import pytest
 from deft_aoi import engines
 from deft_aoi.contract import spec as specs
 from deft_aoi.engines import success
-from deft_aoi.engines.tao_schema import check_tao_spec, leaves
+from deft_aoi.engines.tao_schema import check_tao_spec, is_known, leaves
 from deft_aoi.platforms import base, gpus
 from deft_aoi.platforms.base import JobRequest
 
 pytestmark = pytest.mark.integration
 
-REPO = Path(__file__).resolve().parents[2]
-LOAD = """
-import json, sys
-from omegaconf import OmegaConf
-from nvidia_tao_pytorch.config.visual_changenet.default_config import ExperimentConfig
-schema = OmegaConf.structured(ExperimentConfig)
-for path in sys.argv[1:]:
-    OmegaConf.merge(schema, OmegaConf.load(path))
-print(json.dumps(OmegaConf.to_container(schema)))
-"""
+HERE = Path(__file__).resolve().parent
+REPO = HERE.parents[1]
 
 
 @pytest.fixture
@@ -122,11 +115,40 @@ def test_tao_s_own_failure_gets_our_known_error(tao_python, small, tmp_path):
     assert caught.value.known_error.id == "checkpoint-interval"
 
 
-def test_our_specs_load_in_tao_s_own_schema_and_our_tree_is_theirs(tao_python, small, tmp_path):
-    specs.dump_spec(small, tmp_path / "small.yaml")
-    done = subprocess.run([tao_python, "-c", LOAD, str(REPO / "specs" / "baseline_spec.yaml"), str(tmp_path / "small.yaml")],
-                          capture_output=True, text=True, timeout=300, check=False, env={**os.environ, **tao_environment()})
-    assert done.returncode == 0, done.stderr[-500:]
-    theirs = json.loads(done.stdout.splitlines()[-1])
-    for key in leaves():
-        assert specs.get(theirs, key, "absent") != "absent", key
+@pytest.fixture
+def answer(tao_python, deeppcb_tiny, tmp_path) -> tuple[list, dict]:
+    """The commands of a whole loop on board crops, and what TAO's own classes made of each."""
+    from tests.loop.test_tao_loop import changenet, tao_run
+
+    run = tao_run(deeppcb_tiny, tmp_path / "loop")
+    shipped = specs.load_spec(REPO / "specs" / "baseline_spec.yaml")
+    asked = [dataclasses.asdict(call) for call in run.calls]
+    radio = dataclasses.asdict(changenet(run)[0])
+    radio["spec"]["model"] = shipped["model"]  # C-RADIO's branch of the data module, on the same tables
+    radio["spec"]["dataset"]["classify"] |= {"image_width": 224, "image_height": 224}
+    (tmp_path / "calls.json").write_text(json.dumps([*asked, radio]))
+    done = subprocess.run([tao_python, str(HERE / "tao_reader.py"), str(tmp_path / "calls.json")], capture_output=True, text=True,
+                          timeout=600, check=False, env={**os.environ, **tao_environment()})
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = next(line for line in done.stdout.splitlines() if line.startswith("ANSWER "))
+    return run.calls, json.loads(said.removeprefix("ANSWER "))
+
+
+def test_every_stage_s_spec_and_table_goes_through_tao_s_own_classes(answer):
+    calls, found = answer
+    assert found["refuses_checkpointer"] == ["7.0.1"]
+    assert found["refuses_nonsense"] == ["7.0.1", "7.3.0"]
+    # Both are the trees that specs are checked against; that of 7.0.1 is what 7.0.1 itself dumped (tests/engines).
+    for version, own in found["leaves"].items():
+        names = {"model.decode_head.decoder_params" if k.startswith("model.decode_head.decoder_params") else k for k in own}
+        assert names == {k for k in leaves() if is_known(k, version)}
+    assert len(found["calls"]) == len(calls) + 1
+    for call, tables in zip(calls, found["calls"], strict=False):
+        for split, table in tables.items():
+            source = call.spec["dataset"]["classify"][f"{split}_dataset"]["csv_path"]
+            rows = read_rows(Path(source))
+            assert table["rows"] == len(rows), (call.stage, split)
+            assert table["defects"] == sum(r["label"] != "PASS" for r in rows), (call.stage, split)
+            size = call.spec["dataset"]["classify"]["batch_size"]
+            assert table["batch"] == [[size, 3, 64, 64], [size, 3, 64, 64], [size, 1]], (call.stage, split)
+    assert found["calls"][-1]["train"]["batch"][0][2:] == [224, 224]
