@@ -76,6 +76,17 @@ def test_a_non_root_driver_is_killed_mid_training_and_the_next_one_finds_the_con
     assert not [c for c in docker_engine.client().containers.list(all=True) if c.id == created]
 
 
+def test_a_second_driver_leaves_the_log_alone_until_the_job_is_settled(docker, docker_engine, place):
+    request = submit(docker, place, "deft-k1-two-drivers", docker_engine.image(), ("sh", "-c", "sleep 3; echo all of it"))
+    name, second = request.name, base.get_platform("docker", {"host": docker_engine.url})
+    assert docker.status(name, place.jobs).state is JobState.RUNNING
+    docker._followers[name].join()  # the log is whole; the container has ended and is not yet removed
+    assert second.status(name, place.jobs).state is JobState.RUNNING
+    assert base.wait(docker, name, place.jobs, timeout_sec=30).state is JobState.COMPLETE
+    assert second.status(name, place.jobs).state is JobState.COMPLETE
+    assert Path(request.log_path).read_text() == "all of it\n"
+
+
 def test_the_container_gets_what_it_needs_and_nothing_else(docker, docker_engine, place):
     probe = (
         "import json, os, socket\n"

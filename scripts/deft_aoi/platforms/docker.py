@@ -209,6 +209,9 @@ class DockerPlatform:
         except BlockingIOError:
             os.close(lock)
             return None
+        if _outcome(name, record_dir) is not None:  # settled by another driver since this one looked
+            os.close(lock)
+            return None
         secrets = [os.environ.get(n, "") for n in request["secret_names"]]
         follower = self._followers[name] = Follower(container, Path(request["log_path"]), secrets, lock)
         follower.start()
@@ -231,6 +234,7 @@ class DockerPlatform:
         outcome = {"version": 1, "exit_code": state.get("ExitCode"), "reason": reason}
         files.atomic_write_json(_file(name, record_dir, "exit"), outcome)
         self._followers.pop(name, None)
+        follower.settled()
         with contextlib.suppress(Exception):  # what matters is on disk; a container left behind is harmless
             container.remove()
         return outcome

@@ -13,7 +13,8 @@ from deft_aoi.platforms.redact import LineRedactor
 class Follower(threading.Thread):
     """Copies one container's output to the log, from the beginning.
 
-    Whoever comes back after a crash rewrites the log instead of guessing where it ended.
+    Whoever comes back after a crash rewrites the log instead of guessing where it ended. So the lock is held until the
+    job is settled, not until the copy is whole: another driver in between would start a copy of a container that goes.
     """
 
     def __init__(self, container: Any, path: Path, secrets: list[str], lock: int) -> None:
@@ -39,4 +40,9 @@ class Follower(threading.Thread):
         except (OSError, docker.errors.DockerException, requests.exceptions.RequestException):
             return  # the engine went away or the disk is full: the next status call follows again
         finally:
-            os.close(self._lock)
+            if not self.is_complete:
+                os.close(self._lock)
+
+    def settled(self) -> None:
+        """The job's end is on disk: others may have the lock."""
+        os.close(self._lock)
