@@ -17,9 +17,12 @@ from deft_aoi.contract import files
 from deft_aoi.contract.errors import Blocked, HardStop, JobFailed
 from deft_aoi.contract.text import plain_text
 from deft_aoi.platforms import base
-from deft_aoi.platforms.base import Finding, JobRequest, JobState, JobStatus
-from deft_aoi.platforms.kubernetes_manifest import NAME_LABEL, OPTIONS_IN_MANIFEST, claim_is_here, render
+from deft_aoi.platforms.base import JobRequest, JobState, JobStatus
+from deft_aoi.platforms.kubernetes_cluster import connect, probe
+from deft_aoi.platforms.kubernetes_manifest import NAME_LABEL, OPTIONS_IN_MANIFEST, render
 from deft_aoi.platforms.redact import redact
+
+__all__ = ["OPTIONS", "PLATFORM", "KubernetesPlatform", "probe"]
 
 OPTIONS = ("context", "kubeconfig", "image", "embedding_image", "tao_python", *OPTIONS_IN_MANIFEST)
 _TIMEOUT_SEC = 60
@@ -123,11 +126,9 @@ class KubernetesPlatform:
             with contextlib.suppress(Blocked, k8s.ApiException):
                 self._keep_log(record["request"], self._pods(name))
             try:
-                k8s.BatchV1Api(self._client()).delete_namespaced_job(
-                    name, self._space, propagation_policy="Foreground", _request_timeout=_TIMEOUT_SEC)
+                self._delete(record["request"], "Foreground")
             except k8s.ApiException as error:
-                if error.status != 404:
-                    raise JobFailed(f"the Job {name} could not be deleted", found=plain_text(error.reason)) from error
+                raise JobFailed(f"the Job {name} could not be deleted", found=plain_text(error.reason)) from error
         files.atomic_write_json(_exit_file(name, record_dir), {"version": 1, "exit_code": None, "reason": "canceled"})
 
     def retire(self, name: str, record_dir: Path) -> None:
@@ -138,14 +139,31 @@ class KubernetesPlatform:
         """
         import kubernetes.client as k8s
 
-        if base.read_record(name, record_dir) is None:
+        record = base.read_record(name, record_dir)
+        if record is None:
             return
         if self.status(name, record_dir).state in (JobState.PENDING, JobState.RUNNING):
             raise HardStop(f"the job {name} still runs", hint="cancel it first")
         with base.name_lock(name, record_dir), self._translate():
             with contextlib.suppress(k8s.ApiException):
-                k8s.BatchV1Api(self._client()).delete_namespaced_job(name, self._space, propagation_policy="Background")
+                self._delete(record["request"], "Background")
             base.set_aside(name, record_dir)
+
+    def _delete(self, request: Mapping[str, Any], propagation: str) -> None:
+        """Delete the Job and, of several nodes, the Service; what is gone already is fine."""
+        import kubernetes.client as k8s
+
+        api, name = self._client(), request["name"]
+        calls = [lambda: k8s.BatchV1Api(api).delete_namespaced_job(
+            name, self._space, propagation_policy=propagation, _request_timeout=_TIMEOUT_SEC)]
+        if request["nodes"] > 1:
+            calls.append(lambda: k8s.CoreV1Api(api).delete_namespaced_service(name, self._space, _request_timeout=_TIMEOUT_SEC))
+        for call in calls:
+            try:
+                call()
+            except k8s.ApiException as error:
+                if error.status != 404:
+                    raise
 
     def _client(self) -> Any:
         if self._api is None:
@@ -204,23 +222,6 @@ class KubernetesPlatform:
 PLATFORM = KubernetesPlatform
 
 
-def connect(options: Mapping[str, str]) -> Any:
-    """Open the client by the user's own configuration.
-
-    Raises:
-        Blocked: the package is missing or there is no usable configuration.
-    """
-    try:
-        import kubernetes.config
-    except ImportError as error:
-        raise Blocked("the Python package kubernetes is missing", hint="run setup_env.py with the kubernetes extra") from error
-    try:
-        return kubernetes.config.new_client_from_config(config_file=options.get("kubeconfig"), context=options.get("context"))
-    except (kubernetes.config.ConfigException, OSError, ValueError) as error:
-        raise Blocked("there is no usable Kubernetes configuration", found=plain_text(error, 160),
-                      hint="set KUBECONFIG, or --platform-option kubeconfig=…") from error
-
-
 def finished_reason(job: Any) -> str | None:
     """``None`` while the Job runs; else an empty text for success or the reason of its failure."""
     for condition in job.status.conditions or ():
@@ -256,27 +257,3 @@ def _exit_file(name: str, record_dir: Path) -> Path:
 def _outcome(name: str, record_dir: Path) -> dict[str, Any] | None:
     path = _exit_file(name, record_dir)
     return files.read_json(path, what=f"the exit file of job {name}") if path.exists() else None
-
-
-def probe(options: Mapping[str, str]) -> list[Finding]:
-    """Read-only look at the cluster: configuration, answer, claim."""
-    try:
-        api = connect(options)
-    except Blocked as error:
-        return [Finding("missing", f"{error.message} {error.found}".strip(), error.hint)]
-    import kubernetes.client as k8s
-
-    found = []
-    try:
-        version = k8s.VersionApi(api).get_code(_request_timeout=10)
-        found.append(Finding("ok", f"Kubernetes {plain_text(version.git_version)}"))
-        if options.get("claim"):
-            k8s.CoreV1Api(api).read_namespaced_persistent_volume_claim(
-                options["claim"], options.get("namespace", "default"), _request_timeout=10)
-            found.append(Finding("ok", f"claim {plain_text(options['claim'])} exists"))
-    except Exception as error:  # whatever the client raises: the probe reports, it does not fail
-        return [Finding("missing", f"the cluster does not answer: {plain_text(error, 120)}", "check kubeconfig and your rights")]
-    if not options.get("claim") or not claim_is_here(options):
-        found.append(Finding("missing", "the workspace must lie on a volume claim that is mounted here as well",
-                             "--platform-option claim=NAME --platform-option claim_root=/where/it/is/mounted/here"))
-    return found
