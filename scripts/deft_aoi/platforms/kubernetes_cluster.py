@@ -20,7 +20,7 @@ def connect(options: Mapping[str, str]) -> Any:
     try:
         import kubernetes.config
     except ImportError as error:
-        raise Blocked("the Python package kubernetes is missing", hint="run setup_env.py with the kubernetes extra") from error
+        raise Blocked("the Python package kubernetes is missing", hint="run setup_env.py") from error
     try:
         return kubernetes.config.new_client_from_config(config_file=options.get("kubeconfig"), context=options.get("context"))
     except (kubernetes.config.ConfigException, OSError, ValueError) as error:
