@@ -14,6 +14,7 @@ import pytest
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.paths import Workspace
+from deft_aoi.loop import summary
 from deft_aoi.loop.checks import machine
 from deft_aoi.loop.checks.session import Finding
 from deft_aoi.loop.preflight import run_checks
@@ -358,3 +359,19 @@ def test_what_the_kpi_set_cannot_support_is_said(workspace):
     assert code == 0
     assert "needs 2995 without a false alarm" in only(findings, 11, "a FAR target of").text
     assert only(findings, 11, "no kpi/holdout_set.csv").level == "warn"
+
+
+def test_the_summary_shows_where_and_with_what_it_runs_and_who_said_so(workspace, tmp_path):
+    tao_spec(workspace)
+    gpus(tmp_path, TWO_GPUS)
+    python = tao_stand_in.install(tmp_path / "tao")
+    plan, _findings, error = run_checks(Workspace.at(workspace), {
+        "engine": "tao", "platform": "local", "encoder": "pixels", "gpu_ids": [1], "air_gapped": True, "training_epochs": 2,
+        "platform_options": {"tao_python": str(python)}})
+    assert error is None
+    assert plan is not None
+    lines = [line.split() for line in summary.render(plan).splitlines()]
+    for words in ("GPUs of a training 1 (user)", "GPUs by id [1] (user)", "specs checked for TAO 7.1.0 (default)",
+                  "air-gapped True (user)", "engine tao (user)", "epochs per training 2 (user)", "seed 1234 (default)"):
+        assert words.split() in lines, words
+    assert any(line[:1] == ["tao_python"] and line[-1] == "(user)" for line in lines)

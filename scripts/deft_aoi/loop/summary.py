@@ -27,6 +27,14 @@ _SHOWN = (
     ("min_similarity", "min similarity"),
     ("automl_policy", "automl policy"),
 )
+_SHOWN_WHERE_SAID = (
+    ("num_gpus", "GPUs of a training"),
+    ("gpu_ids", "GPUs by id"),
+    ("tao_version", "specs checked for TAO"),
+    ("model_path", "SigLIP model"),
+    ("air_gapped", "air-gapped"),
+)
+"""Shown where the user or the engine decided; a default that changes nothing would only lengthen the Summary."""
 _MARK = {"ok": "ok  ", "warn": "warn", "missing": "MISS", "stop": "STOP"}
 
 
@@ -41,6 +49,11 @@ def render(plan: Plan) -> str:
     config, sources, inputs = plan["config"], plan["sources"], plan["inputs"]
     lines = ["DEFT AOI Pre-Flight Summary", f"workspace  {plain_text(plan['workspace'], 200)}", "", "Run"]
     lines += [f"  {title:28} {_value(name, config[name]):32} ({sources[name]})" for name, title in _SHOWN]
+    for name, title in _SHOWN_WHERE_SAID:
+        if sources[name] == "user" or (config["engine"] == "tao" and name in ("num_gpus", "tao_version")):
+            lines.append(f"  {title:28} {_value(name, config[name]):32} ({sources[name]})")
+    for key, value in sorted(config["platform_options"].items()):
+        lines.append(f"  {plain_text(key, 28):28} {_value(key, value):32} (user)")
     lines += summary_lines(RunConfig(config, sources))
     if config["overrides"]:
         lines.append(f"  {'spec overrides':28} {plain_text(', '.join(config['overrides']), 150)} (user)")
