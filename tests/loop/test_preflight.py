@@ -218,6 +218,17 @@ def test_a_remote_platform_says_how_it_sees_the_workspace(workspace):
     assert "move it onto the claim" in missing[-1].fix
 
 
+def test_a_cluster_without_pyxis_cannot_run_tao_s_image(workspace, tmp_path):
+    tao_spec(workspace)
+    for name, answer in (("sinfo", "slurm 24.05"), ("srun", "Usage: srun [OPTIONS...]")):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\necho '{answer}'\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    findings, code = look(workspace, engine="tao", platform="slurm", encoder="pixels")
+    found = only(findings, 4, "Pyxis is not installed")
+    assert (found.level, code) == ("missing", 4)
+    assert "tao_python" in found.fix
+
+
 @pytest.mark.parametrize("name", ["brev", "lepton"])
 def test_brev_and_lepton_are_named_as_not_supported(workspace, name):
     with pytest.raises(UsageError) as caught:

@@ -55,8 +55,8 @@ def run_checks(workspace: Workspace, given: dict[str, Any]) -> tuple[Plan | None
 
 def _check_run(session: Session, config: RunConfig) -> None:
     """The checks that need the run's configuration."""
-    session.guard(4, lambda: machine.check_platform(session, config))
     session.guard(6, lambda: supplies.check_images(session, config))
+    session.guard(4, lambda: machine.check_platform(session, config))
     session.guard(7, lambda: refuse_outside(session.workspace, session.spec))
     session.guard(8, lambda: places.check_pairs(session))
     session.guard(8, lambda: supplies.check_backbone(session, config))

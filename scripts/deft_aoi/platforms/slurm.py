@@ -27,15 +27,18 @@ from deft_aoi.platforms.slurm_script import OPTIONS_IN_SCRIPT, render
 OPTIONS = ("host", "bin_dir", "tao_python", "image", "embedding_image", *OPTIONS_IN_SCRIPT)
 
 _TIMEOUT_SEC = 60
+_SSH_BROKE = 255  # ssh's own failures; a remote command's code comes through as it is
 _IMPORT_SEC = 3600  # TAO's images are some 20 GB
 _STATES = {
     "PENDING": JobState.PENDING, "CONFIGURING": JobState.PENDING, "REQUEUED": JobState.PENDING,
+    "EXPEDITING": JobState.PENDING, "POWER_UP_NODE": JobState.PENDING,
     "REQUEUE_FED": JobState.PENDING, "REQUEUE_HOLD": JobState.PENDING, "SPECIAL_EXIT": JobState.PENDING,
     "RESV_DEL_HOLD": JobState.PENDING, "RUNNING": JobState.RUNNING, "SUSPENDED": JobState.RUNNING, "STOPPED": JobState.RUNNING,
     "RESIZING": JobState.RUNNING, "SIGNALING": JobState.RUNNING, "STAGE_OUT": JobState.RUNNING,
     "COMPLETING": JobState.RUNNING, "COMPLETED": JobState.COMPLETE, "CANCELLED": JobState.CANCELED,
     "REVOKED": JobState.CANCELED, "FAILED": JobState.ERROR, "TIMEOUT": JobState.ERROR, "NODE_FAIL": JobState.ERROR,
     "OUT_OF_MEMORY": JobState.ERROR, "PREEMPTED": JobState.ERROR, "BOOT_FAIL": JobState.ERROR, "DEADLINE": JobState.ERROR,
+    "LAUNCH_FAILED": JobState.ERROR, "RECONFIG_FAIL": JobState.ERROR,
 }
 _REASONS = {"TIMEOUT": "time limit", "DEADLINE": "time limit", "OUT_OF_MEMORY": "the host's memory ran out",
             "NODE_FAIL": "a node failed", "PREEMPTED": "preempted", "BOOT_FAIL": "a node did not boot"}
@@ -95,6 +98,8 @@ class SlurmPlatform:
         if state in (JobState.PENDING, JobState.RUNNING) and word != "COMPLETING":
             return JobStatus(state, None, f"job {job_id} {word.lower()}", started)
         written = _exit_code(name, record_dir)
+        if state is JobState.UNKNOWN:
+            code = None  # a word of a newer release: its 0:0 may be that of a job which has not even begun
         if state is JobState.CANCELED:
             return JobStatus(state, code, "canceled", started)
         if word in _REASONS:
@@ -150,6 +155,8 @@ class SlurmPlatform:
         export = ",".join(request.secret_names) or "NIL"
         try:
             answer = self._run("sbatch", "--parsable", f"--export={export}", str(script), environment=secrets)
+        except NoAnswer:
+            raise  # it may be queued: the record stays, and the next submission asks for a job of this name
         except Blocked:
             base.record_path(request.name, record_dir).unlink()  # refused: nothing was queued, the name stays free
             raise
@@ -195,12 +202,17 @@ class SlurmPlatform:
 PLATFORM = SlurmPlatform
 
 
+class NoAnswer(Blocked):
+    """A command went out and nobody knows what became of it."""
+
+
 def run_command(options: Mapping[str, str], command: str, *arguments: str, environment: Mapping[str, str] | None = None,
                 timeout_sec: int = _TIMEOUT_SEC) -> str:
     """Run one of SLURM's commands, here or on the login node.
 
     Raises:
-        Blocked: absent, refused, or no answer in ``timeout_sec``.
+        Blocked: absent or refused.
+        NoAnswer: nothing in ``timeout_sec``, or the connection broke.
     """
     program = str(Path(options["bin_dir"]) / command) if "bin_dir" in options else command
     argv = [program, *arguments]
@@ -213,7 +225,10 @@ def run_command(options: Mapping[str, str], command: str, *arguments: str, envir
         hint = "run on a login node, or give --platform-option host=…"
         raise Blocked(f"the command {argv[0]} is not here", hint=hint) from error
     except subprocess.TimeoutExpired as error:
-        raise Blocked(f"{command} did not answer in {timeout_sec} s", hint="check the scheduler") from error
+        raise NoAnswer(f"{command} did not answer in {timeout_sec} s", hint="check the scheduler") from error
+    if options.get("host") and done.returncode == _SSH_BROKE:
+        raise NoAnswer(f"the connection to {plain_text(options['host'])} failed", found=plain_text(done.stderr, 240),
+                       hint="check that ssh works without a prompt, then run the same command again")
     if done.returncode != 0:
         raise Blocked(f"{command} failed", found=plain_text(done.stderr or done.stdout, 240), hint="read its message")
     return done.stdout

@@ -52,7 +52,10 @@ def check_platform(session: Session, config: RunConfig) -> None:
     from deft_aoi.platforms.base import probe
 
     options, ws = dict(config.platform_options), session.workspace
-    findings = probe(config.platform, options, gpus_needed=config.engine == "tao")
+    # The scheduler must be able to run the image, whether the user or the versions file named it.
+    image = session.images.get("visual_changenet") if config.platform == "slurm" else None
+    named = {"image": image["reference"]} if image else {}
+    findings = probe(config.platform, named | options, gpus_needed=config.engine == "tao")
     for finding in (*findings, *shared_path.check(config.platform, options, ws.root, ws.baseline_spec)):
         text, fix = plain_text(finding.text, 200), plain_text(finding.fix, 200)
         if finding.level in ("missing", "stop"):
