@@ -229,6 +229,26 @@ def test_a_cluster_without_pyxis_cannot_run_tao_s_image(workspace, tmp_path):
     assert "tao_python" in found.fix
 
 
+@pytest.mark.parametrize(("folder", "given", "text"), [
+    ("a#b", {}, "TAO's launcher cannot take"), ("a%b", {"platform": "slurm"}, "#SBATCH line cannot carry"),
+    ("ws2", {"platform": "slurm", "platform_options": {"partition": "a b"}}, "option partition is malformed"),
+    ("ws2", {"platform": "kubernetes", "platform_options": {"claim": "c", "claim_root": "/else", "image": "r.io/x:1"}},
+     "outside the volume claim"),
+    ("ws2", {"platform": "kubernetes", "platform_options": {"image": "r.io/x:1"}}, "needs the volume claim")])
+def test_what_a_platform_could_not_be_told_is_said_before_the_gate(workspace, folder, given, text):
+    moved = workspace.rename(workspace.with_name(folder))
+    found = only(look(moved, **given)[0], 7, text)
+    assert found.level in ("stop", "missing")
+    assert found.fix
+
+
+def test_a_linked_workspace_is_its_real_folder(workspace, tmp_path):
+    (tmp_path / "link").symlink_to(workspace)
+    plan, _findings, _error = run_checks(Workspace.at(tmp_path / "link"), {"training_epochs": 2, "max_iterations": 1})
+    assert plan is not None
+    assert plan["workspace"] == str(workspace.resolve())
+
+
 @pytest.mark.parametrize("name", ["brev", "lepton"])
 def test_brev_and_lepton_are_named_as_not_supported(workspace, name):
     with pytest.raises(UsageError) as caught:

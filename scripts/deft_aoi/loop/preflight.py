@@ -58,6 +58,7 @@ def _check_run(session: Session, config: RunConfig) -> None:
     session.guard(6, lambda: supplies.check_images(session, config))
     session.guard(4, lambda: machine.check_platform(session, config))
     session.guard(7, lambda: refuse_outside(session.workspace, session.spec))
+    session.guard(7, lambda: machine.check_request(session, config))
     session.guard(8, lambda: places.check_pairs(session))
     session.guard(8, lambda: supplies.check_backbone(session, config))
     session.guard(8, lambda: supplies.check_encoder(session, config))

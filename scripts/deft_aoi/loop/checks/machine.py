@@ -65,6 +65,30 @@ def check_platform(session: Session, config: RunConfig) -> None:
             session.add(4, finding.level, text, fix if finding.level == "warn" else "")
 
 
+def check_request(session: Session, config: RunConfig) -> None:
+    """Check 7: a job of this run can be put into the platform's words: its paths, its options, its image."""
+    from deft_aoi import engines
+    from deft_aoi.platforms import kubernetes_manifest, slurm_script
+    from deft_aoi.platforms.base import JobRequest
+
+    ws, options = session.workspace, dict(config.platform_options)
+    run = ws.results / "run_20260101_000000"
+    out = run / "baseline" / "train.tmp-00000000"
+    image = session.images.get("visual_changenet") or {}
+    argv = engines.command(
+        config.engine, "visual_changenet", "train", run / "run" / "specs" / "baseline-train.yaml", (f"train.results_dir={out}",),
+        options.get("tao_python") if config.engine == "tao" else None, container=bool(image),
+    )  # fmt: skip
+    request = JobRequest(
+        "deft-20260101-000000-baseline-train", argv, str(out), str(out / "train.log"), read_only=(ws.root,), writable=(out,),
+        image=image.get("reference"), gpus=config.num_gpus if config.engine == "tao" else 0,
+    )  # fmt: skip
+    if config.platform == "slurm":
+        slurm_script.render(request, options, run / "run" / "jobs")
+    elif config.platform == "kubernetes":
+        kubernetes_manifest.render(request, options)
+
+
 def check_gpus(session: Session, config: RunConfig) -> None:
     """Check 9: the GPUs that the run asks for exist and are visible, and the batch fits their memory."""
     from deft_aoi.platforms import gpus

@@ -35,7 +35,8 @@ def check_images(session: Session, config: RunConfig) -> None:
         tools = " and ".join(tool for tool, image in session.images.items() if image["reference"] == reference)
         image = next(i for i in session.images.values() if i["reference"] == reference)
         pinned = image["id"] or image["digest"]
-        told = f"pinned to {pinned[:19]}" if pinned else "has no known digest yet: pinned by what is pulled"
+        unpinned = "pinned by what is pulled" if config.platform == "docker" else "not pinned: name it with @sha256:… for that"
+        told = f"pinned to {pinned[:19]}" if pinned else f"has no known digest yet: {unpinned}"
         session.add(5, "ok" if pinned else "warn", f"image of {tools}: {reference} {told}")
         if _is_here(session, config, image):
             session.add(6, "ok", f"image {reference} is here")
