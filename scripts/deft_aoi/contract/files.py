@@ -147,10 +147,13 @@ def _digest(handle: Any) -> str:
 
 
 def open_regular(path: StrPath) -> int:
-    """Open a regular file for reading without following a final symbolic link and without blocking on a FIFO.
+    """Open a regular file for reading: no symbolic link anywhere on the way is followed, and no FIFO waited for.
+
+    The check is made on what was opened, so nobody can swap a folder for a link between check and open. The caller resolves
+    the links that are allowed (:func:`deft_aoi.contract.paths.given`, the workspace's root) beforehand.
 
     Raises:
-        HardStop: ``path`` is a link, a folder, a device or a FIFO.
+        HardStop: ``path`` is a link, a folder, a device or a FIFO, or a folder on the way is a link.
         FileNotFoundError: there is no such file.
     """
     try:
@@ -162,7 +165,43 @@ def open_regular(path: StrPath) -> int:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise HardStop(f"{os.fspath(path)} is not a regular file", found="a folder or a special file")
+    if not _opened_as_named(fd, os.path.abspath(path)):
+        os.close(fd)
+        raise HardStop(
+            f"{os.fspath(path)} is reached through a symbolic link",
+            expected="real folders on the whole way",
+            found="a folder that is a link, or that was exchanged while the file was opened",
+            hint="copy the data to where it is used",
+        )
     return fd
+
+
+def _opened_as_named(fd: int, path: str) -> bool:
+    """Whether an open file is the one that this absolute path names when no link is followed."""
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}") == path  # the kernel's own word, for one system call
+    except OSError:  # no /proc: walk, folder by folder
+        return _walked(path) == _identity(os.fstat(fd))
+
+
+def _walked(path: str) -> tuple[int, int] | None:
+    """Device and inode of what ``path`` names; ``None`` where a folder on the way is a link."""
+    folder = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        *parents, name = path.strip("/").split("/")
+        for parent in parents:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            folder, above = os.open(parent, flags, dir_fd=folder), folder
+            os.close(above)
+        return _identity(os.stat(name, dir_fd=folder, follow_symlinks=False))
+    except OSError:
+        return None
+    finally:
+        os.close(folder)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def copy_hashed(src: StrPath, dst: StrPath) -> tuple[int, str]:
@@ -227,16 +266,13 @@ def _entry(root: str, rel: str) -> dict[str, Any]:
     return {"path": rel, "size": os.stat(full).st_size, "sha256": sha256_file(full)}
 
 
-def write_manifest(
-    root: StrPath, *, inputs_digest: str, extra: dict[str, Any] | None = None, leave_out: frozenset[str] = frozenset()
-) -> str:
+def write_manifest(root: StrPath, *, inputs_digest: str, extra: dict[str, Any] | None = None) -> str:
     """Vouch for every file under ``root``; written last, so that its presence means that the folder is whole.
 
     Args:
         root: the folder.
         inputs_digest: digest of everything that the content was made from.
         extra: further facts to keep.
-        leave_out: relative paths that are about to be deleted.
 
     Returns:
         Hex SHA-256 of the manifest file.
@@ -245,7 +281,7 @@ def write_manifest(
     body = {
         "version": 1,
         "inputs_digest": inputs_digest,
-        "files": [_entry(top, rel) for rel in list_files(top) if rel not in leave_out],
+        "files": [_entry(top, rel) for rel in list_files(top)],
         "extra": extra or {},
     }
     atomic_write_json(os.path.join(top, MANIFEST_NAME), body)

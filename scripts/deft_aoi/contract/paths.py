@@ -15,6 +15,7 @@ __all__ = [
     "cache_home",
     "check_name",
     "data_home",
+    "given",
     "iteration_label",
     "resolve_under",
     "state_home",
@@ -42,6 +43,9 @@ def cache_home() -> Path:
 
 def resolve_under(root: Path, *parts: str) -> Path:
     """Join untrusted ``parts`` below ``root``.
+
+    This tells early and with a reason; that nobody exchanges a folder for a link afterwards is checked where the file is
+    opened (:func:`deft_aoi.contract.files.open_regular`).
 
     Args:
         root: a folder whose own symbolic links are resolved.
@@ -79,6 +83,12 @@ def resolve_under(root: Path, *parts: str) -> Path:
                     hint="copy the data into the workspace",
                 )
     return Path(current)
+
+
+def given(path: str | os.PathLike[str]) -> Path:
+    """A file that a person named on a command line: links among its folders are resolved, the file itself is as it is."""
+    typed = Path(path).expanduser()
+    return typed.parent.resolve() / typed.name
 
 
 def iteration_label(number: int) -> str:

@@ -16,10 +16,11 @@ from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.next_step import Step, next_step
 from deft_aoi.loop.verify import require_published, sweep_published
 from deft_aoi.platforms import credentials
-from deft_aoi.record import lock, log
+from deft_aoi.record import lock, log, vouched
 
 Say = Callable[[str], None]
 MAX_SUMMARY = 400
+HANDED_OVER = ("best_model.json", "best_model_inference_spec.yaml", "run/gap_ledger.parquet", "run/data_requests.json")
 MAX_LOST = 2
 """A lost job is launched again so often (its training resumes); then a person should look at the host."""
 
@@ -110,11 +111,7 @@ def run_step(ctx: RunContext, step: Step) -> None:
         if step.stage == "loop_stop":
             outcome = Outcome(f"loop ended: {step.reason}; {step.why}", {}, {"reason": step.reason})
         else:
-            if step.stage != "report":
-                gate.require_open(ctx.run, ctx.workspace)
-                view = ctx.state()
-                labels = tuple(view.get("iterations", {})) if step.label == "run" else _with_previous(step.label)
-                require_published(ctx.run, view, labels)
+            require_gates(ctx, step)
             outcome = stages.table()[step.stage](ctx, step.label, attempt)
     except JobLost as error:
         _record_error(ctx, step, attempt, error, time.monotonic() - start)
@@ -132,6 +129,25 @@ def run_step(ctx: RunContext, step: Step) -> None:
     ctx.say(f"{step.label:8} {step.stage:12} {seconds:6.1f} s  {outcome.summary}")
     if step.stage == "rca":
         _iteration_report(ctx)
+
+
+def require_gates(ctx: RunContext, step: Step) -> None:
+    """What must hold before a stage's own work: the approved inputs and what earlier stages published are unchanged.
+
+    After a hard stop the report is drawn of what there is, and says which files are not the ones on record.
+
+    Raises:
+        ApprovalNeeded: see :func:`deft_aoi.loop.gate.require_open`.
+        HardStop: see :func:`deft_aoi.loop.verify.require_published`.
+    """
+    view = ctx.state()
+    if step.stage == "report" and view["status"] == "hard_stop":
+        return
+    gate.require_open(ctx.run, ctx.workspace)
+    labels = tuple(view.get("iterations", {})) if step.label == "run" else _with_previous(step.label)
+    require_published(ctx.run, ctx.events(), labels)
+    if step.stage == "report":
+        vouched.require(ctx.run, ctx.events(), *HANDED_OVER)
 
 
 def _with_previous(label: str) -> tuple[str, ...]:

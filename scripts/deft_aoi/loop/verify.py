@@ -8,7 +8,7 @@ from typing import Any
 
 from deft_aoi.analysis.metric import Evaluation
 from deft_aoi.contract.errors import DeftError, HardStop, UsageError
-from deft_aoi.contract.files import read_json, sha256_file, verify_manifest
+from deft_aoi.contract.files import MANIFEST_NAME, read_json, sha256_file, verify_manifest
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.schema import read_checked
 from deft_aoi.contract.text import plain_text
@@ -16,12 +16,13 @@ from deft_aoi.loop import gate, primary_metric
 from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.stages import dataset, evaluate
 from deft_aoi.loop.stages.inference import CHOICES
-from deft_aoi.record import log, publish, state
+from deft_aoi.record import log, publish, state, vouched
 
 PUBLISHED = ("train", "inference", "rca", "routing", "anomalygen", "data_mining", "dataset")
 SHOWN = 12
+_SURPLUS = "not in the manifest: "
 # Files that a later stage adds to, or replaces in, a published folder on purpose; what they hold is checked below.
-_ADDED_BY_EVALUATE = ("best_val/", "latest/", evaluate.VOUCHER)
+_ADDED_BY_EVALUATE = ("best_val/", "latest/", vouched.VOUCHER)
 _REFRESHED = ("source_pool.csv", "source_pool.parquet", "source_embeddings.parquet", "source_embed.log")
 
 
@@ -82,32 +83,24 @@ def verify_run(results_dir: Path) -> Verdict:
     )
     plan, config = gate.load_plan(run)
     ctx = RunContext(run, run.workspace, plan, config, lambda _line: None, lambda _line: None)
+    _all_published(verdict, run, events, tuple(view.get("iterations", {})))
     for label, it in view.get("iterations", {}).items():
-        for stage in PUBLISHED:
-            if stage in it.get("stages", {}):
-                _published(verdict, run, label, stage, evaluated="evaluate" in it["stages"])
         if "evaluate" in it.get("stages", {}):
             _evaluated(verdict, ctx, label, it)
         if "dataset" in it.get("stages", {}):
             _assembled(verdict, ctx, label, it)
-    _staged(verdict, run)
     _handed_over(verdict, run, events)
     return verdict
 
 
-def require_published(run: RunPaths, view: dict[str, Any], labels: tuple[str, ...]) -> None:
+def require_published(run: RunPaths, events: list[vouched.Event], labels: tuple[str, ...]) -> None:
     """Stop when a file that an earlier stage of these iterations published is no longer what it was.
 
     Raises:
         HardStop: names the first files.
     """
     verdict = Verdict()
-    for label in labels:
-        done = view.get("iterations", {}).get(label, {}).get("stages", {})
-        for stage in PUBLISHED:
-            if stage in done:
-                _published(verdict, run, label, stage, evaluated="evaluate" in done)
-    _staged(verdict, run)
+    _all_published(verdict, run, events, labels)
     if verdict.problems:
         raise HardStop(
             f"what earlier stages published has changed ({len(verdict.problems)} findings)",
@@ -125,34 +118,56 @@ def sweep_published(run: RunPaths, view: dict[str, Any]) -> None:
             publish.sweep_temporaries(run.stage_dir(label, stage))
 
 
-def _left_over(problem: str, *, pruning: bool) -> bool:
-    """Whether a finding is only what a killed driver left, which the next one clears away."""
-    what, _, path = problem.partition(": ")
-    name = path.rsplit("/", 1)[-1]
-    surplus = pruning and name.startswith("model_") and name.endswith(".pth")
-    return what == "not in the manifest" and (surplus or publish.TEMPORARY.fullmatch(name) is not None)
+def _all_published(verdict: Verdict, run: RunPaths, events: list[vouched.Event], labels: tuple[str, ...]) -> None:
+    """What the stages of these iterations, and the staging, published, against the digests on record."""
+    done = vouched.finished(events)
+    for label in labels:
+        for stage in PUBLISHED:
+            if (label, stage) in done:
+                problems = _folder(run.stage_dir(label, stage), done[label, stage].get("manifest"))
+                if stage == "train":
+                    problems = [p for p in problems if not _pruned(p, done[label, stage])]
+                elif stage == "inference":
+                    problems = _scored(problems, done.get((label, "evaluate")), run.stage_dir(label, stage))
+                verdict.count("published folders")
+                verdict.problems += [plain_text(f"{label}/{stage}: {p}", 300) for p in problems]
+    if (run.synth_pool / MANIFEST_NAME).exists() or ("run", "prestage") in done:
+        problems = _folder(run.synth_pool, done.get(("run", "prestage"), {}).get("manifest"))
+        verdict.count("published folders")
+        verdict.problems += [plain_text(f"synth_pool: {p}", 300) for p in problems if p.split(": ", 1)[-1] not in _REFRESHED]
 
 
-def _published(verdict: Verdict, run: RunPaths, label: str, stage: str, *, evaluated: bool) -> None:
-    folder = run.stage_dir(label, stage)
+def _folder(folder: Path, manifest: str | None) -> list[str]:
+    """What does not hold of a published folder; what a killed driver left there is cleared away by the next one."""
+    if not vouched.is_on_record(folder / MANIFEST_NAME, manifest):
+        return [f"{MANIFEST_NAME} is not the one on record"]
     try:
         problems = verify_manifest(folder)
     except DeftError as error:
-        problems = [error.message]
-    if stage == "inference":
-        problems = [p for p in problems if not (p.startswith("not in the manifest: ") and p[21:].startswith(_ADDED_BY_EVALUATE))]
-    # Killed while it pruned, an evaluation leaves checkpoints that the manifest names no more; done again, it deletes them.
-    problems = [p for p in problems if not _left_over(p, pruning=stage == "train" and not evaluated)]
-    verdict.count("published folders")
-    verdict.problems += [plain_text(f"{label}/{stage}: {p}", 300) for p in problems]
+        return [error.message]
+    return [p for p in problems if not publish.TEMPORARY.fullmatch(Path(p.removeprefix(_SURPLUS)).name)]
+
+
+def _pruned(problem: str, trained: dict[str, Any]) -> bool:
+    """Whether a missing file is a checkpoint that the evaluation did not choose between."""
+    what, _, name = problem.partition(": ")
+    kept = [Path(trained["state"][key]).name for key in ("ckpt_best_val", "ckpt_latest")]
+    return what == "missing" and name.startswith("model_") and name.endswith(".pth") and name not in kept
+
+
+def _scored(problems: list[str], evaluated: dict[str, Any] | None, folder: Path) -> list[str]:
+    """Findings on an inference folder, with what the evaluation added there judged by its voucher."""
+    if evaluated is None:  # an evaluation that was killed may have added anything; it is done again
+        return [p for p in problems if not p.removeprefix(_SURPLUS).startswith(_ADDED_BY_EVALUATE)]
+    if not vouched.is_on_record(folder / vouched.VOUCHER, evaluated.get("voucher")):
+        return [*problems, f"{vouched.VOUCHER} is not the one on record"]
+    added = evaluate.read_voucher(folder)["files"]
+    changed = [f"changed: {name}" for name, digest in added.items() if not vouched.is_on_record(folder / name, digest)]
+    return [p for p in problems if p.removeprefix(_SURPLUS) not in (*added, vouched.VOUCHER)] + changed
 
 
 def _evaluated(verdict: Verdict, ctx: RunContext, label: str, it: dict[str, Any]) -> None:
     folder = ctx.run.stage_dir(label, "inference")
-    voucher = evaluate.read_voucher(folder)
-    for name, digest in voucher["files"].items():
-        path = folder / name
-        verdict.require(path.is_file() and sha256_file(path) == digest, "KPI files by digest", f"{label}: {name} changed")
     reports = {}
     for choice in CHOICES:
         report, _frame = evaluate.kpi_report(ctx, folder / choice / "inference.csv", "kpi")
@@ -213,20 +228,13 @@ def _assembled(verdict: Verdict, ctx: RunContext, label: str, it: dict[str, Any]
     verdict.require(balanced, "mining balances", f"{label}: candidates, kept and rejected do not balance")
 
 
-def _staged(verdict: Verdict, run: RunPaths) -> None:
-    if (run.synth_pool / "_MANIFEST.json").exists():
-        problems = verify_manifest(run.synth_pool)
-        problems = [p for p in problems if p.split(": ", 1)[1] not in _REFRESHED and not _left_over(p, pruning=False)]
-        verdict.count("published folders")
-        verdict.problems += [plain_text(f"synth_pool: {p}", 300) for p in problems]
-
-
 def _handed_over(verdict: Verdict, run: RunPaths, events: list[dict[str, Any]]) -> None:
     handed = [e for e in events if e["stage"] == "handoff" and e["status"] == "ok"]
     if handed:
         for path, key in ((run.best_model, "best_model_sha256"), (run.best_spec, "best_spec_sha256")):
             ok = path.is_file() and sha256_file(path) == handed[-1]["data"][key]
             verdict.require(ok, "hand-over files", f"{path.name} is not the one on record")
-    if (run.holdout / "_MANIFEST.json").exists():
+    if (run.holdout / MANIFEST_NAME).exists():
         verdict.count("published folders")
-        verdict.problems += [plain_text(f"holdout: {p}", 300) for p in verify_manifest(run.holdout)]
+        recorded = handed[-1]["data"].get("holdout_manifest") if handed else None
+        verdict.problems += [plain_text(f"holdout: {p}", 300) for p in _folder(run.holdout, recorded)]

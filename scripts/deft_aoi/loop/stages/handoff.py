@@ -17,7 +17,7 @@ from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.launch import write_spec
 from deft_aoi.loop.stages import ledger
 from deft_aoi.loop.stages.inference import score, scored_frame
-from deft_aoi.loop.stages.train import best_so_far, training_spec
+from deft_aoi.loop.stages.train import best_so_far, publish_digest, training_spec
 from deft_aoi.record import lock, log, publish
 from deft_aoi.record.state import load_state
 
@@ -29,22 +29,25 @@ def hand_over(ctx: RunContext, _label: str, attempt: int) -> Outcome:
     best = best_so_far(ctx.state())
     if best is None:
         raise HardStop("there is nothing to hand over", expected="an evaluated baseline")
+    vouches: dict[str, str] = {}
     try:
-        ledger.write(ctx)
+        _rows, vouches = ledger.write(ctx)
     except DeftError as error:  # a list of wishes must not keep the model back
         ctx.say(f"warning: the list of data to collect was not written: {plain_text(error.message, 160)}")
     holdout = score_holdout(ctx, best, attempt)
     body = handover.write(ctx.run, ctx.workspace, holdout=holdout)
-    return _outcome(ctx.run, best, body)
+    return _outcome(ctx.run, best, body, vouches)
 
 
-def _outcome(run: RunPaths, best: dict[str, Any], body: dict[str, Any]) -> Outcome:
+def _outcome(run: RunPaths, best: dict[str, Any], body: dict[str, Any], vouches: dict[str, str]) -> Outcome:
     holdout = body["holdout"]
     text = f"{best['label']} handed over at threshold {best['threshold']!r}: {best['verdict']}"
     if holdout is not None:
         far, recall = 100 * holdout["far_fraction"], 100 * holdout["recall_fraction"]
         text += f"; hold-out FAR {far:.2f}%, recall {recall:.2f}%, AUROC {holdout['auroc']:.4f}"
-    evidence = {**digests(run), "label": best["label"]}
+    evidence: dict[str, Any] = {**digests(run), "label": best["label"], "vouches": vouches}
+    if holdout is not None:
+        evidence["holdout_manifest"] = publish_digest(run.holdout)
     return Outcome(text, {"best_iteration": best["label"], "status_at_end": body["status"]}, evidence)
 
 
@@ -84,7 +87,8 @@ def prepare(results_dir: Path, output_dir: Path | None = None) -> tuple[dict[str
         if not handed or any(handed[-1]["data"][k] != v for k, v in digests(run).items()):
             best = best_so_far(state)
             assert best is not None  # else there was nothing to hand over
-            outcome = _outcome(run, best, body)
+            vouches = handed[-1]["data"].get("vouches", {}) if handed else {}
+            outcome = _outcome(run, best, body, vouches)
             log.append(
                 run.root, iter_label="run", stage="handoff", status="ok", summary=outcome.summary[:400],
                 data={**outcome.evidence, "state": outcome.state}, op_id=f"run/handoff/{len(handed) + 1}",
