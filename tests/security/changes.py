@@ -263,7 +263,8 @@ class Table:
                 kind_of_end = "wrong" if said else "unchanged"
         if kind_of_end == "unchanged":
             self.outcomes.unchanged += [(kind, step.name) for kind in kinds]
-        elif singly and step.name.endswith(JOBS) and (stopped := [kind for kind, rel in kinds.items() if self._before_the_job(step, rel)]):
+        elif singly and step.name.endswith(JOBS):
+            stopped = [kind for kind, rel in kinds.items() if self._before_the_job(step, rel)]
             for kind in stopped:
                 self._work(step, {kind: kinds[kind]}, singly=False)
             self._work(step, {k: rel for k, rel in kinds.items() if k not in stopped}, singly=False)
