@@ -127,6 +127,9 @@ def _all_published(verdict: Verdict, run: RunPaths, events: list[vouched.Event],
                 problems = _folder(run.stage_dir(label, stage), done[label, stage].get("manifest"))
                 if stage == "train":
                     problems = [p for p in problems if not _pruned(p, done[label, stage])]
+                    spec = run.run / "specs" / f"{label}-train.yaml"
+                    if not vouched.is_on_record(spec, done[label, stage].get("spec_sha256")):
+                        problems.append(f"changed: {run.rel(spec)}")
                 elif stage == "inference":
                     problems = _scored(problems, done.get((label, "evaluate")), run.stage_dir(label, stage))
                 verdict.count("published folders")
