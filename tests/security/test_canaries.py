@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deft_aoi.platforms import base, local
-from deft_aoi.platforms.docker import container_settings
+from deft_aoi.platforms.docker_settings import container_settings
 from deft_aoi.platforms.kubernetes_manifest import render as manifests
 from deft_aoi.platforms.slurm_script import render as script
 

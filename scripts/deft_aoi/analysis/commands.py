@@ -231,7 +231,7 @@ def validate_command(args: argparse.Namespace) -> Outcome:
         provenance=provenance,
         name=args.csv.name,
     )
-    labels = ", ".join(f"{label_text(k, 24)} {v}" for k, v in list(counts["labels"].items())[:12])
+    labels = ", ".join(f"{label_text(k, 24)} {v}" for k, v in list(counts["labels"].items())[:8])
     text = (
         f"{counts['rows']} rows ({counts['distinct']} distinct, {counts['featureless']} featureless) hold: {labels}\n"
         f"no content shared with {', '.join(f'{k} ({v})' for k, v in counts['compared_with'].items()) or 'no other set'}"

@@ -70,7 +70,7 @@ def render(plan: Plan) -> str:
         lines.append(f"  {name:12} {data['rows']:7} rows  {labels}")
     lines.append(f"  {'pool':12} {inputs['pool']['rows']:7} rows  (append-only; growth is welcome)")
     staging = plan["staging"]
-    types = ", ".join(f"{label_text(k, 24)} {v}" for k, v in list(staging.get("by_type", {}).items())[:12])
+    types = ", ".join(f"{label_text(k, 24)} {v}" for k, v in list(staging.get("by_type", {}).items())[:9])
     lines += ["", "Augmentation", f"  {staging.get('pairs', 0)} pre-generated pairs  {types}".rstrip()]
     lines += ["", "Images"]
     for name, image in plan["images"].items():

@@ -12,6 +12,9 @@ from deft_aoi.contract.text import plain_text, safe_text
 from deft_aoi.mining.pool import write_parquet
 from deft_aoi.mining.select import REASONS, Mined
 
+SHOWN = 8
+"""Labels in a line of the summary, which stays below 400 characters."""
+
 
 def write_outputs(mined: Mined, out_dir: Path) -> None:
     """Write the five files of a mining into ``out_dir`` (made if absent)."""
@@ -75,6 +78,7 @@ def summary_lines(mined: Mined) -> list[str]:
     lines += [f"      in {name}: {count}" for name, count in mined.leaks.items()]
     for column in ("label", "provenance"):
         if column in mined.kept.columns and len(mined.kept):
-            tally = Counter(mined.kept[column]).most_common(20)
-            lines.append(f"  Kept by {column}: " + ", ".join(f"{safe_text(name)} {count}" for name, count in tally))
+            tally = Counter(mined.kept[column]).most_common()
+            more = f" and {len(tally) - SHOWN} more" if len(tally) > SHOWN else ""
+            lines.append(f"  Kept by {column}: " + ", ".join(f"{safe_text(n, 30)} {c}" for n, c in tally[:SHOWN]) + more)
     return lines + [f"  Warning: {plain_text(line, 300)}" for line in mined.warnings]
