@@ -105,7 +105,7 @@ class Table:
                 said = error.render()
                 kind_of_end = "stop" if error.exit_code in (3, 5) else "wrong"
             else:
-                said = self._difference(step, {r.relative_to(self._inside(r)).as_posix() for r in rels})
+                said = self._difference(step, {r.relative_to(self._inside(r)).as_posix() for r in self._touched(rels)})
                 kind_of_end = "wrong" if said else "unchanged"
         if kind_of_end == "unchanged":
             self.outcomes.unchanged += [(kind, step.name) for kind in kinds]
@@ -133,6 +133,11 @@ class Table:
             except DeftError:
                 return True
         return False
+
+    def _touched(self, rels: list[Path]) -> set[Path]:
+        """The changed files and the manifests beside them."""
+        folders = {folder for rel in rels for folder in rel.parents if (self.loop.base / folder / MANIFEST_NAME).is_file()}
+        return {*rels, *(folder / MANIFEST_NAME for folder in folders)}
 
     def _inside(self, rel: Path) -> Path:
         root = self.loop.root.relative_to(self.loop.base)

@@ -21,9 +21,11 @@ from deft_aoi.contract.errors import DeftError, HardStop
 from deft_aoi.contract.files import copy_hashed, list_files, open_regular, write_manifest
 from deft_aoi.contract.paths import Workspace, resolve_under
 from deft_aoi.contract.text import check_name, normalize_label, plain_text, safe_text
+from deft_aoi.loop.open_run import _folder
 from deft_aoi.mining.defect_types import read_defect_spec
 from deft_aoi.mining.scan import scan
 from deft_aoi.mining.staging import stage
+from deft_aoi.platforms import credentials
 
 from .test_images import picture
 
@@ -193,6 +195,28 @@ def test_staging_copies_what_it_checked_or_stops(tmp_path: Path) -> None:
     (tmp_path / "folder" / "x").symlink_to("../../etc/passwd")
     with pytest.raises(HardStop):
         write_manifest(tmp_path / "folder", inputs_digest="0" * 64)
+
+
+@pytest.mark.parametrize("name", ["results", ".deft"])
+def test_a_workspace_whose_own_folders_lead_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "ws").mkdir()
+    (tmp_path / "ws" / name).symlink_to(tmp_path)
+    with pytest.raises(HardStop, match="symbolic link"):
+        Workspace.at(tmp_path / "ws")
+
+
+@pytest.mark.parametrize("name", ["run", "run/adopted", "run/jobs", "run/logs", "loop_log.jsonl"])
+def test_a_prepared_results_folder_with_a_link_is_refused(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "ws" / "results" / "run_1"
+    (root / name).parent.mkdir(parents=True)
+    (root / name).symlink_to(tmp_path)
+    with pytest.raises(HardStop, match="symbolic link"):
+        _folder(Workspace(tmp_path / "ws"), root)
+
+
+def test_a_fifo_in_the_place_of_the_credentials_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".env")
+    assert credentials.read_file(tmp_path / ".env") == {}
 
 
 def _exchanged(folder: Path, outside: Path, stop: threading.Event, rounds: list[int]) -> None:

@@ -110,7 +110,7 @@ def read_json(path: StrPath, *, what: str) -> Any:
         HardStop: the file is missing or is not one JSON value.
     """
     try:
-        with os.fdopen(_open_file(path), encoding="utf-8") as handle:
+        with os.fdopen(open_file(path), encoding="utf-8") as handle:
             return json.load(handle)
     except FileNotFoundError as error:
         raise HardStop(f"{what} is missing", expected=os.fspath(path)) from error
@@ -139,7 +139,7 @@ def sha256_file(path: StrPath) -> str:
     Raises:
         HardStop: not a regular file; a FIFO is not waited for.
     """
-    with os.fdopen(_open_file(path), "rb") as handle:
+    with os.fdopen(open_file(path), "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(handle)
 
 
@@ -150,7 +150,7 @@ def _digest(handle: Any) -> str:
     return digest.hexdigest()
 
 
-def _open_file(path: StrPath) -> int:
+def open_file(path: StrPath) -> int:
     """Open a regular file for reading; links are followed, nothing is waited for."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):

@@ -107,8 +107,8 @@ class Workspace:
         """Open the workspace at ``path``.
 
         Raises:
-            HardStop: there is no such folder, or its path has a space or a quote (TAO's launcher splits its command
-                line there, TAO_CONTRACT 1.1).
+            HardStop: there is no such folder, its path has a space or a quote (TAO's launcher splits its command
+                line there, TAO_CONTRACT 1.1), or what a run writes would lead elsewhere by a link.
         """
         root = Path(path).expanduser()
         if not root.is_dir():
@@ -124,6 +124,14 @@ class Workspace:
                 expected="a path without spaces, quotes, commas, colons, $ and back-slashes",
                 hint="move the workspace to a plain path",
             )
+        for name in ("results", ".deft"):
+            if (real / name).is_symlink():
+                raise HardStop(
+                    f"{name} of the workspace is a symbolic link",
+                    expected="a folder below the workspace: what a run writes stays there",
+                    found=safe_text(real / name, 200),
+                    hint="move the whole workspace to the larger disk",
+                )
         return cls(real)
 
     @property
