@@ -135,7 +135,9 @@ class Table:
         return False
 
     def _touched(self, rels: list[Path]) -> set[Path]:
-        """The changed files and the manifests beside them."""
+        """The changed files, and the manifests that were changed with them."""
+        if self.how is not change_and_vouch:
+            return set(rels)
         folders = {folder for rel in rels for folder in rel.parents if (self.loop.base / folder / MANIFEST_NAME).is_file()}
         return {*rels, *(folder / MANIFEST_NAME for folder in folders)}
 
