@@ -14,6 +14,7 @@ from deft_aoi.contract.text import plain_text
 from deft_aoi.loop import gate, stages
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.next_step import Step, next_step
+from deft_aoi.loop.stages.dataset import training_set
 from deft_aoi.loop.verify import require_published, sweep_published
 from deft_aoi.platforms import credentials
 from deft_aoi.record import lock, log, vouched
@@ -147,6 +148,9 @@ def require_gates(ctx: RunContext, step: Step) -> None:
     labels = tuple(view.get("iterations", {})) if step.label == "run" else _with_previous(step.label)
     require_published(ctx.run, ctx.events(), labels)
     if step.stage == "report":
+        assembled = [label for label in labels if "dataset" in view["iterations"][label]["stages"]]
+        if assembled:
+            training_set(ctx, assembled[-1])  # the page shows pictures of mined rows
         known = vouched.digests(ctx.run, ctx.events())
         vouched.require(ctx.run, ctx.events(), *(n for n in known if n in HANDED_OVER or n.startswith("run/holdout/")))
 
