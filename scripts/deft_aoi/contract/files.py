@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Iterable
 from typing import Any
 
 from deft_aoi.contract.errors import Blocked, HardStop
@@ -146,6 +147,12 @@ def _digest(handle: Any) -> str:
     return digest.hexdigest()
 
 
+def digests_below(root: StrPath, names: Iterable[str]) -> dict[str, str]:
+    """``{relative path: hex SHA-256}`` of those files that are there."""
+    paths = ((name, os.path.join(root, name)) for name in names)
+    return {name: sha256_file(path) for name, path in paths if os.path.isfile(path)}
+
+
 def open_regular(path: StrPath) -> int:
     """Open a regular file for reading without following a final symbolic link and without blocking on a FIFO.
 
@@ -228,7 +235,7 @@ def _entry(root: str, rel: str) -> dict[str, Any]:
 
 
 def write_manifest(
-    root: StrPath, *, inputs_digest: str, extra: dict[str, Any] | None = None, leave_out: frozenset[str] = frozenset()
+    root: StrPath, *, inputs_digest: str, extra: dict[str, Any] | None = None
 ) -> str:
     """Vouch for every file under ``root``; written last, so that its presence means that the folder is whole.
 
@@ -236,7 +243,6 @@ def write_manifest(
         root: the folder.
         inputs_digest: digest of everything that the content was made from.
         extra: further facts to keep.
-        leave_out: relative paths that are about to be deleted.
 
     Returns:
         Hex SHA-256 of the manifest file.
@@ -245,7 +251,7 @@ def write_manifest(
     body = {
         "version": 1,
         "inputs_digest": inputs_digest,
-        "files": [_entry(top, rel) for rel in list_files(top) if rel not in leave_out],
+        "files": [_entry(top, rel) for rel in list_files(top)],
         "extra": extra or {},
     }
     atomic_write_json(os.path.join(top, MANIFEST_NAME), body)

@@ -14,9 +14,10 @@ from deft_aoi.contract.text import plain_text
 from deft_aoi.loop import gate, stages
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.next_step import Step, next_step
-from deft_aoi.loop.verify import require_published, sweep_published
+from deft_aoi.loop.vouched import require_published, sweep_published
 from deft_aoi.platforms import credentials
 from deft_aoi.record import lock, log
+from deft_aoi.record.state import fold
 
 Say = Callable[[str], None]
 MAX_SUMMARY = 400
@@ -112,9 +113,9 @@ def run_step(ctx: RunContext, step: Step) -> None:
         else:
             if step.stage != "report":
                 gate.require_open(ctx.run, ctx.workspace)
-                view = ctx.state()
-                labels = tuple(view.get("iterations", {})) if step.label == "run" else _with_previous(step.label)
-                require_published(ctx.run, view, labels)
+                events = ctx.events()
+                labels = tuple(fold(events)["iterations"]) if step.label == "run" else _with_previous(step.label)
+                require_published(ctx.run, events, labels)
             outcome = stages.table()[step.stage](ctx, step.label, attempt)
     except JobLost as error:
         _record_error(ctx, step, attempt, error, time.monotonic() - start)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from deft_aoi.analysis import gaps, ledger, open_gaps
 from deft_aoi.contract import spec as specs
-from deft_aoi.contract.files import atomic_write_bytes
+from deft_aoi.contract.files import atomic_write_bytes, digests_below
 from deft_aoi.contract.schema import write_checked
 from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.stages.inference import scored_frame
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LEDGER = "gap_ledger.parquet"
 REQUESTS = "data_requests.json"
+FILES = (f"run/{LEDGER}", f"run/{REQUESTS}")
 _PAIRS = ["target_filepath", "source_filepath", "similarity", "provenance", "decision"]
 
 
@@ -51,6 +52,11 @@ def write(ctx: RunContext) -> int:
         atomic_write_bytes(path, buffer.getvalue())
     _write_requests(ctx, iterations, table)
     return 0 if table is None else len(table)
+
+
+def digests(ctx: RunContext) -> dict[str, str]:
+    """Path → digest of what :func:`write` has just written: the event of the stage that called it vouches for them."""
+    return digests_below(ctx.run.root, FILES)
 
 
 def _of(ctx: RunContext, label: str, it: dict[str, Any]) -> pd.DataFrame:

@@ -63,7 +63,7 @@ def rca(ctx: RunContext, label: str, _attempt: int) -> Outcome:
         "wrong_side": wrong,
     }
     if label != "baseline":
-        evidence["ledger_rows"] = ledger.write(ctx)
+        evidence |= {"ledger_rows": ledger.write(ctx), "files": ledger.digests(ctx)}
     return Outcome(f"{label}: {sum(by_label.values())} weak samples, {wrong} of them on the wrong side", state, evidence)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from deft_aoi.analysis.metric import iteration_rank
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.files import digest_json, read_manifest, sha256_file, write_manifest
+from deft_aoi.contract.files import digest_json, read_manifest, sha256_file
 from deft_aoi.engines import success
 from deft_aoi.loop import specs as derive
 from deft_aoi.loop.context import Outcome, RunContext
@@ -180,22 +180,16 @@ def training_spec(ctx: RunContext, label: str) -> specs.Spec:
 
 
 def prune(ctx: RunContext, label: str, keep: set[str]) -> int:
-    """Delete checkpoints of a published training that nobody chose, and vouch for what is left.
+    """Delete checkpoints of a published training that nobody chose.
+
+    The manifest goes on naming them: it is on record by its digest, so it is never written again.
 
     Returns:
-        How many files were deleted.
+        How many files of the training are gone, whichever call deleted them.
     """
     final = ctx.run.stage_dir(label, "train")
-    doomed = [p for p in final.glob("model_*.pth") if ctx.run.rel(p) not in keep and not p.is_symlink()]
-    if doomed:
-        # The manifest goes first: killed in between, the surplus files are found and deleted by the next call.
-        manifest = read_manifest(final)
-        write_manifest(
-            final,
-            inputs_digest=manifest["inputs_digest"],
-            extra=manifest["extra"],
-            leave_out=frozenset(p.name for p in doomed),
-        )
-        for path in doomed:
-            path.unlink()
+    listed = [final / entry["path"] for entry in read_manifest(final)["files"] if "link" not in entry]
+    doomed = [p for p in listed if p.match("model_*.pth") and ctx.run.rel(p) not in keep]
+    for path in doomed:
+        path.unlink(missing_ok=True)
     return len(doomed)
