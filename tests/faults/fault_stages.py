@@ -277,5 +277,5 @@ def _kill(identity: dict[str, int]) -> bool:
     return False
 
 
-FAULTS = [("loops", 7, loops), ("jobs", 3, jobs), ("stages", 14, stages)]
+FAULTS = [("loops", 10, loops), ("jobs", 4, jobs), ("stages", 10, stages)]
 """The longest last: what the others leave of the budget is its own."""

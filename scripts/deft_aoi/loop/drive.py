@@ -16,11 +16,16 @@ from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.next_step import Step, next_step
 from deft_aoi.loop.vouched import require_published, sweep_published
 from deft_aoi.platforms import credentials
-from deft_aoi.record import lock, log
+from deft_aoi.record import fsprobe, lock, log
+from deft_aoi.record.line import MAX_LINE, spell
 from deft_aoi.record.state import fold
 
 Say = Callable[[str], None]
 MAX_SUMMARY = 400
+KEPT = ("state", "files")
+"""What an event is for: the change of the view, and what it vouches for."""
+FRAME_BYTES = 600
+"""The rest of a line: names, numbers, time, key (128), two digests."""
 MAX_LOST = 2
 """A lost job is launched again so often (its training resumes); then a person should look at the host."""
 
@@ -58,9 +63,12 @@ def open_context(results_dir: Path, say: Say, progress: Say) -> RunContext:
         )
     credentials.load(run.workspace.env_file)
     plan, config, warnings = gate.require_open(run, run.workspace)
+    ctx = RunContext(run, run.workspace, plan, config, say, progress)
+    if not ctx.events()[0]["data"].get("file_system", {}).get("flock", True):
+        warnings.append(fsprobe.NO_FLOCK)
     for warning in warnings:
         say(f"warning: {warning}")
-    return RunContext(run, run.workspace, plan, config, say, progress)
+    return ctx
 
 
 def drive(
@@ -158,10 +166,25 @@ def _record(ctx: RunContext, step: Step, attempt: int, outcome: Outcome, seconds
         stage=step.stage,
         status="ok",
         summary=outcome.summary[:MAX_SUMMARY],
-        data=data,
+        data=_fitting(outcome.summary[:MAX_SUMMARY], data),
         op_id=f"{step.label}/{step.stage}/{attempt}",
         duration_sec=round(seconds, 3),
     )
+
+
+def _fitting(summary: str, data: dict[str, Any]) -> dict[str, Any]:
+    """The data, without its largest tables where the event would not fit into its line.
+
+    A finished stage must be recordable, and labels of any script take six bytes a character in the log. What is left out
+    lies in the stage's own files.
+    """
+    tables = [key for key, value in data.items() if isinstance(value, (dict, list)) and key not in KEPT]
+    out = dict(data)
+    for key in sorted(tables, key=lambda key: -len(spell(data[key]))):
+        if len(spell(out)) + len(spell(summary)) <= MAX_LINE - FRAME_BYTES:
+            break
+        out[key] = {"left_out": len(data[key])}
+    return out
 
 
 def _record_error(ctx: RunContext, step: Step, attempt: int, error: DeftError, seconds: float) -> None:
