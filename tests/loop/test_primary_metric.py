@@ -183,21 +183,3 @@ def test_a_changed_evaluator_or_plan_closes_the_gate(workspace: Path, tmp_path: 
     said = deft("init_deft_state", "--plan-digest", digests[1][:12])
     assert said.code == 5
     assert "metric" in said.err
-
-
-def test_a_spot_check_is_on_record_and_is_no_ones_sentence(workspace: Path, tmp_path: Path) -> None:
-    import pandas as pd
-
-    plan = _write(tmp_path / "metric.json", {"primary": {"name": "auroc", "operator": ">=", "target": 0.0}})
-    said = _run(workspace, plan)
-    assert said.code == 0, said.err
-    run = only_run(workspace)
-    sample = pd.read_parquet(next(run.glob("baseline/rca_results/*/kpi_gaps.parquet")))["sample_id"].iat[0]
-    said = deft("record_spot_check", "--results-dir", run, "--sample-id", sample, "--verdict", "mislabeled")
-    assert said.code == 0, said.err
-    last = _events(run)[-1]
-    assert (last["stage"], last["iter"], last["data"]["kind"]) == ("note", "baseline", "spot_check")
-    assert "is mislabeled" in last["summary"]
-    from deft_aoi.report.run_view import read_run
-
-    assert "baseline" not in read_run(run).notes()

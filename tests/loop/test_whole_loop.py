@@ -12,6 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
+
+from deft_aoi.record import log
+from deft_aoi.report.run_view import read_run
+
 from .conftest import FAST, NEVER, SCRIPTS, deft, only_run
 
 KPI_FILES = """
@@ -87,6 +92,16 @@ def test_next_stage_says_that_nothing_is_left(finished: Path) -> None:
     said = deft("next_stage", "--results-dir", finished)
     assert said.code == 0
     assert "nothing is left to do" in said.out
+
+
+def test_a_spot_check_is_on_record_and_is_no_ones_sentence(finished_copy: Path) -> None:
+    sample = pd.read_parquet(next(finished_copy.glob("baseline/rca_results/*/kpi_gaps.parquet")))["sample_id"].iat[0]
+    said = deft("record_spot_check", "--results-dir", finished_copy, "--sample-id", sample, "--verdict", "mislabeled")
+    assert said.code == 0, said.err
+    last = log.read(finished_copy)[-1]
+    assert (last["stage"], last["iter"], last["data"]["kind"]) == ("note", "baseline", "spot_check")
+    assert "is mislabeled" in last["summary"]
+    assert "baseline" not in read_run(finished_copy).notes()
 
 
 def test_fail_on_not_met_is_exit_8(finished: Path) -> None:
