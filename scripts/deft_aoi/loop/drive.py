@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deft_aoi.contract.errors import DeftError, HardStop, JobFailed, JobLost, UsageError
+from deft_aoi.contract.errors import Blocked, DeftError, HardStop, JobFailed, JobLost, UsageError
 from deft_aoi.contract.paths import RunPaths, iteration_label
 from deft_aoi.contract.text import plain_text
 from deft_aoi.loop import gate, stages
@@ -17,6 +19,7 @@ from deft_aoi.loop.next_step import Step, next_step
 from deft_aoi.loop.vouched import require_published, sweep_published
 from deft_aoi.platforms import credentials
 from deft_aoi.record import fsprobe, lock, log
+from deft_aoi.record.journal import refusal
 from deft_aoi.record.line import MAX_LINE, spell
 from deft_aoi.record.state import fold
 
@@ -91,6 +94,7 @@ def drive(
         RunLocked: another driver holds the run.
         HardStop: a gate fired; the best checkpoint so far has been handed over and the report written.
         JobFailed: a job failed; the run can be continued.
+        Blocked: something is absent that can be supplied, such as space; the run can be continued.
         UsageError: ``named`` is not what comes next.
     """
     root = Path(results_dir).expanduser().resolve()
@@ -131,6 +135,11 @@ def run_step(ctx: RunContext, step: Step) -> None:
             raise
         run_step(ctx, step)
         return
+    except (Blocked, OSError) as error:
+        blocked = _as_blocked(error, step)
+        with contextlib.suppress(DeftError):  # on a full disk the record gives up its reserve for this; once
+            _record_error(ctx, step, attempt, blocked, time.monotonic() - start)
+        raise blocked from error
     except (HardStop, JobFailed) as error:
         _record_error(ctx, step, attempt, error, time.monotonic() - start)
         if isinstance(error, HardStop) and step.stage not in ("handoff", "report"):
@@ -147,13 +156,31 @@ def _with_previous(label: str) -> tuple[str, ...]:
     return (label,) if label == "baseline" else (iteration_label(int(label.removeprefix("iter")) - 1), label)
 
 
+def _as_blocked(error: Blocked | OSError, step: Step) -> Blocked:
+    """A full disk wherever a stage met it; any other refusal of the operating system is a bug of ours.
+
+    Raises:
+        OSError: that.
+    """
+    if isinstance(error, Blocked):
+        return error
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    refused = refusal(error, f"{step.label} {step.stage}")
+    assert isinstance(refused, Blocked)
+    return refused
+
+
+def _of_step(ctx: RunContext, step: Step, *statuses: str) -> list[dict[str, Any]]:
+    return [e for e in ctx.events() if e["status"] in statuses and (e["iter"], e["stage"]) == (step.label, step.stage)]
+
+
 def _attempt(ctx: RunContext, step: Step) -> int:
-    """1 plus the errors of this stage so far: a deliberate retry gets names and keys of its own."""
-    return (
-        1
-        + sum(e["status"] == "error" and e["iter"] == step.label and e["stage"] == step.stage for e in ctx.events())
-        + sum(e["status"] == "ok" and e["iter"] == step.label and e["stage"] == step.stage for e in ctx.events())
-    )
+    """1 plus the ends of this stage so far: a deliberate retry gets names and keys of its own.
+
+    A stage that was only blocked goes on with the same attempt: its job, which may have finished, is adopted.
+    """
+    return 1 + sum(e["data"].get("exit_code") != Blocked.exit_code for e in _of_step(ctx, step, "ok", "error"))
 
 
 def _record(ctx: RunContext, step: Step, attempt: int, outcome: Outcome, seconds: float) -> None:
@@ -188,6 +215,7 @@ def _fitting(summary: str, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _record_error(ctx: RunContext, step: Step, attempt: int, error: DeftError, seconds: float) -> None:
+    blocked = f"-{len(_of_step(ctx, step, 'error')) + 1}" if isinstance(error, Blocked) else ""
     log.append(
         ctx.run.root,
         iter_label=step.label,
@@ -195,7 +223,7 @@ def _record_error(ctx: RunContext, step: Step, attempt: int, error: DeftError, s
         status="error",
         summary=plain_text(f"{step.label} {step.stage}: {error.message}", MAX_SUMMARY),
         data={"kind": error.label, "exit_code": error.exit_code, "try": plain_text(error.hint, 200)},
-        op_id=f"{step.label}/{step.stage}/{attempt}/error",
+        op_id=f"{step.label}/{step.stage}/{attempt}/error{blocked}",
         duration_sec=round(seconds, 3),
     )
     ctx.say(f"{step.label:8} {step.stage:12} {seconds:6.1f} s  {error.label.upper()}: {plain_text(error.message, 200)}")
