@@ -275,7 +275,7 @@ def apply_threshold(
         HardStop: see :func:`analyze`; also a threshold that is not finite.
     """
     if not np.isfinite(threshold):
-        raise HardStop("the threshold is not finite", found=repr(float(threshold)))
+        raise HardStop("the threshold is not finite", found=repr(float(threshold)), hint="take the threshold that kpi.json names")
     scored = check_scored(
         frame,
         label_column=label_column,

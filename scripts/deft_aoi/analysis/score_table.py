@@ -62,15 +62,23 @@ def read_scores(path: Path, *, label_column: str = "label", score_column: str = 
 def _header(file: Path) -> list[str]:
     if not file.is_file() or file.stat().st_size == 0:
         raise HardStop(
-            f"the scored set {safe_text(file, 200)} is missing or empty", expected="a CSV with a label and a score column"
+            f"the scored set {safe_text(file, 200)} is missing or empty",
+            expected="a CSV with a label and a score column",
+            hint="run the inference; it writes inference.csv",
         )
     try:
         with file.open(encoding="utf-8-sig", newline="") as handle:
             header = next(csv.reader(handle), [])
     except (UnicodeDecodeError, csv.Error) as error:
-        raise HardStop(f"{safe_text(file.name)} is not a UTF-8 CSV", found=safe_text(error, 120)) from error
+        raise HardStop(
+            f"{safe_text(file.name)} is not a UTF-8 CSV", found=safe_text(error, 120), hint="save it as UTF-8"
+        ) from error
     if len(set(header)) != len(header):
-        raise HardStop(f"{safe_text(file.name)} has a duplicate column", found=safe_text(", ".join(header), 200))
+        raise HardStop(
+            f"{safe_text(file.name)} has a duplicate column",
+            found=safe_text(", ".join(header), 200),
+            hint="rename or remove one of the two",
+        )
     return header
 
 
@@ -95,6 +103,7 @@ def _read(file: Path, columns: list[str], label: str, score: str, *, numeric: bo
             f"{safe_text(file.name)} is not a well-formed CSV",
             expected="UTF-8, as many cells in each row as in the header",
             found=safe_text(error, 200),
+            hint="score the set again: a job that died while it wrote leaves half a line",
         ) from error
 
 

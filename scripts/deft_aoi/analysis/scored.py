@@ -147,7 +147,7 @@ def check_scored(
                 hint="give --label-column or --score-column, or score the set again",
             )
     if frame.empty:
-        raise HardStop("the scored set has no rows", expected="at least one PASS and one defect row")
+        raise HardStop("the scored set has no rows", expected="at least one PASS and one defect row", hint="score the set again")
     scores = _scores(frame, score_column)
     codes, names = _labels(frame, label_column, pass_label)
     defect = codes != 0
