@@ -14,6 +14,7 @@ from deft_aoi.analysis import holdout, kpi, operating_point
 from deft_aoi.analysis.score_table import attach_scores, read_scores
 from deft_aoi.analysis.scored import check_scored
 from deft_aoi.contract import schema
+from deft_aoi.contract.changenet_csv import read_changenet_csv
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.kpi_target import parse_kpi_target
 
@@ -244,6 +245,16 @@ def test_read_scores_equals_the_rows_and_keeps_leading_zeros(scored_rows, tmp_pa
     read = read_scores(tmp_path / "s.csv")
     assert read["boardname"].astype(str).tolist() == ["00041", "00042", "007"]
     assert kpi.analyze(read) == kpi.analyze(frame)
+
+
+def test_a_byte_order_mark_hides_no_column(scored_rows, tmp_path: Path) -> None:
+    frame = scored_rows([0.1, 0.2], [0.9])
+    frame = frame[["label", *(c for c in frame.columns if c != "label")]]
+    frame.to_csv(tmp_path / "s.csv", index=False, encoding="utf-8-sig")
+    assert kpi.analyze(read_scores(tmp_path / "s.csv")) == kpi.analyze(frame)
+    rows = read_changenet_csv(tmp_path / "s.csv", what="KPI set")
+    assert rows.columns[0] == "label"
+    assert rows["label"].tolist() == frame["label"].tolist()
 
 
 def test_a_large_file_is_read_with_what_the_kpi_needs_and_gives_the_same_numbers(
