@@ -28,6 +28,7 @@ ELSEWHERE = {
     "make test": "it is what runs this test",
     "make replay": "it runs the transcripts, which are integration tests of their own",
     "make bundle": "packaging/bundle.py is run by test_bundle.py",
+    "deft setup-env": "test_wheel.py runs it from an installed wheel",
     "/plugin marketplace add <this repository>": "typed into Claude Code; test_claude_code.py loads the bundle there",
     "/plugin install tao-run-deft-aoi": "typed into Claude Code; test_claude_code.py loads the bundle there",
 }
