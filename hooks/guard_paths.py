@@ -110,12 +110,10 @@ def _reads_protected(path: str) -> bool:
         if lower in OWN_NAMES and "$" in folder:
             return True
         return lower in JOB_NAMES and is_job_folder(folder)
-    stem = lower.partition(".json")[0].strip("*?[]")
-    if len(stem) >= 4 and any(could_be(lower, n) or could_be(lower, f"x{n}") for n in NAMES):
+    fits = any(could_be(lower, n) or could_be(lower, f"x{n}") for n in NAMES)
+    if fits and (len(lower.partition(".json")[0].strip("*?[]")) >= 4 or is_run_folder(folder)):
         return True
-    if any(could_be(lower, n) for n in NAMES) and is_run_folder(folder):
-        return True
-    return any(could_be(lower, n) for n in JOB_NAMES) and is_job_folder(folder)
+    return is_job_folder(folder) and any(could_be(lower, n) for n in JOB_NAMES)
 
 
 def mentions(text: str) -> bool:
@@ -152,8 +150,8 @@ def _variable(word: str, values: "dict[str, list[str]]") -> "list[str]":
         if braced:
             after = word.find("}", end) + 1 or len(word)
         known = values.get(name, [])
-        if not known and name in os.environ:
-            known = [os.environ[name]]
+        if name and not known and (inherited := os.environ.get(name)) is not None:
+            known = [inherited]
         if braced and ":-" in word[end:after]:
             known = [*known, word[end:after].partition(":-")[2].rstrip("}")]
         if name and known:

@@ -4,6 +4,7 @@ No import and no regular expression: this runs at every shell command of a sessi
 """
 
 BLANKS = " \t\r"
+SPECIAL = frozenset(" \t\r\n;&|()<>\\'\"$`")
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "e": "\x1b", "E": "\x1b"}
 
 
@@ -54,7 +55,10 @@ class Lexer:
             elif char in "\\'\"$`":
                 self.add(*self.special(char, False))
             else:
-                self.add(char, self.at + 1)
+                end = self.at + 1
+                while end < size and text[end] not in SPECIAL:
+                    end += 1
+                self.add(text[self.at : end], end)
         self.end_command()
         return self.commands
 
@@ -102,11 +106,14 @@ class Lexer:
         """The content of double quotes, with the substitutions in it."""
         pieces, kept = [], self.at
         while at < len(self.text) and self.text[at] != '"':
+            start = at
             if self.text[at] in "\\$`":
                 self.at = at
                 piece, at = self.special(self.text[at], True)
             else:
-                piece, at = self.text[at], at + 1
+                while at < len(self.text) and self.text[at] not in '\\$`"':
+                    at += 1
+                piece = self.text[start:at]
             pieces.append(piece)
         self.whole = self.whole and at < len(self.text)
         self.at = kept

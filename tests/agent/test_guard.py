@@ -327,7 +327,10 @@ def test_a_missing_transcript_approves_nothing_and_blocks_nobody(gate):
     assert plans.read_approval(DIGEST) is None
 
 
-LONG = "cat > /tmp/x.py <<'E'\n" + "a line of a program\n" * 400 + "E\ncd src && make -j4 test 2>&1 | tee log; " + "cp $A b/*.c; " * 40
+LONG = (
+    "cat > /tmp/x.py <<'E'\n" + "a line of a program\n" * 400 + "E\ncd src && make -j4 test 2>&1 | tee log\n"
+    + "cp $A b/*.c; " * 40 + "echo '" + "plain words of a message, " * 200 + "'; git commit -m \"" + "more of it " * 200 + "\""
+)
 
 
 @pytest.mark.parametrize("command", ["ls -la /usr/lib", LONG], ids=["short", "long"])
