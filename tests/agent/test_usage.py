@@ -156,7 +156,7 @@ def test_values_that_are_no_counts_and_lines_that_are_no_objects_break_nothing(t
 MESSAGES = st.lists(
     st.tuples(
         st.integers(0, 3600),
-        st.lists(st.tuples(st.integers(0, 9), st.integers(0, 50), st.integers(0, 3)), min_size=1, max_size=4),
+        st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 50), st.integers(0, 3)), min_size=1, max_size=4),
         st.booleans(),
     ),
     max_size=12,
