@@ -133,6 +133,11 @@ class Session:
     def _outcome(self, exit_code: int, text: str) -> Outcome:
         return Outcome(exit_code, text.strip(), self.tool_calls, self.tool_bytes, self.conversations)
 
+    def ending(self) -> dict[str, Any]:
+        """What a replay of this session must come to, beside its exit code: conversations, and the run's status on disk."""
+        status = self._state().get("status")
+        return {"conversations": self.conversations} | ({"status": status} if status else {})
+
     def _main_context(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         skill = (self.skill_root / "SKILL.md").read_text(encoding="utf-8")
         tools = [t.as_param() for t in self.scripts.values()] + definitions(self.skill_root, reporter=False)
