@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -276,3 +279,36 @@ def test_any_text_is_read_to_its_end_and_a_foreign_one_is_left_alone(text):
     commands, _ = parse(text)
     assert all(isinstance(word, str) for c in commands for word in itertools.chain(c.words, c.targets, c.nested))
     assert judge_command(text, "/nowhere") == ""
+
+
+def documented():
+    """The shell lines that the skill's own texts tell an agent to run."""
+    texts = [ROOT / "SKILL.md", ROOT / "agents/reporter.md", *sorted((ROOT / "references").glob("*.md"))]
+    lines = [line.strip() for text in texts for line in text.read_text().splitlines()]
+    return sorted({line for line in lines if line.startswith("python3 scripts/")})
+
+
+def test_what_the_skill_tells_an_agent_to_run_is_left_alone_once_the_plan_is_approved(w):
+    lines = [line.replace("RESULTS_DIR", RUN).replace("scripts/", f"{ROOT}/scripts/") for line in documented()]
+    assert len(lines) > 25
+    early = {Path(line.split()[1]).stem for line in lines if judge_command(line, str(w))}
+    assert early == {"run_loop"}, "the one line that opens a run; the others name a run that is open"
+    plans.write_approval(DIGEST, "terminal", "go")
+    for line in lines:
+        for around in ("{}", "cd " + str(w) + " && {}", "{} 2>&1 | tail -15", "timeout 600 {}"):
+            assert judge_command(around.format(line), str(w)) == "", line
+
+
+def test_a_hook_writes_no_file_but_the_approval(w, tmp_path):
+    """No copy of transcripts, settings or debug output anywhere that it can reach."""
+    home = tmp_path / "home"
+    home.mkdir()
+    before = set(tmp_path.rglob("*"))
+    env = {**os.environ, "HOME": str(home), "TMPDIR": str(home)}
+    for command in (f"rm {RUN}/loop_log.jsonl", "ls", f"{S}status.py --results-dir {RUN}"):
+        call = json.dumps({"tool_name": "Bash", "tool_input": {"command": command}, "cwd": str(w)}).encode()
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", str(ROOT / "hooks/guard.py"), "tool"], input=call, env=env, cwd=home, capture_output=True
+        )
+        assert done.returncode == 0
+    assert set(tmp_path.rglob("*")) == before

@@ -209,3 +209,35 @@ def test_the_example_state_is_what_the_fold_gives():
     state = json.loads((ROOT / "references/deft_state.json").read_text())
     assert {"run_id", "status", "seq", "head", "iterations", "config", "plan_digest"} <= set(state)
     assert "baseline" in state["iterations"]
+    from deft_aoi.contract.schema import validate
+
+    validate(state, "deft_state")
+
+
+def test_the_stage_table_has_every_stage_of_the_record():
+    from deft_aoi.record.line import STAGES
+
+    text = (ROOT / "references/stage-execution.md").read_text()
+    rows = re.findall(r"^\| ([a-z_-]+) \| (person|[A-Z]+)", text, re.MULTILINE)
+    assert [stage for stage, _ in rows if stage != "spot-check"] == [s for s in STAGES if s not in ("usage", "note")]
+    assert {who for _, who in rows} == {"person", "SKILL", "INLINE", "AGENT"}
+
+
+def test_no_command_line_needs_a_variable_that_somebody_must_have_set():
+    for where, line in COMMANDS:
+        assert "$" not in line, f"{where}: {line}"
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda p: p.name)
+def test_one_name_for_the_gaps_and_every_json_object_parses(path):
+    text = path.read_text()
+    assert not re.search(r"(?<![a-z_])gaps\.parquet", text), "kpi_gaps.parquet, mining_gaps.parquet or anomalygen_gaps.parquet"
+    for block in re.findall(r"(?:^    +\{.*\n)(?:^    +.*\n)*", text, re.MULTILINE):
+        json.loads(block.replace("…", "text"))
+
+
+def test_the_metric_plan_in_the_reference_is_one():
+    from deft_aoi.analysis.metric import parse_metric_plan
+
+    (block,) = re.findall(r"(?:^    \{.*\n)(?:^    .*\n)*", (ROOT / "references/pre-flight.md").read_text(), re.MULTILINE)
+    assert parse_metric_plan(json.loads(block)) is not None

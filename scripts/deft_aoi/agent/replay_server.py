@@ -32,6 +32,7 @@ class Script:
     results: list[tuple[str, str]] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
+    prefixes: dict[str, str] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def next_reply(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -107,6 +108,11 @@ class Script:
             return f"expected the {expect['role']}'s conversation, got the {role}'s"
         if "approve" in tools or "repair_run" in tools:
             return "the model was offered a tool that is for people"
+        prefix = json.dumps([request.get("system"), request.get("tools")])
+        if not request.get("stream") or not request.get("cache_control") or '"cache_control"' not in prefix:
+            return "expected a streamed request whose prompt is cached"
+        if self.prefixes.setdefault(role, prefix) != prefix:
+            return f"the {role}'s instructions or tools changed within the session: nothing of it would be cached"
         if "results" in expect and not (expect.get("fresh") and not calls):
             found = [(c["tool"], _exit_of(c["text"])) for c in calls]
             wanted = [(r["tool"], r.get("exit")) for r in expect["results"]]
