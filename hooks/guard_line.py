@@ -5,6 +5,7 @@ value that a variable gets is one it may have.
 """
 
 import os
+import time
 
 import guard_paths as paths
 from guard_shell import Command, parse
@@ -23,6 +24,12 @@ STRINGS = frozenset((
 ))  # fmt: skip
 """Commands that take a command line as one word."""
 
+MOST_TEXT = 400_000
+"""Characters that are taken apart, nested texts counted again; beyond that what would run cannot be known."""
+
+MOST_SECONDS = 4.0
+"""The harness lets a call pass whose hook takes longer than the 10 seconds of hooks.json; this fails closed before."""
+
 FOLDER_OPTIONS = ("-C", "-D", "--chdir", "--directory", "--work-tree", "--cwd", "-execdir")
 
 
@@ -31,21 +38,26 @@ class Line:
 
     def __init__(self, text: str, cwd: str) -> None:
         self.bases, self.values, self.commands = [os.path.normpath(cwd or os.getcwd())], {}, []
-        self.whole, self.indirect = True, False
+        self.whole, self.lost, self.size, self.judged = True, False, 0, {}
+        self.until = time.monotonic() + MOST_SECONDS
         self.gather(text, 0)
-        everything = [w for c in self.commands for w in (*c.words, *c.targets, *c.sources, *c.texts)]
+        everything = {w: None for c in self.commands for w in (*c.words, *c.targets, *c.sources, *c.texts)}
         self.expanded = [v for w in everything for v in paths.variants(w, self.values)]
         self.find_folders()
-        self.names_record = any(paths.mentions(w) or self.protected(w, literal=True) for w in self.expanded)
         self.near_record = any(paths.is_home(b) for b in self.bases) or any("results/run_" in w for w in self.expanded)
+        self.names_record = any(
+            paths.mentions(w) or (self.near_record and w.rpartition("/")[2] in paths.JOB_NAMES) for w in self.expanded
+        )
         self.says_yes = any(w.startswith("--y") for t in self.expanded for w in t.split())
 
     def gather(self, text: str, depth: int) -> None:
         """Takes a text apart; what shells, substitutions and the like would run is taken apart too."""
-        commands, whole = parse(text)
-        self.whole = self.whole and whole and depth < 6
-        if depth >= 6:
+        self.size += len(text)
+        if depth >= 6 or self.size > MOST_TEXT:
+            self.whole = False
             return
+        commands, whole = parse(text)
+        self.whole = self.whole and whole
         for command in commands:
             self.unwrap(command)
             for nested in command.nested:
@@ -117,13 +129,13 @@ class Line:
                         told.append(both[index + 1])
                     elif word.startswith(option) and len(word) > len(option) and not (option == "--cwd" and "=" not in word):
                         told.append(word[len(option) :].lstrip("="))
-        for word in told:
+        for word in dict.fromkeys(told):
             for variant in paths.variants(word, self.values):
                 new = [self.join(base, variant) for base in self.bases]
-                self.bases += [n for n in new if n not in self.bases]
+                self.bases += [n for n in new if n not in self.bases][: paths.MOST - len(self.bases)]
+                self.lost = self.lost or len(self.bases) >= paths.MOST
         real = [os.path.realpath(b) for b in self.bases]
         self.bases += [r for r in real if r not in self.bases]
-        del self.bases[2 * paths.MOST :]
 
     @staticmethod
     def join(base: str, path: str) -> str:
@@ -134,12 +146,19 @@ class Line:
         """Where a word may point to, from each folder and with each value."""
         return [self.join(b, v) for v in paths.variants(word, self.values) for b in self.bases if len(v) < 4096]
 
-    def protected(self, word: str, *, literal: bool = False) -> bool:
-        """True where a word may be a protected file; ``literal``: only one that names it, no pattern."""
-        if literal and (paths.is_pattern(word) or " " in word or len(word) > 1000):
-            return False
+    def protected(self, word: str) -> bool:
+        """True where a word may be a protected file."""
+        if word not in self.judged:
+            if time.monotonic() > self.until:
+                raise TimeoutError("too much to judge")
+            self.judged[word] = self._protected(word)
+        return self.judged[word]
+
+    def _protected(self, word: str) -> bool:
         if ("$(" in word or "`" in word) and paths.mentions(word):
             return True
+        if self.lost and any(paths.could_be(word.rpartition("/")[2], n) for n in paths.JOB_NAMES):
+            return True  # more folders than can be followed
         return any(paths.is_protected(p) for p in self.places(word))
 
     def home(self, word: str) -> bool:

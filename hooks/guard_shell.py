@@ -86,6 +86,7 @@ class Lexer:
             return f"$({inner})", end
         if char == "$" and following == "{":
             end = text.find("}", at)
+            self.whole = self.whole and end > 0
             end = len(text) if end < 0 else end + 1
             return text[at:end], end
         if inside or (char == "$" and following not in ("'", '"')):

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -271,6 +272,30 @@ def run_folder(kept={}):  # noqa: B006
         (base / "link").symlink_to(base / RUN / "run")
         kept["w"] = str(base)
     return kept["w"]
+
+
+FLOODS = [
+    "cd a;" * 500, "cd x && " * 40 + f"cd {RUN}/run && ", "$(" * 3000, "`" * 3001, "{a,b}" * 60 + " ", "((" * 2000,
+    "<<E " * 500, "'\"" * 3000, "a=$a$a;" * 200 + "echo $a > ", "eval '" * 50, "$" * 5000, "x " * 20000, "bash -c \"" * 30,
+    "[a" * 3000, "*" * 3000 + " ", "~" * 3000, "".join(f"cd d{i}; touch f{i}; " for i in range(500)),
+    "find . -exec " * 300, "xargs " * 3000, "sudo " * 3000, "${x:-" * 2000, "cp a b;" * 2000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("flood", FLOODS, ids=range(len(FLOODS)))
+def test_a_flood_is_judged_in_little_time_and_hides_nothing(w, flood):
+    """Ten times what one call may cost: these are no lines that anybody writes."""
+    before = time.process_time()
+    judge_command(flood, str(w))
+    hidden = judge_command(f"{flood}\necho x > {RUN}/loop_log.jsonl", str(w))
+    assert hidden or "<<E " in flood, "what stands in a here-document is not run"
+    assert time.process_time() - before < 2.0
+
+
+def test_many_folders_hide_no_file(w):
+    decoys = "".join(f"cd d{i}; " for i in range(100))
+    assert judge_command(f"({decoys}true); cd {RUN}; cd run; echo x > log.index", str(w))
+    assert judge_command(f"{decoys} echo x > out.txt", str(w)) == ""
 
 
 @settings(max_examples=300, deadline=None)

@@ -16,7 +16,8 @@ from typing import Any
 from deft_aoi.agent.transcript import Transcript, Turn, captured, substitute
 
 GOES_ON = "[program] The session goes on from disk."
-"""How the runner begins a new conversation; what the last commands printed follows."""
+PRINTED = "The last command printed:\n"
+"""How the runner begins a new conversation, and what it puts before the output of the last commands."""
 
 USAGE = {"input_tokens": 100, "output_tokens": 20, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
 
@@ -93,7 +94,8 @@ class Script:
             # A new conversation carries what the last commands printed in its first message, not as tool results.
             text = "\n".join(b.get("text", "") for b in _blocks(request["messages"][0]))
             if GOES_ON in text:
-                self.results += [(tool, text) for tool in self.asked]
+                # Only what was printed: a capture looks for the first place, and the prompt stands before it.
+                self.results += [(tool, text.partition(PRINTED)[2]) for tool in self.asked]
                 self.asked = []
         return calls
 

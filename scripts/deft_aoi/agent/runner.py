@@ -17,7 +17,7 @@ from typing import Any
 from deft_aoi.agent.budget import Meter
 from deft_aoi.agent.gatekeeper import Gatekeeper
 from deft_aoi.agent.local_tools import LocalTools, definitions
-from deft_aoi.agent.replay_server import GOES_ON
+from deft_aoi.agent.replay_server import GOES_ON, PRINTED
 from deft_aoi.agent.tools import REPORTER_EXPOSED, Tool, ToolResult, load_tools, run_script
 from deft_aoi.agent.transcript import Recorder
 from deft_aoi.contract import plans
@@ -302,7 +302,7 @@ class Session:
         printed = "\n\n".join(r["content"][0]["text"] for r in results)
         start = (
             f"{prompt}\n\n{GOES_ON} Run: {self.run_dir}. The plan is approved and the loop is "
-            f"at {label}. The last command printed:\n{printed}\n\nDo what it says is next; next_stage tells it again."
+            f"at {label}. {PRINTED}{printed}\n\nDo what it says is next; next_stage tells it again."
         )
         return [{"role": "user", "content": start}]
 
