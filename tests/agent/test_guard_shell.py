@@ -19,6 +19,7 @@ from deft_aoi.contract import plans
 
 ROOT = Path(deft_aoi.__file__).parents[2]
 sys.path.insert(0, str(ROOT / "hooks"))
+import guard_line  # noqa: E402
 from guard_judge import judge_command  # noqa: E402
 from guard_shell import parse  # noqa: E402
 
@@ -283,13 +284,21 @@ FLOODS = [
 
 
 @pytest.mark.parametrize("flood", FLOODS, ids=range(len(FLOODS)))
-def test_a_flood_is_judged_in_little_time_and_hides_nothing(w, flood):
+def test_a_flood_is_judged_in_little_time_and_hides_nothing(w, flood, monkeypatch):
     """Ten times what one call may cost: these are no lines that anybody writes."""
+    monkeypatch.setattr(guard_line, "MOST_SECONDS", 600)  # of the clock; here the processor's time counts
     before = time.process_time()
     judge_command(flood, str(w))
     hidden = judge_command(f"{flood}\necho x > {RUN}/loop_log.jsonl", str(w))
     assert hidden or "<<E " in flood, "what stands in a here-document is not run"
     assert time.process_time() - before < 2.0
+
+
+def test_what_takes_too_long_is_not_waved_through(w, monkeypatch):
+    """The harness lets a call pass whose hook runs out of time; an error before that blocks the call (test_guard.py)."""
+    monkeypatch.setattr(guard_line, "MOST_SECONDS", -1)
+    with pytest.raises(TimeoutError):
+        judge_command(f"touch {RUN}/x", str(w))
 
 
 def test_many_folders_hide_no_file(w):
