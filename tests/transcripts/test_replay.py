@@ -115,6 +115,19 @@ def test_drift_unused_and_missing_turns_fail_loudly(tmp_path, demo):
     assert uncaptured.problems
 
 
+def test_a_session_ends_at_its_budget_at_a_refusal_and_not_at_a_cut_turn(tmp_path, demo):
+    (tmp_path / "home").mkdir()
+    spent = replay_lines(tmp_path, demo, call("status", results_dir="/nowhere"), args=["--max-turns=1"], ends={"exit": 4})
+    assert not spent.problems, spent.problems
+    unspent = replay_lines(tmp_path, demo, call("status", results_dir="/nowhere"), TEXT, args=["--max-turns=2"], ends={"exit": 2})
+    assert not unspent.problems, unspent.problems
+    refused = {"reply": {**TEXT["reply"], "stop_reason": "refusal"}}
+    assert not replay_lines(tmp_path, demo, refused, ends={"exit": 3}).problems
+    cut = {"reply": {**TEXT["reply"], "stop_reason": "max_tokens"}}
+    goes_on = {"expect": {"user": {"contains": ["cut at its length limit"]}}, **TEXT}
+    assert not replay_lines(tmp_path, demo, cut, goes_on, ends={"exit": 0}).problems
+
+
 def test_nothing_but_loopback_can_be_reached(tmp_path):
     from deft_aoi.agent.replay import _environment
 
