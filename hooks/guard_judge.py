@@ -67,6 +67,9 @@ def judge_one(command: Command, line: Line) -> str:
         return scripts.judge(verb, words, line.bases, indirect and line.says_yes)
     if is_looking(name, words):
         return ""
+    for index, word in enumerate(words[1:], 1):  # a command that we do not know may run what follows
+        if scripts.is_launcher(base_name(word)) and (verb := scripts.script_of(words[index:], line.bases)) is not None:
+            return scripts.judge(verb, words[index:], line.bases, indirect and line.says_yes)
     if name.startswith(PROGRAMS) or name in SHELLS:
         reason = judge_program(command, name, words, line)
         if reason:

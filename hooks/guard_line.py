@@ -12,7 +12,7 @@ from guard_shell import Command, parse
 
 RESERVED = frozenset(("then", "do", "else", "elif", "if", "while", "until", "!", "{", "}", "fi", "done", "function"))
 RUNNERS = {
-    "sudo": "ugDCpRhTrt", "doas": "uC", "env": "uC", "nohup": "", "timeout": "ks", "nice": "n", "ionice": "cnp",
+    "sudo": "ugDCpRhTrt", "env": "uC", "nohup": "", "timeout": "ks", "nice": "n", "ionice": "cnp",
     "time": "fo", "command": "", "builtin": "", "exec": "a", "stdbuf": "ioe", "setsid": "", "xargs": "InPLsdEa", "busybox": "",
     "chronic": "", "unbuffer": "", "taskset": "", "parallel": "jIaS", "watch": "nd", "strace": "oeEps", "flock": "wE",
 }  # fmt: skip
@@ -20,7 +20,7 @@ RUNNERS = {
 
 SHELLS = frozenset(("sh", "bash", "zsh", "dash", "ksh", "ash", "fish", "eval", "source", "."))
 STRINGS = frozenset((
-    "trap", "alias", "ssh", "script", "su", "runuser", "tmux", "screen", "at", "parallel", "watch", "env", "flock",
+    "trap", "alias", "ssh", "script", "su", "tmux", "screen", "at", "parallel", "watch", "env", "flock",
 ))  # fmt: skip
 """Commands that take a command line as one word."""
 

@@ -27,6 +27,11 @@ PERSONS = (
 )
 
 
+def is_launcher(name: str) -> bool:
+    """True for a command that starts scripts."""
+    return name == "deft" or name.startswith(LAUNCHERS)
+
+
 def script_of(words: "list[str]", bases: "list[str]") -> "str | None":
     """The skill's verb that a simple command runs.
 

@@ -170,6 +170,7 @@ PERSONS_COMMANDS = [
     f"cat /opt/skill/scripts/approve.py | python3 - {DIGEST}", "python3 -c 'import approve; approve.main([])'",
     f"uv run /opt/skill/scripts/approve.py {DIGEST}", f"trap '{S}approve.py {DIGEST}' EXIT",
     f"sudo -u root {S}approve.py {DIGEST}",
+    f"some-runner --quiet {S}approve.py {DIGEST}", f"docker exec box deft approve {DIGEST}",
     f"find /opt/skill -name approve.py -exec python3 /opt/skill/scripts/approve.py {DIGEST} \\;",
     f"{S}log_stage.py --log-path {RUN}/loop_log.jsonl --iter-label iter1 --stag train --status ok --summary x",
 ]  # fmt: skip

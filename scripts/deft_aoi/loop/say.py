@@ -55,9 +55,11 @@ def run_loop(args: argparse.Namespace, *, script: str) -> Spoken:
         planned = plan_run(args)
         if planned.plan is None:
             return planned.text, planned.data, planned.exit_code
-        say(planned.text + "\n")
         digest = planned.plan["digest"]
-        if gate.plans.read_approval(digest) is None:
+        approved = gate.plans.read_approval(digest) is not None
+        # Whoever approved the plan has read its Summary; an agent does not pay for it a second time.
+        say(f"plan {digest[:12]} is approved" if approved and args.until_agent else planned.text + "\n")
+        if not approved:
             if args.yes:
                 gate.approve(planned.plan, typed="--yes", how="yes-flag")
             else:
