@@ -5,6 +5,8 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
 STAMP_DEV := $(VENV)/.ready-dev
 DEMO ?= demo
+# Tests of `make test` that run side by side; integration tests and the long faults have the machine to themselves.
+JOBS ?= 2
 export PYTHONDONTWRITEBYTECODE := 1
 export PYTHONPATH := $(CURDIR)/scripts
 
@@ -35,7 +37,7 @@ lint: $(STAMP_DEV)
 	$(PY) -m mypy
 
 test: lint
-	$(PY) -m pytest -m "not integration"
+	$(PY) -m pytest -m "not integration" -n $(JOBS) --dist worksteal
 
 integration: $(STAMP_DEV)
 	$(PY) -m pytest -m integration

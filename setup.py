@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-BUNDLED = ("SKILL.md", "agents", "references", "schemas", "specs")
+BUNDLED = ("SKILL.md", "agents", "references", "schemas", "specs", "requirements.lock", "requirements-torch.txt")
 
 
 class BuildWithBundle(build_py):
-    """Copies scripts, specs, schemas and the skill's text to ``deft_aoi/_bundle``."""
+    """Copies scripts, specs, schemas, lock files and the skill's text to ``deft_aoi/_bundle``, with a digest over all."""
 
     def run(self) -> None:
         """Build, then copy."""
@@ -29,6 +30,10 @@ class BuildWithBundle(build_py):
                 shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
             elif source.exists():
                 shutil.copyfile(source, target / name)
+        whole = hashlib.sha256()
+        for path in sorted(p for p in target.parent.rglob("*") if p.is_file()):
+            whole.update(f"{path.relative_to(target.parent)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        (target / "BUILD.sha256").write_text(whole.hexdigest() + "\n")
 
 
 setup(cmdclass={"build_py": BuildWithBundle})

@@ -24,7 +24,7 @@ INCLUDED_FOLDERS = (
 )  # fmt: skip
 INCLUDED_FILES = ("SKILL.md", "README.md", "LICENSE", "LICENSE-docs", "NOTICE", "requirements.lock", "requirements-torch.txt")
 REQUIRED = (
-    "SKILL.md", "hooks/hooks.json", "hooks/guard.py", "agents/reporter.md", ".claude-plugin/plugin.json",
+    "SKILL.md", "hooks/hooks.json", "hooks/guard.py", "hooks/guard_judge.py", "agents/reporter.md", ".claude-plugin/plugin.json",
     "scripts/preflight.py", "scripts/run_loop.py", "scripts/setup_env.py", "scripts/deft_aoi/bootstrap.py",
 )  # fmt: skip
 EXCLUDED_SUFFIXES = (".pyc", ".pth", ".ckpt", ".safetensors", ".parquet")

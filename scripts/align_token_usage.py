@@ -36,22 +36,18 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> Result:
     """Calls into the library: collect, align, append."""
     from deft_aoi.agent import usage
+    from deft_aoi.contract.errors import Blocked
+    from deft_aoi.record import log
 
-    events = usage.read_events(args.log_path)
-    files = usage.transcript_files(args.transcript, args.project_dir, args.cwd)
-    found = usage.align(events, usage.collect(files))
-    total = found["total"]
-    text = (
-        f"{total['messages']} messages in {len(found['stages'])} stages: {total['output_tokens']:,} output, "
-        f"{total['input_tokens'] + total['cache_creation_input_tokens'] + total['cache_read_input_tokens']:,} input tokens "
-        f"(cached ones included); {found['outside']['before'] + found['outside']['after']} messages outside the run, "
-        f"{sum(found['skipped'].values())} lines skipped"
-    )
+    if args.log_path.name != "loop_log.jsonl" or not args.log_path.is_file():
+        raise Blocked("no such log", expected="RESULTS_DIR/loop_log.jsonl", found=str(args.log_path))
+    results_dir = args.log_path.resolve().parent
+    events = log.read(results_dir)
+    found = usage.align(events, usage.collect(usage.transcript_files(args.transcript, args.project_dir, args.cwd)))
+    text = usage.sentence(found)
     if not args.dry_run:
-        from deft_aoi.record import log
-
-        results_dir = args.log_path.resolve().parent
-        data = usage.write_usage(results_dir, found)
+        found, data = usage.write_usage(results_dir, found)
+        text = usage.sentence(found)
         ack = log.append(
             results_dir,
             iter_label="run",

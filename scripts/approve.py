@@ -23,11 +23,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Result:
+    from deft_aoi.contract.commands import command
     from deft_aoi.loop.approval import approve_at_terminal
 
     digest = approve_at_terminal(args.digest, args.confirm)
     return Result(
-        f"approved: plan {digest[:12]}\nnext: python scripts/init_deft_state.py --plan-digest {digest[:12]}", {"digest": digest}
+        f"approved: plan {digest[:12]}\nnext: {command('init_deft_state')} --plan-digest {digest[:12]}", {"digest": digest}
     )
 
 

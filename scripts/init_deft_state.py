@@ -28,12 +28,13 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> Result:
     from pathlib import Path
 
+    from deft_aoi.contract.commands import command
     from deft_aoi.loop import gate
     from deft_aoi.loop.open_run import open_run
 
     opened = open_run(gate.find_pending(args.plan_digest), results_dir=Path(args.results_dir) if args.results_dir else None)
     return Result(
-        f"opened {opened.root}\nnext: python scripts/run_loop.py --results-dir {opened.root}", {"results_dir": str(opened.root)}
+        f"opened {opened.root}\nnext: {command('run_loop')} --results-dir {opened.root}", {"results_dir": str(opened.root)}
     )
 
 

@@ -28,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> Result:
     from pathlib import Path
 
+    from deft_aoi.contract.commands import command
     from deft_aoi.loop.stages.handoff import prepare
 
     body, path = prepare(Path(args.results_dir), Path(args.output_dir) if args.output_dir else None)
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> Result:
         f"threshold {body['threshold']!r}: a score above it is a defect",
         f"model: {path}",
         f"spec:  {body['inference_spec']['path']}",
-        f"next:  python scripts/infer.py --model {path} --csv BOARDS.csv --images FOLDER --output OUT",
+        f"next:  {command('infer')} --model {path} --csv BOARDS.csv --images FOLDER --output OUT",
     ]
     return Result("\n".join(lines), body)
 

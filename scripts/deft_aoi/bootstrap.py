@@ -3,7 +3,8 @@
 A plugin install brings source files and no packages. ``ensure_interpreter`` is called before anything heavy: where the
 running interpreter lacks a package, the script starts again under the environment that ``setup_env.py`` made in
 ``$XDG_DATA_HOME/deft-aoi/env``, with the same arguments; where that does not help it is exit 4 with the one command
-that does.
+that does. A script of a checkout or plugin brings the package with it (``scripts/`` is its first import path); that of
+an installed wheel finds the copy of the package that ``setup_env.py`` put into the environment.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import sys
 from pathlib import Path
 
+from .contract.commands import WHEEL_DATA, command
 from .contract.errors import Blocked
 
 READY_FILE = ".deft-aoi-ready.json"
@@ -22,7 +24,9 @@ READY_FILE = ".deft-aoi-ready.json"
 _SWITCHED = "DEFT_AOI_SWITCHED"
 """Set across the switch, so that an environment that lacks a package is reported and not entered again and again."""
 
-SCRIPTS_DIR = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
+BUILD_FILE = "BUILD.sha256"
+"""In a wheel's data: one digest over the whole package, written when the wheel was built (``setup.py``)."""
 
 
 def env_dir() -> Path:
@@ -33,11 +37,27 @@ def env_dir() -> Path:
 
 
 def env_python() -> Path | None:
-    """The environment's interpreter, or None where ``setup_env.py`` has not finished making it."""
+    """The environment's interpreter, or None where ``setup_env.py`` has not finished making it for this package."""
     python = env_dir() / "bin" / "python"
-    if not (env_dir() / READY_FILE).is_file() or not os.access(python, os.X_OK):
+    if not (env_dir() / READY_FILE).is_file() or not os.access(python, os.X_OK) or not has_this_package():
         return None
     return python
+
+
+def package_copy() -> Path:
+    """Where the environment keeps its copy of an installed wheel's package."""
+    libraries = sorted((env_dir() / "lib").glob("python3*")) or [env_dir() / "lib" / "python3"]
+    return libraries[-1] / "site-packages" / PACKAGE.name
+
+
+def has_this_package() -> bool:
+    """True where the environment can import this very build of the package; a checkout needs no copy there."""
+    if not WHEEL_DATA.is_dir():
+        return True
+    try:
+        return (package_copy() / "_bundle" / BUILD_FILE).read_bytes() == (WHEEL_DATA / BUILD_FILE).read_bytes()
+    except OSError:
+        return False
 
 
 def ready_record() -> dict[str, object]:
@@ -64,7 +84,7 @@ def missing(requires: tuple[str, ...]) -> list[str]:
 
 def setup_command() -> str:
     """The one command that makes the environment."""
-    return f"python3 {SCRIPTS_DIR / 'setup_env.py'}"
+    return command("setup_env") if WHEEL_DATA.is_dir() else f"python3 {PACKAGE.parent / 'setup_env.py'}"
 
 
 def ensure_interpreter(requires: tuple[str, ...]) -> None:

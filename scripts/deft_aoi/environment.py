@@ -11,13 +11,15 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .bootstrap import READY_FILE, SCRIPTS_DIR, env_dir, env_python, ready_record, setup_command
+from .bootstrap import PACKAGE, READY_FILE, env_dir, env_python, has_this_package, package_copy, ready_record, setup_command
 from .contract.errors import Blocked, UsageError
+from .contract.schema import bundle_root
 
 LOCK_NAME = "requirements.lock"
 TORCH_INDEX = "https://download.pytorch.org/whl/"
@@ -37,16 +39,11 @@ class Report:
 
 
 def lock_file() -> Path:
-    """The lock file: beside ``scripts/`` in a checkout or bundle, inside the package in an installed wheel."""
-    for folder in (SCRIPTS_DIR.parent, Path(__file__).resolve().parent):
-        if (folder / LOCK_NAME).is_file():
-            return folder / LOCK_NAME
-    raise Blocked(
-        f"{LOCK_NAME} is missing from the skill's folder",
-        expected=str(SCRIPTS_DIR.parent / LOCK_NAME),
-        found="no such file",
-        hint="install the skill again",
-    )
+    """The lock file: beside ``scripts/`` in a checkout or bundle, among the package's data in an installed wheel."""
+    lock = bundle_root() / LOCK_NAME
+    if not lock.is_file():
+        raise Blocked("the lock file is missing", expected=str(lock), found="no such file", hint="install the skill again")
+    return lock
 
 
 def check() -> Report:
@@ -58,7 +55,10 @@ def check() -> Report:
     python = env_python()
     if python is None:
         raise Blocked(
-            "the skill's environment is not there", expected=str(env_dir()), found="nothing finished", hint=setup_command()
+            "the skill's environment is not there",
+            expected=str(env_dir()),
+            found="nothing finished" if not ready_record() else "one without this build of the package",
+            hint=setup_command(),
         )
     record = ready_record()
     if record.get("lock_sha256") != _sha256(lock_file()):
@@ -102,7 +102,9 @@ def create(torch: str = "default", wheels: str | None = None, *, force: bool = F
     with (target.parent / "env.lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         ready = ready_record()
-        if not force and env_python() and ready.get("lock_sha256") == _sha256(lock) and ready.get("build") == torch:
+        made = ready.get("lock_sha256") == _sha256(lock) and ready.get("build") == torch
+        if made and not force:
+            _copy_package()
             return check()
         (target / READY_FILE).unlink(missing_ok=True)
         _step([sys.executable, "-m", "venv", str(target)], "making the environment")
@@ -119,8 +121,24 @@ def create(torch: str = "default", wheels: str | None = None, *, force: bool = F
             "python": _ask(python, "platform", "python_version()"),
             "torch": _ask(python, "torch", "__version__") if torch != "none" else "none",
         }
+        _copy_package()
         _write_ready(target / READY_FILE, record)
     return check()
+
+
+def _copy_package() -> None:
+    """Gives the environment this wheel's package, whole or not at all; nothing to do for a checkout or plugin."""
+    if has_this_package():
+        return
+    final = package_copy()
+    fresh, old = final.with_name(".deft_aoi.new"), final.with_name(".deft_aoi.old")
+    for left in (fresh, old):
+        shutil.rmtree(left, ignore_errors=True)
+    shutil.copytree(PACKAGE, fresh, ignore=shutil.ignore_patterns("__pycache__"))
+    if final.exists():
+        final.rename(old)
+    fresh.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _step(argv: list[str], what: str) -> None:

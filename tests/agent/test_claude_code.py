@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import deft_aoi
+from deft_aoi.agent import usage
 from deft_aoi.agent.replay_server import USAGE, _events
 from deft_aoi.contract import plans
 
@@ -84,9 +85,9 @@ def claude(tmp_path, bundle, monkeypatch):
     """Runs one prompt headless; returns (events on stdout, requests that the model got)."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "home").mkdir()
-    (tmp_path / "project").mkdir()
 
-    def run(prompt, turns, *flags):
+    def run(prompt, turns, *flags, cwd="project"):
+        (tmp_path / cwd).mkdir(parents=True, exist_ok=True)
         model = Model(turns)
         threading.Thread(target=model.serve_forever, daemon=True).start()
         env = {
@@ -97,7 +98,7 @@ def claude(tmp_path, bundle, monkeypatch):
         command = [CLI, "-p", prompt, "--plugin-dir", str(bundle), "--model", "replay-model", "--verbose", *flags]
         command += ["--allowedTools", "Bash,Skill,Write", "--output-format", "stream-json"]
         done = subprocess.run(
-            command, env=env, cwd=tmp_path / "project", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180
+            command, env=env, cwd=tmp_path / cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180
         )
         model.shutdown()
         assert done.returncode == 0, done.stderr
@@ -145,6 +146,32 @@ def test_the_hooks_deny_and_leave_alone(claude, bundle):
     assert "not approved" in json.dumps(denied[1])
     assert "left-alone" in json.dumps(denied[3])
     assert plans.read_approval(DIGEST) is None
+
+
+@pytest.mark.parametrize("folder", ["my_line.3 é\U0001f600/x", f"{'long_' * 30}/{'deep' * 20}", "cafe\u0301"])
+def test_the_sessions_transcript_is_where_the_token_usage_looks_for_it(claude, tmp_path, monkeypatch, folder):
+    claude("hello", [use("Bash", command="true", description="x"), say("done")], cwd=folder)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
+    collected = usage.collect(usage.transcript_files([], None, tmp_path / folder))
+    assert len(collected.messages) == 2
+    assert not collected.partial_lines
+
+
+def test_a_relative_write_after_cd_is_denied(claude, tmp_path):
+    run = tmp_path / "project/results/run_20260101_120000"
+    (run / "run").mkdir(parents=True)
+    (run / "loop_log.jsonl").write_text("{}\n")
+    into = [
+        use("Bash", command=f"cd {run}/run && echo x > log.index", description="x"),
+        use("Bash", command="cd results/run_20260101_120000", description="x"),
+        use("Bash", command="echo x > run/log.index", description="x"),
+        use("Write", file_path=str(run / "run/log.index"), content="x"),
+        use("Bash", command="cat loop_log.jsonl", description="x"),
+    ]
+    events, _ = claude("hello", [*into, say("done")])
+    assert [bool(r.get("is_error")) for r in results(events)] == [True, False, True, True, False]
+    assert not (run / "run/log.index").exists()
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,21 @@ DRIVING = {
     ],
     "prepare_inference_spec.py": lambda w, digest, run: ["--results-dir", str(run)],
 }  # fmt: skip
-OUTSIDE_RUNS: set[str] = set()
-"""Writes into a new folder outside every run and starts nothing: there is no plan that it could be for."""
+READS = "only reads (test_documented_commands.py sees that the workspace stays as it is)"
+NEW_FOLDER = "writes into the folder that it is told and touches no run: there is no plan that it could be for"
+AFTER_APPROVAL = "adds to a run, whose first event is the approval; starts no job"
+UNGATED = {
+    "analyze_gaps.py": NEW_FOLDER, "analyze_kpi.py": NEW_FOLDER, "assemble_training_csv.py": NEW_FOLDER, "infer.py": NEW_FOLDER,
+    "knn_mine.py": NEW_FOLDER, "route_gaps.py": NEW_FOLDER, "make_workspace.py": NEW_FOLDER, "make_demo_workspace.py": NEW_FOLDER,
+    "import_deeppcb.py": NEW_FOLDER, "check_data.py": READS, "compare_runs.py": READS,
+    "list_tao_platforms.py": READS, "next_stage.py": READS, "resolve_versions_key.py": READS, "status.py": READS,
+    "validate_training_csv.py": READS, "verify_run.py": READS, "preflight.py": READS,
+    "align_token_usage.py": AFTER_APPROVAL, "log_stage.py": AFTER_APPROVAL, "record_spot_check.py": AFTER_APPROVAL,
+    "render_report.py": AFTER_APPROVAL, "cancel.py": "ends a job, starts none", "approve.py": "a person's: it is the approval",
+    "repair_run.py": "a person's", "run_agent.py": "starts the scripts above; its model has no tool that approves",
+    "replay_transcript.py": "works on copies, with a state folder of their own", "setup_env.py": "the skill's own packages",
+}  # fmt: skip
+"""Every other script, with why it needs no approval."""
 
 
 def call(script, state, *arguments):
@@ -90,8 +103,30 @@ def started(run):
     return [str(p.relative_to(run)) for p in sorted(run.rglob("*")) if p.is_file() and p.name not in ("run.lock", "log.lock")]
 
 
-def test_every_gated_verb_is_in_the_table():
-    assert set(GATED) == set(OPENING) | set(DRIVING) | OUTSIDE_RUNS
+def test_every_script_is_in_the_table_or_says_why_not():
+    assert set(GATED) == set(OPENING) | set(DRIVING)
+    assert {p.name for p in SCRIPTS.glob("*.py")} == set(GATED) | set(UNGATED)
+    assert not set(GATED) & set(UNGATED)
+
+
+@pytest.mark.parametrize("verb", sorted(v for v, why in UNGATED.items() if why == AFTER_APPROVAL))
+def test_what_adds_to_a_run_refuses_a_folder_without_an_approval(verb, tmp_path):
+    """There is no run without its first event, and these open none."""
+    folder = tmp_path / "w/results/run_20260101_120000"
+    folder.mkdir(parents=True)
+    (tmp_path / "t.jsonl").write_text("{}\n")
+    log, given = str(folder / "loop_log.jsonl"), {"--results-dir": str(folder)}
+    arguments = {
+        "align_token_usage.py": {"--log-path": log, "--transcript": str(tmp_path / "t.jsonl")},
+        "log_stage.py": {
+            "--log-path": log, "--iter-label": "run", "--stage": "assets", "--status": "ok", "--summary": "x",
+        },
+        "record_spot_check.py": given | {"--iteration": "baseline", "--picture": "1=edge_case"},
+        "render_report.py": given,
+    }[verb]  # fmt: skip
+    done = call(verb, tmp_path / "state", *(word for pair in arguments.items() for word in pair))
+    assert done.returncode in (2, 3, 4, 5), done.stderr
+    assert [p for p in folder.rglob("*") if p.is_file() and p.stat().st_size] == []
 
 
 @pytest.mark.parametrize("verb", OPENING)

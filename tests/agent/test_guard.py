@@ -16,6 +16,9 @@ from deft_aoi.contract import plans
 
 ROOT = Path(deft_aoi.__file__).parents[2]
 GUARD = ROOT / "hooks" / "guard.py"
+sys.path.insert(0, str(GUARD.parent))
+from guard_judge import judge_command  # noqa: E402
+
 DIGEST = "0123456789ab" + "c" * 46 + "f00d42"
 S = "python3 /opt/skill/scripts/"
 
@@ -131,15 +134,7 @@ WAYS = [
 @pytest.mark.parametrize("path", RECORD_FILES)
 @pytest.mark.parametrize("way", WAYS)
 def test_no_shell_way_writes_a_record_file(gate, monkeypatch, way, path):
-    sys.path.insert(0, str(GUARD.parent))
-    try:
-        import guard
-    finally:
-        sys.path.pop(0)
-    command = way.format(path)
-    assert guard.judge_command(command, "/w"), command
-    raw = json.dumps({"tool_name": "Bash", "tool_input": {"command": command}}).encode()
-    assert any(trigger in raw for trigger in guard.TRIGGERS), "the quick look must not wave it through"
+    assert judge_command(way.format(path), "/w")
 
 
 @pytest.mark.parametrize("path", RECORD_FILES)
@@ -214,9 +209,42 @@ def test_editor_tools_write_no_record(gate, tool, path):
     assert answer["hookSpecificOutput"]["permissionDecision"] == "deny"
 
 
+@pytest.mark.parametrize(
+    ("cwd", "given"),
+    [
+        ("results/run_1/run", {"file_path": "log.index"}),
+        ("results/run_1", {"file_path": "run/plan.json"}),
+        ("results/run_1", {"notebook_path": "./run/../loop_log.jsonl"}),
+        ("", {"file_path": "linked/log.lock"}),
+        ("", {"source": "/tmp/x", "destination": "results/run_1/run/reserve"}),
+        ("", {"paths": ["/tmp/x", "results/run_1/deft_state.json"]}),
+        ("", {"uri": "file:///w/results/run_1/deft_state.json"}),
+    ],
+)
+def test_editor_tools_are_judged_from_the_sessions_folder(gate, cwd, given):
+    (gate / "results/run_1/run").mkdir(parents=True)
+    (gate / "results/run_1/loop_log.jsonl").write_text("{}\n")
+    (gate / "linked").symlink_to(gate / "results/run_1/run")
+    tool = "NotebookEdit" if "notebook_path" in given else "Write" if "file_path" in given else "mcp__fs__move_file"
+    code, answer, _ = hook("tool", {"tool_name": tool, "tool_input": given, "cwd": str(gate / cwd)})
+    assert code == 0
+    assert answer["hookSpecificOutput"]["permissionDecision"] == "deny"
+    assert hook("tool", {"tool_name": tool, "tool_input": {"file_path": "log.index"}, "cwd": str(gate)})[:2] == (0, None)
+
+
 @pytest.mark.parametrize("path", ["/w/results/run_1/iter1_summary.md", "/w/notes.md", "/w/results/run_1/run/findings.json"])
 def test_editor_tools_write_everything_else(gate, path):
     assert hook("tool", {"tool_name": "Write", "tool_input": {"file_path": path}})[:2] == (0, None)
+
+
+def test_a_defect_of_ours_stops_nobody_elses_work(gate, tmp_path):
+    """Both parts: a call of the skill is blocked where the judge is missing, a foreign one passes."""
+    lone = tmp_path / "guard.py"
+    lone.write_bytes(GUARD.read_bytes())
+    for command, code in ((f"{S}status.py --results-dir results/run_1", 2), ("ls -la", 0)):
+        call = json.dumps({"tool_name": "Bash", "tool_input": {"command": command}}).encode()
+        done = subprocess.run([sys.executable, "-I", "-S", str(lone), "tool"], input=call, capture_output=True)
+        assert done.returncode == code, done.stderr
 
 
 def test_it_fails_closed_with_a_message_that_says_what_to_do(gate):
@@ -299,10 +327,17 @@ def test_a_missing_transcript_approves_nothing_and_blocks_nobody(gate):
     assert plans.read_approval(DIGEST) is None
 
 
-def test_a_foreign_call_costs_less_than_20_ms():
+LONG = (
+    "cat > /tmp/x.py <<'E'\n" + "a line of a program\n" * 400 + "E\ncd src && make -j4 test 2>&1 | tee log\n"
+    + "cp $A b/*.c; " * 40 + "echo '" + "plain words of a message, " * 200 + "'; git commit -m \"" + "more of it " * 200 + "\""
+)
+
+
+@pytest.mark.parametrize("command", ["ls -la /usr/lib", LONG], ids=["short", "long"])
+def test_a_foreign_call_costs_less_than_20_ms(command):
     """Processor time of the interpreter itself; a version-manager shim in front of it adds its own time."""
     python = os.path.realpath(sys.executable)
-    call = json.dumps({"tool_name": "Bash", "tool_input": {"command": "ls -la /usr/lib " * 50}}).encode()
+    call = json.dumps({"tool_name": "Bash", "tool_input": {"command": command}, "cwd": "/tmp"}).encode()
 
     def once():
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -316,10 +351,9 @@ def test_a_foreign_call_costs_less_than_20_ms():
 
 def test_the_hook_and_the_loop_agree_on_what_is_gated():
     gate = pytest.importorskip("deft_aoi.loop.gate")
-    source = GUARD.read_text()
-    listed = source.partition("GATED = frozenset((")[2].partition("))")[0]
-    names = {name.strip().strip('"') for name in listed.replace("\n", " ").split(",") if name.strip()}
-    assert names == {name.removesuffix(".py") for name in gate.GATED}
+    from guard_scripts import GATED
+
+    assert {name.removesuffix(".py") for name in gate.GATED} == GATED
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deft_aoi.analysis import kpi
+from deft_aoi.analysis import holdout, kpi, operating_point
 from deft_aoi.analysis.score_table import attach_scores, read_scores
+from deft_aoi.analysis.scored import check_scored
 from deft_aoi.contract import schema
+from deft_aoi.contract.changenet_csv import read_changenet_csv
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.kpi_target import parse_kpi_target
 
@@ -154,6 +156,33 @@ def test_boards_of_a_fold_are_judged_at_a_threshold_that_they_did_not_choose(sco
     assert kpi.analyze(frame)["estimate"] == estimate
 
 
+@pytest.mark.parametrize("near", [1, 3, 1000])
+def test_each_fold_is_judged_at_the_operating_point_of_the_others(scored_rows, monkeypatch, near: int) -> None:
+    monkeypatch.setattr(holdout, "NEAR", near)
+    rng = np.random.default_rng(8)
+    for _case in range(150):
+        n_good, n_bad = int(rng.integers(14, 60)), int(rng.integers(1, 60))  # each board has good parts
+        good, bad = rng.normal(0.2, 0.2, n_good).round(2), rng.normal(0.5, 0.2, n_bad).round(2)
+        scored, recall = check_scored(scored_rows(good.tolist(), bad.tolist())), float(rng.uniform(0.3, 1.0))
+        fold = holdout._folds(scored, 5)[0]
+        thresholds, fp, tp, n_pass, n_defect = [], 0, 0, 0, 0
+        for k in range(5):
+            inside, outside = fold == k, fold != k
+            if (inside & scored.defect).any() and (outside & scored.defect).any():
+                others = operating_point.sweep(scored.scores[outside], scored.defect[outside])
+                thresholds.append(operating_point.at_recall(others, recall).threshold)
+                flagged = inside & (scored.scores > thresholds[-1])
+                fp, tp = fp + (flagged & ~scored.defect).sum(), tp + (flagged & scored.defect).sum()
+                n_pass, n_defect = n_pass + (inside & ~scored.defect).sum(), n_defect + (inside & scored.defect).sum()
+        found = holdout.split_estimate(scored, scored.sweep(), recall)
+        if len(thresholds) < 2:
+            assert found is None
+        else:
+            assert (found["threshold_min"], found["threshold_max"]) == (min(thresholds), max(thresholds))
+            assert (found["far_fraction"], found["recall_fraction"]) == (fp / n_pass, tp / n_defect)
+            assert found["folds"] == len(thresholds)
+
+
 def test_hold_out_is_judged_at_the_fixed_threshold(scored_rows) -> None:
     frame = scored_rows([0.1, 0.6], [0.5, 0.9, 0.3])
     report = kpi.apply_threshold(frame, 0.5, target=TARGET)
@@ -218,12 +247,23 @@ def test_read_scores_equals_the_rows_and_keeps_leading_zeros(scored_rows, tmp_pa
     assert kpi.analyze(read) == kpi.analyze(frame)
 
 
+def test_a_byte_order_mark_hides_no_column(scored_rows, tmp_path: Path) -> None:
+    frame = scored_rows([0.1, 0.2], [0.9])
+    frame = frame[["label", *(c for c in frame.columns if c != "label")]]
+    frame.to_csv(tmp_path / "s.csv", index=False, encoding="utf-8-sig")
+    assert kpi.analyze(read_scores(tmp_path / "s.csv")) == kpi.analyze(frame)
+    rows = read_changenet_csv(tmp_path / "s.csv", what="KPI set")
+    assert rows.columns[0] == "label"
+    assert rows["label"].tolist() == frame["label"].tolist()
+
+
 def test_a_large_file_is_read_with_what_the_kpi_needs_and_gives_the_same_numbers(
     scored_rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from deft_aoi.analysis import score_table
 
     frame = noisy(scored_rows).assign(description="not needed")
+    frame["boardname"] = [f"B{i % 60}" for i in range(len(frame))]
     frame.to_csv(tmp_path / "s.csv", index=False)
     small = kpi.analyze(read_scores(tmp_path / "s.csv"))
     monkeypatch.setattr(score_table, "LARGE_BYTES", 10)

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deft_aoi.analysis import kpi
+from deft_aoi.analysis.constants import DEFAULT_RECALLS
 from deft_aoi.analysis.operating_point import (
+    OperatingPoint,
     at_recall,
     at_threshold,
     auroc,
@@ -46,23 +49,39 @@ def brute_best_f1(scores: list[float], defect: list[bool]) -> tuple[int, int, in
     return max((confusion(scores, defect, t) for t in brute_candidates(scores)), key=key)
 
 
+def check_interval(scores: list[float], defect: list[bool], point: OperatingPoint) -> None:
+    """Every threshold in [low, high) decides as the one handed over does, none outside, single precision included."""
+    counts = (point.tp, point.fp, point.tn, point.fn)
+    inside = [point.threshold, math.nextafter(point.interval_high, -math.inf)]
+    outside = [point.interval_high]
+    if math.isfinite(point.interval_low):
+        inside.append(point.interval_low)
+        outside.append(math.nextafter(point.interval_low, -math.inf))
+        assert point.interval_low in scores
+    assert point.interval_high in scores
+    assert [confusion(scores, defect, t) for t in inside] == [counts] * len(inside)
+    assert counts not in [confusion(scores, defect, t) for t in outside]
+    flagged = np.asarray(scores, dtype=np.float32) > np.float32(point.threshold)  # as TAO compares
+    assert int((flagged & np.asarray(defect)).sum()) == point.tp
+    assert int((flagged & ~np.asarray(defect)).sum()) == point.fp
+
+
 def check(scores: list[float], defect: list[bool], recalls: tuple[float, ...]) -> None:
     curve = sweep(scores, defect)
     for recall in recalls:
         point = at_recall(curve, recall)
         assert (point.tp, point.fp, point.tn, point.fn) == brute_at_recall(scores, defect, recall)
-        # The handed-over threshold, also in the single precision that TAO compares in, and both ends of the interval.
-        inside = [point.threshold, math.nextafter(point.interval_high, -math.inf)]
-        if math.isfinite(point.interval_low):
-            inside.append(point.interval_low)
-        for t in inside:
-            assert confusion(scores, defect, t)[:2] == (point.tp, point.fp)
-        assert confusion(scores, defect, point.interval_high) != (point.tp, point.fp, point.tn, point.fn)
-        single = np.float32(point.threshold)
-        flagged = np.asarray(scores, dtype=np.float32) > single
-        assert int((flagged & np.asarray(defect)).sum()) == point.tp
+        check_interval(scores, defect, point)
     best = best_f1(curve)
     assert (best.tp, best.fp, best.tn, best.fn) == brute_best_f1(scores, defect)
+    check_interval(scores, defect, best)
+    for t in brute_candidates(scores):  # on top of an observed score: that row is not flagged
+        given = at_threshold(curve, t)
+        assert (given.tp, given.fp, given.tn, given.fn) == confusion(scores, defect, t)
+        assert given.interval_low <= t < given.interval_high
+        for end, decides_so in ((given.interval_low, True), (given.interval_high, False)):
+            if math.isfinite(end):
+                assert (confusion(scores, defect, end) == confusion(scores, defect, t)) == decides_so
     good = [s for s, d in zip(scores, defect, strict=True) if not d]
     bad = [s for s, d in zip(scores, defect, strict=True) if d]
     pairs = sum((b > g) + 0.5 * (b == g) for b in bad for g in good)
@@ -83,7 +102,21 @@ def test_three_thousand_random_sets_with_ties_equal_the_brute_force_definition()
         scores = (rng.integers(0, grid + 1, n) / np.float32(grid)).astype(np.float32).astype(float).tolist()
         defect = (rng.random(n) < rng.random()).tolist()
         defect[0], defect[1] = True, False
-        check(scores, defect, (1.0, 0.995, 0.9, float(rng.uniform(0.05, 1.0))))
+        check(scores, defect, (*DEFAULT_RECALLS, float(rng.uniform(0.05, 1.0))))
+
+
+def test_the_report_says_what_the_brute_force_definition_says(scored_rows) -> None:
+    rng = np.random.default_rng(21)
+    for _case in range(150):
+        good, bad = ((rng.integers(0, 9, int(n)) / 8).tolist() for n in rng.integers(1, 40, 2))
+        frame = scored_rows(good, bad).sample(frac=1, random_state=3, ignore_index=True)
+        scores, defect = frame["siamese_score"].tolist(), (frame["label"] != "PASS").tolist()
+        report = kpi.analyze(frame, recalls=(*DEFAULT_RECALLS, 0.4))
+        found = [(p["recall_target_fraction"], *(p[k] for k in ("tp", "fp", "tn", "fn"))) for p in report["operating_points"]]
+        assert found == [(r, *brute_at_recall(scores, defect, r)) for r in (*DEFAULT_RECALLS, 0.4)]
+        assert tuple(report["best_f1"][k] for k in ("tp", "fp", "tn", "fn")) == brute_best_f1(scores, defect)
+        by_score = sorted((s, i) for i, s in enumerate(scores) if defect[i])
+        assert [row["line"] - 2 for row in report["per_defect"][0]["lowest"]] == [i for _s, i in by_score[:5]]
 
 
 @settings(max_examples=300, deadline=None)

@@ -75,9 +75,10 @@ def hub(tmp_path: Path):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
-    def run(code: str, port: int = server.server_port) -> subprocess.CompletedProcess[str]:
+    def run(code: str) -> subprocess.CompletedProcess[str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
-        env = {**clean, "PYTHONPATH": str(SCRIPTS), "HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HOME": str(tmp_path / "hf"),
+        env = {**clean, "PYTHONPATH": str(SCRIPTS), "HF_HOME": str(tmp_path / "hf"),
+               "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
                "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
         code = f"from pathlib import Path\nfrom deft_aoi.engines import assets\nfrom deft_aoi.mining import encoders\n{code}"
         return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=env, check=False)
@@ -111,12 +112,13 @@ print(encoders.find_siglip(), encoders.seen_root(encoders.find_siglip()))
     assert not any("pytorch_model.bin" in asked for asked in Hub.asked)
 
 
-def test_a_hub_that_does_not_answer_is_blocked_with_the_way_out(hub, tmp_path):
+def test_a_hub_that_refuses_is_blocked_with_the_way_out(hub, tmp_path):
     target = tmp_path / "r.safetensors"
     done = hub(f"""
-try: assets.fetch_backbone({RADIO!r}, Path({str(target)!r}))
+try: assets.fetch_backbone("c_radio_v2_vit_large_patch16_224", Path({str(target)!r}))
 except Exception as error: print(type(error).__name__, error.hint)
-""", port=9)
+""")
+    assert Hub.asked
     assert done.stdout.startswith("Blocked check the network and HF_TOKEN, or stage the file"), done.stdout + done.stderr[-500:]
     assert not target.exists()
 

@@ -10,7 +10,7 @@ Dropped, and nothing else:
 - in texts: the number of an attempt (``.tmp-2``), and the date that names the folder of a root-cause analysis;
 - in manifests: size and digest of such texts; ``extra.decoded`` (how many images this very call embedded); and for the
   staged pairs what a copy's ``stat`` says (times, inode), with the digests that follow from it;
-- in events: number, time, duration, chain, the attempt in the key, digests of manifests, of the report and of
+- in events: number, time, duration, chain, the attempt in the key, digests of manifests, of logs, of the report and of
   ``best_model.json``, and how many checkpoints this very call pruned or images it embedded;
 - in ``best_model.json``: the digest of the record's head (a chain over time stamps).
 """
@@ -99,6 +99,9 @@ def events(log: list[dict[str, Any]]) -> list[str]:
 
 def _event(event: dict[str, Any]) -> str:
     data = {k: v for k, v in event["data"].items() if k not in OF_THIS_CALL}
+    if "files" in data:  # as their contents are treated: a manifest lists logs, and a log tells the time
+        timed = {path for path in data["files"] if path.endswith("_MANIFEST.json") or TIMED.fullmatch(path)}
+        data["files"] = {path: "" if path in timed else digest for path, digest in data["files"].items()}
     if event["stage"] == "report":
         data.pop("sha256", None)
     body = {k: event[k] for k in ("iter", "stage", "status", "summary")} | {"data": data}

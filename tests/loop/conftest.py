@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -29,11 +30,11 @@ class Said:
         return json.loads(self.out.strip().splitlines()[-1])
 
 
-def deft(script: str, *args: object, timeout: float = 300) -> Said:
-    """Run ``scripts/<script>.py`` as a user would."""
+def deft(script: str, *args: object, timeout: float = 300, env: dict[str, str] | None = None) -> Said:
+    """Run ``scripts/<script>.py`` as a user would; ``env`` is added to the environment."""
     done = subprocess.run(
         [sys.executable, str(SCRIPTS / f"{script}.py"), *map(str, args)],
-        capture_output=True, text=True, timeout=timeout, env=os.environ.copy(), stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     return Said(done.returncode, done.stdout, done.stderr)
 
@@ -47,11 +48,29 @@ def demo_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+@pytest.fixture(scope="session")
+def finished(demo_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of one iteration, three epochs each, so that a checkpoint is pruned; never written to."""
+    base = tmp_path_factory.mktemp("finished")
+    shutil.copytree(demo_source, base / "ws")
+    said = deft(
+        "run_loop", "--workspace", base / "ws", "--kpi-target", NEVER, "--training-epochs", 3, "--max-iterations", 1, "--yes",
+        env={f"XDG_{name}_HOME": str(base / name) for name in ("STATE", "CACHE", "DATA")},
+    )  # fmt: skip
+    assert said.code == 0, said.out + said.err
+    return only_run(base / "ws")
+
+
+@pytest.fixture
+def finished_copy(finished: Path, tmp_path: Path) -> Path:
+    """A private copy of the finished run and its workspace."""
+    shutil.copytree(finished.parents[1], tmp_path / "ws", symlinks=True)
+    return only_run(tmp_path / "ws")
+
+
 @pytest.fixture
 def workspace(demo_source: Path, tmp_path: Path) -> Path:
     """A private copy of the tiny workspace."""
-    import shutil
-
     target = tmp_path / "ws"
     shutil.copytree(demo_source, target)
     return target

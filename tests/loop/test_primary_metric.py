@@ -145,6 +145,37 @@ def test_a_command_that_fails_is_exit_7_and_goes_on_when_it_is_mended(workspace:
     assert sum(e["stage"] == "train" and e["status"] == "started" for e in _events(run)) == 1
 
 
+def test_a_result_file_is_waited_for_and_each_checkpoint_is_judged_by_its_own(workspace: Path, tmp_path: Path) -> None:
+    """Somebody measures each candidate elsewhere: the loop stops (exit 4), names what to measure, and goes on."""
+    plan = _write(
+        tmp_path / "metric.json",
+        {
+            "primary": {"name": "bench_minutes", "operator": "<=", "target": 4.0, "unit": "min"},
+            "constraints": [{"name": "auroc", "operator": ">=", "target": 0.0, "evaluator": "builtin"}],
+            "evaluator": {"kind": "result_file", "path": "bench.json"},
+        },
+    )
+    said = _run(workspace, plan)
+    run, results = only_run(workspace), {"best_val": 9.0, "latest": 3.0}
+    assert "run/metric/<iteration>/<checkpoint>/bench.json" in said.out
+    for choice, minutes in results.items():
+        assert said.code == 4, said.out + said.err
+        file = run / "run" / "metric" / "baseline" / choice / "bench.json"
+        assert str(file) in said.err
+        assert f"baseline/inference/{choice}/inference.csv" in said.err
+        assert not _evaluated(run), "nothing is decided while a value is missing"
+        _write(file, {"bench_minutes": minutes, "auroc": -1})
+        said = deft("run_loop", "--results-dir", run)
+    assert said.code == 0, said.out + said.err
+    state = _evaluated(run)["baseline"]
+    assert (state["chosen"], state["metric_value"], state["verdict"]) == ("latest", 3.0, "MET")
+    assert sum(e["stage"] == "train" and e["status"] == "started" for e in _events(run)) == 1
+    best = json.loads((run / "best_model.json").read_text())
+    assert best["metric"]["criteria"][0]["value"] == 3.0
+    assert best["metric"]["criteria"][1]["value"] == best["auroc"], "a built-in value is not taken from the file"
+    assert deft("verify_run", "--results-dir", run).code == 0
+
+
 def test_what_cannot_work_is_said_before_the_go(workspace: Path, tmp_path: Path) -> None:
     def plan(body: Any, *extra: str) -> Any:
         file = _write(tmp_path / "metric.json", body)
@@ -183,21 +214,3 @@ def test_a_changed_evaluator_or_plan_closes_the_gate(workspace: Path, tmp_path: 
     said = deft("init_deft_state", "--plan-digest", digests[1][:12])
     assert said.code == 5
     assert "metric" in said.err
-
-
-def test_a_spot_check_is_on_record_and_is_no_ones_sentence(workspace: Path, tmp_path: Path) -> None:
-    import pandas as pd
-
-    plan = _write(tmp_path / "metric.json", {"primary": {"name": "auroc", "operator": ">=", "target": 0.0}})
-    said = _run(workspace, plan)
-    assert said.code == 0, said.err
-    run = only_run(workspace)
-    sample = pd.read_parquet(next(run.glob("baseline/rca_results/*/kpi_gaps.parquet")))["sample_id"].iat[0]
-    said = deft("record_spot_check", "--results-dir", run, "--sample-id", sample, "--verdict", "mislabeled")
-    assert said.code == 0, said.err
-    last = _events(run)[-1]
-    assert (last["stage"], last["iter"], last["data"]["kind"]) == ("note", "baseline", "spot_check")
-    assert "is mislabeled" in last["summary"]
-    from deft_aoi.report.run_view import read_run
-
-    assert "baseline" not in read_run(run).notes()

@@ -2,96 +2,71 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import pytest
+import pandas as pd
+
+from deft_aoi.record import log
+from deft_aoi.report.run_view import read_run
 
 from .conftest import FAST, NEVER, SCRIPTS, deft, only_run
 
-
-@pytest.fixture(scope="module")
-def finished(demo_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of one iteration."""
-    import shutil
-
-    home = tmp_path_factory.mktemp("home")
-    ws = tmp_path_factory.mktemp("finished") / "ws"
-    shutil.copytree(demo_source, ws)
-    os.environ["XDG_STATE_HOME"] = str(home)
-    said = deft("run_loop", "--workspace", ws, "--kpi-target", NEVER, *FAST, "--yes")
-    assert said.code == 0, said.out + said.err
-    return only_run(ws)
-
-
-TREE = """
-DEFT_Loop_Report.html
-best_model.json
-best_model_inference_spec.yaml
-deft_state.json
-loop_log.jsonl
-synth_pool/manifest.json
-synth_pool/sdg_rows.csv
-synth_pool/source_pool.csv
-synth_pool/source_pool.parquet
-synth_pool/source_embeddings.parquet
-synth_pool/source_embed.log
-baseline/train/status.json
-baseline/train/experiment.yaml
-baseline/train/train.log
-baseline/train/model_epoch_*_step_*.pth
-baseline/inference/best_val/inference.csv
-baseline/inference/best_val/kpi.json
-baseline/inference/latest/inference.csv
-baseline/inference/latest/kpi.json
-baseline/rca_results/*/kpi_gaps.parquet
-baseline/rca_results/*/threshold.txt
-baseline/rca_results/*/weak_samples_breakdown.txt
-baseline/rca_results/*/metrics.json
-iter1/routing_results/*/mining_gaps.parquet
-iter1/routing_results/*/routing_summary.txt
+KPI_FILES = """
+kpi.json summary.txt threshold_metrics.csv best_f1_missed_no_pass_samples.csv
+confusion_matrix.png confusion_matrix.svg far_vs_recall.png far_vs_recall.svg score_distribution.png score_distribution.svg
+"""
+TREE = f"""
+deft_state.json loop_log.jsonl DEFT_Loop_Report.html best_model.json best_model_inference_spec.yaml iter1_summary.md
+synth_pool/{{manifest.json,sdg_rows.csv,source_pool.csv,source_pool.parquet,source_embeddings.parquet,source_embed.log}}
+synth_pool/images/synth_ng/*_SolderLight.jpg synth_pool/images/synth_ok/*_SolderLight.jpg
+{{baseline,iter1}}/train/{{model_epoch_???_step_?????.pth,changenet_model_classify_latest.pth,status.json,experiment.yaml,train.log}}
+{{baseline,iter1}}/inference/{{best_val,latest}}/{{inference.csv,inference.log,experiment.yaml,status.json}}
+{{baseline,iter1}}/inference/{{best_val,latest}}/{{{",".join(KPI_FILES.split())}}}
+{{baseline,iter1}}/inference/_EVALUATE.json
+{{baseline,iter1}}/rca_results/TIME/{{kpi_gaps.parquet,threshold.txt,weak_samples_breakdown.txt,metrics.json,weak_overview.png}}
+{{baseline,iter1}}/rca_results/TIME/rca_images/weak_*.png
+iter1/routing_results/TIME/{{mining_gaps.parquet,anomalygen_gaps.parquet,routing_summary.txt}}
 iter1/anomalygen/ingest_summary.json
-iter1/mining_filter/mining_pool.csv
-iter1/mining_filter/knn_summary.csv
-iter1/mining_filter/target_embeddings.parquet
-iter1/mining_filter/mining_summary.txt
-iter1/mining_filter/mined_pairs.parquet
-iter1/dataset/train_combined_iter1.csv
-iter1/dataset/train_combined_iter1_provenance.csv
-iter1/train/model_epoch_*_step_*.pth
-iter1/inference/best_val/inference.csv
-iter1/inference/latest/inference.csv
-iter1/rca_results/*/kpi_gaps.parquet
-run/plan.json
-run/holdout/holdout.json
-""".split()
+iter1/mining_filter/{{mining_pool.csv,knn_summary.csv,target_embeddings.parquet,mining_summary.txt,mined_pairs.parquet}}
+iter1/mining_filter/{{pool_embed.log,targets_embed.log}}
+iter1/dataset/{{train_combined_iter1.csv,train_combined_iter1_provenance.csv}}
+{{synth_pool,run/holdout}}/_MANIFEST.json {{baseline,iter1}}/{{train,inference,rca_results}}/_MANIFEST.json
+iter1/{{routing_results,anomalygen,mining_filter,dataset}}/_MANIFEST.json
+run/{{plan.json,reserve,run.lock,log.lock,log.index,data_requests.json,gap_ledger.parquet}}
+run/specs/{{baseline,iter1}}-{{train,inference}}.yaml run/specs/iter1-embed-{{pool,targets}}.yaml run/specs/run-holdout.yaml
+run/holdout/{{holdout.json,holdout_score.json,inference.csv,inference.log,experiment.yaml,status.json}}
+run/jobs/deft-*.{{job,run,exit}}.json run/jobs/.deft-*.lock
+"""
+"""Section 7 of the design and what ``run/`` holds; ``TIME`` is a folder named by a time."""
 
 
-@pytest.mark.parametrize("pattern", TREE)
-def test_finished_run_has_the_tree_of_the_data_contract(finished: Path, pattern: str) -> None:
-    assert list(finished.glob(pattern)), f"{pattern} is missing in {finished}"
+def patterns(text: str) -> list[str]:
+    """Shell patterns with their braces spelled out."""
+    todo, out = text.split(), []
+    while todo:
+        before, brace, rest = todo.pop().partition("{")
+        inner, _, after = rest.partition("}")
+        todo += [f"{before}{choice}{after}" for choice in inner.split(",")] if brace else []
+        out += [] if brace else [before]
+    return out
 
 
-def test_finished_run_verifies_and_a_changed_byte_is_named(finished: Path, tmp_path: Path) -> None:
-    import shutil
-
-    said = deft("verify_run", "--results-dir", finished)
-    assert said.code == 0, said.out
-    assert said.out.startswith("everything holds")
-    ws = tmp_path / "ws"
-    shutil.copytree(finished.parents[1], ws, symlinks=True)
-    copy = only_run(ws)
-    csv = copy / "iter1" / "inference" / "latest" / "inference.csv"
-    data = csv.read_bytes()
-    csv.write_bytes(data[:-2] + bytes([data[-2] ^ 1]) + data[-1:])
-    said = deft("verify_run", "--results-dir", copy)
-    assert said.code == 3
-    assert "latest/inference.csv" in said.out
+def test_finished_run_has_the_tree_of_the_data_contract_and_nothing_else(finished: Path) -> None:
+    files = [p.relative_to(finished).as_posix() for p in sorted(finished.rglob("*")) if not p.is_dir()]
+    files = [re.sub(r"(?<=_results/)[0-9]{8}_[0-9]{6}(?=/)", "TIME", name) for name in files]
+    wanted = patterns(TREE)
+    missing = [pattern for pattern in wanted if not fnmatch.filter(files, pattern)]
+    named = {name for pattern in wanted for name in fnmatch.filter(files, pattern)}
+    assert missing == []
+    assert sorted(set(files) - named) == []
 
 
 def test_training_set_grows_by_what_was_mined(finished: Path) -> None:
@@ -117,6 +92,16 @@ def test_next_stage_says_that_nothing_is_left(finished: Path) -> None:
     said = deft("next_stage", "--results-dir", finished)
     assert said.code == 0
     assert "nothing is left to do" in said.out
+
+
+def test_a_spot_check_is_on_record_and_is_no_ones_sentence(finished_copy: Path) -> None:
+    sample = pd.read_parquet(next(finished_copy.glob("baseline/rca_results/*/kpi_gaps.parquet")))["sample_id"].iat[0]
+    said = deft("record_spot_check", "--results-dir", finished_copy, "--sample-id", sample, "--verdict", "mislabeled")
+    assert said.code == 0, said.err
+    last = log.read(finished_copy)[-1]
+    assert (last["stage"], last["iter"], last["data"]["kind"]) == ("note", "baseline", "spot_check")
+    assert "is mislabeled" in last["summary"]
+    assert "baseline" not in read_run(finished_copy).notes()
 
 
 def test_fail_on_not_met_is_exit_8(finished: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from deft_aoi.record import log, state
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+ENV = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def call(script: str, *argv: str) -> subprocess.CompletedProcess[str]:
@@ -65,6 +67,26 @@ def test_log_stage_refuses_with_its_exit_code_and_writes_nothing(run_dir, begun,
     assert (found, out) == (code, "")
     assert "Traceback" not in err
     assert (run_dir / "loop_log.jsonl").read_bytes() == before
+
+
+def cpu_sec(argv: list[str], caches: Path) -> float:
+    """CPU seconds of one process, compiled modules cached as an installed skill has them; waiting for the disk is not in it."""
+    before = os.times()
+    subprocess.run(argv, stdout=subprocess.DEVNULL, check=True, env={**ENV, "PYTHONPYCACHEPREFIX": str(caches)})
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def test_log_stage_starts_in_at_most_twice_a_bare_interpreter(run_dir, begun, tmp_path):
+    bare = [sys.executable, "-c", "import argparse, json"]
+    note = [sys.executable, str(SCRIPTS / "log_stage.py"), "--log-path", str(run_dir / "loop_log.jsonl"), "--iter-label", "run"]
+    note += ["--stage", "note", "--status", "ok", "--summary", "x"]
+    least = [float("inf")] * 2
+    for _pair in range(30):
+        least = [min(seen, cpu_sec(argv, tmp_path / "caches")) for seen, argv in zip(least, (bare, note), strict=True)]
+        if _pair >= 4 and least[1] <= 2 * least[0]:
+            break
+    assert least[1] <= 2 * least[0], f"{1000 * least[1]:.1f} ms against {1000 * least[0]:.1f} ms"
 
 
 def test_log_stage_makes_no_record_where_there_is_no_run(tmp_path):

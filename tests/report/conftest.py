@@ -9,14 +9,23 @@ from pathlib import Path
 import pytest
 from tests.report.run_maker import RunMaker
 
+from deft_aoi.record import log
+
 Make = Callable[..., RunMaker]
 
 
 @pytest.fixture
 def make_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """``make_run(kind)``: a run folder; its clock ticks one second an event, from a fixed moment."""
-    ticks = iter(range(1_767_225_600, 1_767_325_600))
-    monkeypatch.setattr(time, "time", lambda: float(next(ticks)))
+    now = [1_767_225_600.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    append = log.append
+
+    def tick_and_append(*args: object, **kwargs: object) -> object:
+        now[0] += 1  # an event, not a look at the clock: an import may look at it too
+        return append(*args, **kwargs)
+
+    monkeypatch.setattr(log, "append", tick_and_append)
 
     def make(kind: str = "finished", iterations: int = 2, **options: object) -> RunMaker:
         run = RunMaker(tmp_path / kind, **options).begin()

@@ -80,7 +80,7 @@ _ODD = [
     "../../etc/passwd",
 ]
 PAYLOADS = [t.format(c) for t in _TEMPLATES for c in _CALLS] + _ODD
-_KEYS = ("label", "sample_id", "object_name", "part_type")
+_KEYS = ("label", "sample_id", "object_name", "part_type", "value")
 
 
 def poison(run: RunMaker, payloads: list[str]) -> Path:
@@ -93,6 +93,11 @@ def poison(run: RunMaker, payloads: list[str]) -> Path:
     body = json.loads(kpi.read_text(encoding="utf-8"))
     body["per_defect"] = [{**body["per_defect"][0], "label": p, "missed": 0} for p in payloads]
     kpi.write_text(json.dumps(body), encoding="utf-8")
+    voucher = kpi.parents[1] / "_EVALUATE.json"
+    body = json.loads(voucher.read_text(encoding="utf-8"))
+    escapes = [{"line": 2, "sample_id": p, "label": p, "score": 0.1, "score_before": 0.9} for p in payloads[:20]]
+    body["comparison"] |= {"new_escapes": len(payloads), "new_escapes_listed": escapes, "with": payloads[0]}
+    voucher.write_text(json.dumps(body), encoding="utf-8")
     return run.root
 
 

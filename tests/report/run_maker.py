@@ -49,7 +49,8 @@ class RunMaker:
         rows = []
         for i in range(GOOD + DEFECTS * len(TYPES)):
             label = "PASS" if i < GOOD else TYPES[(i - GOOD) % len(TYPES)]
-            rows.append({"input_path": "boards", "golden_path": "golden", "label": label, "object_name": f"C{i:03d}"})
+            row = {"input_path": "boards", "golden_path": "golden", "label": label, "object_name": f"C{i:03d}"}
+            rows.append({**row, "boardname": f"B{i % 15:02d}", "part_type": ("R0402", "C0603", "")[i % 3]})
             pixels = np.kron(rng.integers(0, 2, (6, 6), dtype=np.uint8) * 200, np.ones((4, 4), dtype=np.uint8))
             for folder, changed in (("golden", False), ("boards", label != "PASS")):
                 image = Image.fromarray(pixels).convert("RGB")

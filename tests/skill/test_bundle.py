@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,22 @@ def test_an_untracked_file_does_not_get_in(bundle):
         assert "references/stray-note.tmp" not in module.tracked()
     finally:
         stray.unlink()
+
+
+def test_setup_env_of_the_bundle_finds_its_own_lock_file(bundle, tmp_path):
+    """With the interpreter that a plugin install meets: no package, nothing of the checkout on its path."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "XDG_"))}
+    env |= {"HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [str(tmp_path / "bare/bin/python"), str(bundle / "scripts/setup_env.py"), "--check"]
+    absent = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert absent.returncode == 4
+    assert f"python3 {bundle}/scripts/setup_env.py" in absent.stderr
+    made = tmp_path / ".local/share/deft-aoi/env"
+    (made / "bin").mkdir(parents=True)
+    (made / "bin/python").symlink_to(sys.executable)
+    for lock, code in (((bundle / "requirements.lock").read_bytes(), 0), (b"another", 4)):
+        (made / ".deft-aoi-ready.json").write_text(json.dumps({"lock_sha256": hashlib.sha256(lock).hexdigest()}))
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+    assert (bundle / "requirements-torch.txt").is_file()

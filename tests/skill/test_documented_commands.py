@@ -26,8 +26,10 @@ TEXTS = [ROOT / "SKILL.md", ROOT / "README.md", ROOT / "agents/reporter.md", *so
 ELSEWHERE = {
     "make demo": "CI and the README's reader run it; the same two scripts run in the loop's tests",
     "make test": "it is what runs this test",
+    "make integration": "it is what runs the tour below",
     "make replay": "it runs the transcripts, which are integration tests of their own",
     "make bundle": "packaging/bundle.py is run by test_bundle.py",
+    "deft setup-env": "test_wheel.py runs it from an installed wheel",
     "/plugin marketplace add <this repository>": "typed into Claude Code; test_claude_code.py loads the bundle there",
     "/plugin install tao-run-deft-aoi": "typed into Claude Code; test_claude_code.py loads the bundle there",
 }
@@ -80,7 +82,29 @@ TOUR = (
     'python scripts/run_agent.py "run the DEFT loop on ~/workspace"',
     BY_HAND,
 )
+BESIDES = (
+    "status.py --results-dir RESULTS_DIR",
+    "verify_run.py --results-dir RESULTS_DIR",
+    "validate_training_csv.py --workspace WORKSPACE TRAINING_CSV",
+    "resolve_versions_key.py images.tao_toolkit.pyt",
+    "changenet_data_pair_prepare.py --workspace WORKSPACE --check",
+    "route_gaps.py --gaps GAPS --output-dir OUT",
+    "assemble_training_csv.py --help",
+    "import_deeppcb.py --help",
+    "replay_transcript.py --help",
+    "run_agent.py --help",
+    "repair_run.py --results-dir RESULTS_DIR",
+)
+"""What no text shows with its arguments: run after the tour, so that every script has been seen."""
+
 EXPECTED_EXIT: dict[str, int] = {}
+MOST_LINES = 15
+"""What a script says to an agent, the Summary and ``--help`` excepted."""
+
+READING = (
+    "list_tao_platforms", "check_data", "preflight", "next_stage", "status", "verify_run", "validate_training_csv",
+    "resolve_versions_key", "compare_runs",
+)  # fmt: skip
 
 
 def documented(text: str) -> list[str]:
@@ -136,6 +160,11 @@ class Place:
     def run(self) -> Path:
         return sorted((self.workspace / "results").glob("run_*"))[0]
 
+    def tree(self) -> dict[str, tuple[int, int]]:
+        """Size and time of every file of the workspace."""
+        files = [p for p in self.workspace.rglob("*") if p.is_file()]
+        return {str(p): (p.stat().st_size, p.stat().st_mtime_ns) for p in files}
+
     def approve(self) -> None:
         self.shell(f"python3 scripts/approve.py {self.digest} --confirm {self.digest[-6:]}", check=True)
 
@@ -143,6 +172,7 @@ class Place:
         run, self.out = self.run if (self.workspace / "results").is_dir() else Path("/none"), self.out + 1
         for word, pattern in (
             ("INFERENCE_CSV", "baseline/inference/*/inference.csv"), ("SPEC", "best_model_inference_spec.yaml"),
+            ("TRAINING_CSV", "iter1/dataset/train_combined_iter1.csv"), ("GAPS", "iter1/rca_results/*/kpi_gaps.parquet"),
             ("TARGETS.parquet", "iter1/mining_filter/target_embeddings.parquet"), ("best_model.json", "best_model.json"),
             ("POOL.parquet", "pool_with_embeddings.parquet"),
         ):  # fmt: skip
@@ -214,10 +244,22 @@ def place(tmp_path_factory):
     return home
 
 
+def script_name(line: str) -> str:
+    """The script of a command line, without its suffix."""
+    return re.search(r"(\w+)\.py\b", line).group(1)
+
+
+def test_every_script_is_run_somewhere():
+    seen = {script_name(line) for line in (*TOUR, *BESIDES)}
+    assert {p.stem for p in (ROOT / "scripts").glob("*.py")} == seen | {"make_demo_workspace", "approve"}  # Place and its fixture
+    assert set(READING) <= seen
+
+
 @pytest.mark.integration
 def test_every_documented_command_runs_in_the_order_of_a_run(place):
-    for line in TOUR:
+    for line in (*TOUR, *BESIDES):
         command = place.filled(line)
+        before = place.tree()
         if line == BY_HAND:
             done = at_the_terminal(place, command)
         elif "run_agent.py" in line:
@@ -225,6 +267,11 @@ def test_every_documented_command_runs_in_the_order_of_a_run(place):
         else:
             done = place.shell(command)
         assert done.returncode == EXPECTED_EXIT.get(line, 0), f"{command}\n{done.stdout[-2500:]}\n{done.stderr[-2500:]}"
+        said = f"{done.stdout}{done.stderr}".strip().splitlines()
+        if "--help" not in line and line not in (PREFLIGHT, OTHER_PLAN, BY_HAND):
+            assert len(said) <= MOST_LINES, f"{command}: {len(said)} lines\n" + "\n".join(said)
+        if script_name(line) in READING:
+            assert place.tree() == before, f"{command} changed the workspace"
         if line in (PREFLIGHT, OTHER_PLAN):
             place.approve()
         if line == STAGE:  # routing was run; the next three, and then it is the training's turn

@@ -123,6 +123,40 @@ def test_every_script_named_in_a_text_exists():
             assert (ROOT / "scripts" / name).is_file(), f"{path.name} names {name}"
 
 
+def test_the_skill_says_what_happens_when_each_gate_fires():
+    """Every hard stop of the design, the approval, the hook, the lock; each exit code that an agent meets has its answer."""
+    text = SKILL.read_text()
+    section = text.partition("## When a gate fires")[2].partition("\n## ")[0]
+    said = dict(re.findall(r"^- \*\*(.+?)\*\*(?: \((\d)\))?: ", section, re.MULTILINE))
+    assert said == {
+        "Approval": "5", "A call is denied by the hook": "", "Leakage": "3", "Unpaired pool": "3", "Empty pool at the start": "3",
+        "Silent drop": "3", "Unreachable KPI": "3", "Nothing new to mine": "", "Damaged record": "3", "Another driver": "6",
+    }  # fmt: skip
+    assert "A hard stop after the baseline ends the loop" in section
+    rows = re.findall(r"^\| (\d) \|", text.partition("## What the exit codes ask of you")[2], re.MULTILINE)
+    assert sorted(rows) == list("01234567"), "8 is for CI, with an option that no agent is told to use"
+
+
+def runs_of_words(text, length=10):
+    """Every run of ten words of a text, its front matter, commands and tables' rules left out."""
+    text = re.sub(r"^---\n.*?\n---\n", "", text, flags=re.DOTALL)
+    lines = [line for line in text.splitlines() if not re.match(r"\s*(python3? |scripts/)", line)]
+    for sentence in re.split(r"(?<=[.!?:;|])\s+|\n\n|\n- |\n\|", "\n".join(lines)):
+        words = re.findall(r"[a-z0-9_`]+", sentence.lower())
+        yield from (" ".join(words[at : at + length]) for at in range(len(words) - length + 1))
+
+
+def test_nothing_is_said_twice():
+    told = {}
+    for path in TEXTS:
+        for run in set(runs_of_words(path.read_text())):
+            told.setdefault(run, []).append(path.name)
+    assert len(told) > 1000
+    twice = {run: names for run, names in told.items() if len(names) > 1}
+    when = "the record the state or a resume is in question"  # it stands in the reference and in the skill's table
+    assert list(twice) == [when], twice
+
+
 def test_there_are_commands_to_check():
     assert len(COMMANDS) > 25
 
@@ -175,3 +209,35 @@ def test_the_example_state_is_what_the_fold_gives():
     state = json.loads((ROOT / "references/deft_state.json").read_text())
     assert {"run_id", "status", "seq", "head", "iterations", "config", "plan_digest"} <= set(state)
     assert "baseline" in state["iterations"]
+    from deft_aoi.contract.schema import validate
+
+    validate(state, "deft_state")
+
+
+def test_the_stage_table_has_every_stage_of_the_record():
+    from deft_aoi.record.line import STAGES
+
+    text = (ROOT / "references/stage-execution.md").read_text()
+    rows = re.findall(r"^\| ([a-z_-]+) \| (person|[A-Z]+)", text, re.MULTILINE)
+    assert [stage for stage, _ in rows if stage != "spot-check"] == [s for s in STAGES if s not in ("usage", "note")]
+    assert {who for _, who in rows} == {"person", "SKILL", "INLINE", "AGENT"}
+
+
+def test_no_command_line_needs_a_variable_that_somebody_must_have_set():
+    for where, line in COMMANDS:
+        assert "$" not in line, f"{where}: {line}"
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda p: p.name)
+def test_one_name_for_the_gaps_and_every_json_object_parses(path):
+    text = path.read_text()
+    assert not re.search(r"(?<![a-z_])gaps\.parquet", text), "kpi_gaps.parquet, mining_gaps.parquet or anomalygen_gaps.parquet"
+    for block in re.findall(r"(?:^    +\{.*\n)(?:^    +.*\n)*", text, re.MULTILINE):
+        json.loads(block.replace("…", "text"))
+
+
+def test_the_metric_plan_in_the_reference_is_one():
+    from deft_aoi.analysis.metric import parse_metric_plan
+
+    (block,) = re.findall(r"(?:^    \{.*\n)(?:^    .*\n)*", (ROOT / "references/pre-flight.md").read_text(), re.MULTILINE)
+    assert parse_metric_plan(json.loads(block)) is not None

@@ -53,17 +53,24 @@ def demo(tmp_path_factory):
     return target
 
 
+@pytest.fixture(scope="session")
+def recordings():
+    """The transcripts that the sessions below wrote, by name."""
+    return {}
+
+
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda p: p.stem)
-def test_transcript_holds(path, demo, tmp_path):
+def test_transcript_holds(path, demo, tmp_path, recordings):
     transcript = read(path)
     workspace, home = tmp_path / "workspace", tmp_path / "home"
     shutil.copytree(demo, workspace)
-    home.mkdir()
+    home.mkdir(parents=True)
     for name in transcript.header.get("setup", []):
         SETUPS[name](workspace, home)
     outcome = replay(transcript, workspace, home=home, timeout_sec=900)
     print(outcome.line())
     assert not outcome.problems, "\n".join(outcome.problems)
+    recordings[path.stem] = (home / "session.jsonl").read_text()
 
 
 def test_no_required_transcript_is_missing():
@@ -108,6 +115,19 @@ def test_drift_unused_and_missing_turns_fail_loudly(tmp_path, demo):
     assert uncaptured.problems
 
 
+def test_a_session_ends_at_its_budget_at_a_refusal_and_not_at_a_cut_turn(tmp_path, demo):
+    (tmp_path / "home").mkdir()
+    spent = replay_lines(tmp_path, demo, call("status", results_dir="/nowhere"), args=["--max-turns=1"], ends={"exit": 4})
+    assert not spent.problems, spent.problems
+    unspent = replay_lines(tmp_path, demo, call("status", results_dir="/nowhere"), TEXT, args=["--max-turns=2"], ends={"exit": 2})
+    assert not unspent.problems, unspent.problems
+    refused = {"reply": {**TEXT["reply"], "stop_reason": "refusal"}}
+    assert not replay_lines(tmp_path, demo, refused, ends={"exit": 3}).problems
+    cut = {"reply": {**TEXT["reply"], "stop_reason": "max_tokens"}}
+    goes_on = {"expect": {"user": {"contains": ["cut at its length limit"]}}, **TEXT}
+    assert not replay_lines(tmp_path, demo, cut, goes_on, ends={"exit": 0}).problems
+
+
 def test_nothing_but_loopback_can_be_reached(tmp_path):
     from deft_aoi.agent.replay import _environment
 
@@ -123,14 +143,32 @@ def test_nothing_but_loopback_can_be_reached(tmp_path):
     assert subprocess.run([sys.executable, "-c", listening], env=environment).returncode == 0
 
 
-def test_a_recorded_session_replays(demo, tmp_path):
-    """The transcript that a replayed session wrote is itself a transcript that holds, on another copy of the workspace."""
-    first, home = tmp_path / "first", tmp_path / "home"
-    shutil.copytree(demo, first)
+@pytest.mark.parametrize("name", ["gate_changed_parameter", "max_iterations"])
+def test_a_recorded_session_replays(name, demo, tmp_path, recordings):
+    """What ``run_agent.py`` wrote is itself a transcript that holds, on another copy of the workspace.
+
+    The second is a whole session of three iterations: the run's folder, pictures and digests of the replay are its own, and it
+    stays within the bar of 25 tool calls and 20,000 bytes of tool output.
+    """
+    if name not in recordings:
+        test_transcript_holds(HERE / f"{name}.jsonl", demo, tmp_path / "first", recordings)
+    recorded, workspace, home = tmp_path / "recorded.jsonl", tmp_path / "again", tmp_path / "home"
+    recorded.write_text(recordings[name])
+    shutil.copytree(demo, workspace)
     home.mkdir()
-    assert not replay(read(HERE / "gate_changed_parameter.jsonl"), first, home=home).problems
-    second, again = tmp_path / "second", tmp_path / "again"
-    shutil.copytree(demo, second)
-    again.mkdir()
-    outcome = replay(read(home / "session.jsonl"), second, home=again)
+    header = read(recorded).header
+    assert set(header["ends"]) >= {"exit", "conversations"}
+    outcome = replay(read(recorded), workspace, home=home, timeout_sec=900)
+    print(outcome.line())
     assert not outcome.problems, "\n".join(outcome.problems)
+    if name == "max_iterations":
+        assert header["ends"]["status"] == "max_iterations"
+        assert outcome.tool_calls <= 25
+        assert outcome.tool_bytes <= 20_000
+        assert len(list((workspace / "results").glob("run_*/iter*_summary.md"))) == 3
+
+
+def test_a_recording_that_ended_otherwise_does_not_hold(tmp_path, demo):
+    (tmp_path / "home").mkdir()
+    outcome = replay_lines(tmp_path, demo, TEXT, ends={"exit": 0, "conversations": 1, "status": "max_iterations"})
+    assert any("status None" in p for p in outcome.problems)

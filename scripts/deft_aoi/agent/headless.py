@@ -50,6 +50,7 @@ def run_session(args: argparse.Namespace) -> tuple[str, dict[str, Any], int]:
     skill_root = bundle_root()
     session = Session(client, meter, skill_root, gate, recorder, _say, Path.cwd())
     problem: DeftError | None = None
+    exit_code = None
     try:
         outcome = session.run(args.prompt)
         exit_code, text = outcome.exit_code, outcome.text
@@ -58,6 +59,7 @@ def run_session(args: argparse.Namespace) -> tuple[str, dict[str, Any], int]:
     finally:
         if session.local.workspace is not None:
             recorder.header["recorded_workspace"] = str(session.local.workspace)
+        recorder.header["ends"] = session.ending() | ({} if exit_code is None else {"exit": exit_code})
         recorder.close()
     figures = {
         "exit_code": exit_code, "tool_calls": session.tool_calls, "tool_output_bytes": session.tool_bytes,

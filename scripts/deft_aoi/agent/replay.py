@@ -19,6 +19,7 @@ from typing import Any
 from deft_aoi.agent.replay_server import ReplayServer, Script
 from deft_aoi.agent.transcript import Transcript
 from deft_aoi.contract.errors import UsageError
+from deft_aoi.contract.schema import bundle_root
 
 MODEL = "replay-model"
 
@@ -83,7 +84,7 @@ def replay(transcript: Transcript, workspace: Path, *, home: Path | None = None,
     try:
         with ReplayServer(script) as server:
             done = subprocess.run(
-                [sys.executable, str(Path(__file__).resolve().parents[2] / "run_agent.py"), *_arguments(header, workspace, own)],
+                [sys.executable, str(bundle_root() / "scripts" / "run_agent.py"), *_arguments(header, workspace, own)],
                 env=_environment(own, server.url), cwd=own, input="".join(f"{a}\n" for a in header.get("answers", [])),
                 capture_output=True, text=True, timeout=timeout_sec,
             )  # fmt: skip

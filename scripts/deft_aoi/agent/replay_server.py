@@ -16,7 +16,8 @@ from typing import Any
 from deft_aoi.agent.transcript import Transcript, Turn, captured, substitute
 
 GOES_ON = "[program] The session goes on from disk."
-"""How the runner begins a new conversation; what the last commands printed follows."""
+PRINTED = "The last command printed:\n"
+"""How the runner begins a new conversation, and what it puts before the output of the last commands."""
 
 USAGE = {"input_tokens": 100, "output_tokens": 20, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
 
@@ -32,6 +33,7 @@ class Script:
     results: list[tuple[str, str]] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
+    prefixes: dict[str, str] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def next_reply(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -92,7 +94,8 @@ class Script:
             # A new conversation carries what the last commands printed in its first message, not as tool results.
             text = "\n".join(b.get("text", "") for b in _blocks(request["messages"][0]))
             if GOES_ON in text:
-                self.results += [(tool, text) for tool in self.asked]
+                # Only what was printed: a capture looks for the first place, and the prompt stands before it.
+                self.results += [(tool, text.partition(PRINTED)[2]) for tool in self.asked]
                 self.asked = []
         return calls
 
@@ -107,6 +110,11 @@ class Script:
             return f"expected the {expect['role']}'s conversation, got the {role}'s"
         if "approve" in tools or "repair_run" in tools:
             return "the model was offered a tool that is for people"
+        prefix = json.dumps([request.get("system"), request.get("tools")])
+        if not request.get("stream") or not request.get("cache_control") or '"cache_control"' not in prefix:
+            return "expected a streamed request whose prompt is cached"
+        if self.prefixes.setdefault(role, prefix) != prefix:
+            return f"the {role}'s instructions or tools changed within the session: nothing of it would be cached"
         if "results" in expect and not (expect.get("fresh") and not calls):
             found = [(c["tool"], _exit_of(c["text"])) for c in calls]
             wanted = [(r["tool"], r.get("exit")) for r in expect["results"]]

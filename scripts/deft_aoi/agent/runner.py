@@ -17,7 +17,7 @@ from typing import Any
 from deft_aoi.agent.budget import Meter
 from deft_aoi.agent.gatekeeper import Gatekeeper
 from deft_aoi.agent.local_tools import LocalTools, definitions
-from deft_aoi.agent.replay_server import GOES_ON
+from deft_aoi.agent.replay_server import GOES_ON, PRINTED
 from deft_aoi.agent.tools import REPORTER_EXPOSED, Tool, ToolResult, load_tools, run_script
 from deft_aoi.agent.transcript import Recorder
 from deft_aoi.contract import plans
@@ -132,6 +132,11 @@ class Session:
 
     def _outcome(self, exit_code: int, text: str) -> Outcome:
         return Outcome(exit_code, text.strip(), self.tool_calls, self.tool_bytes, self.conversations)
+
+    def ending(self) -> dict[str, Any]:
+        """What a replay of this session must come to, beside its exit code: conversations, and the run's status on disk."""
+        status = self._state().get("status")
+        return {"conversations": self.conversations} | ({"status": status} if status else {})
 
     def _main_context(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         skill = (self.skill_root / "SKILL.md").read_text(encoding="utf-8")
@@ -297,7 +302,7 @@ class Session:
         printed = "\n\n".join(r["content"][0]["text"] for r in results)
         start = (
             f"{prompt}\n\n{GOES_ON} Run: {self.run_dir}. The plan is approved and the loop is "
-            f"at {label}. The last command printed:\n{printed}\n\nDo what it says is next; next_stage tells it again."
+            f"at {label}. {PRINTED}{printed}\n\nDo what it says is next; next_stage tells it again."
         )
         return [{"role": "user", "content": start}]
 

@@ -9,7 +9,7 @@ before it ended; the first begins with the run's approval. What lies outside the
 from __future__ import annotations
 
 import json
-import re
+import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +17,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from deft_aoi.contract.errors import Blocked, HardStop, UsageError
+from deft_aoi.contract.errors import Blocked, DeftError, HardStop, UsageError
+
+LONGEST_SLUG = 200
+"""Claude Code cuts the name of a project's folder here and adds a hash of the whole path."""
 
 KINDS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
@@ -49,15 +52,14 @@ def transcript_files(transcripts: list[Path], project_dir: Path | None, cwd: Pat
     if project_dir is not None:
         roots.append(project_dir)
     if cwd is not None:
-        slug = re.sub(r"[^A-Za-z0-9]", "-", str(cwd.resolve()))
-        roots.append(Path.home() / ".claude" / "projects" / slug)
+        roots.append(project_folder(cwd))
     if not roots:
         raise UsageError("no transcripts are named", expected="--transcript, --project-dir or --cwd", found="none")
     found: dict[Path, None] = {}
     for root in roots:
         paths = sorted(root.rglob("*.jsonl")) if root.is_dir() else [root]
-        if root.is_file():  # a session's subagents lie in a folder of the session's name beside its file
-            paths += sorted(root.with_suffix("").rglob("*.jsonl")) if root.with_suffix("").is_dir() else []
+        if root.is_file():
+            paths += _subagents_of(root)
         for path in paths:
             if path.is_file():
                 found[path.resolve()] = None
@@ -66,13 +68,49 @@ def transcript_files(transcripts: list[Path], project_dir: Path | None, cwd: Pat
     return list(found)
 
 
+def project_folder(cwd: Path) -> Path:
+    """Claude Code's folder of the sessions that were started in ``cwd``, as its 2.x releases name it.
+
+    Whatever is no ASCII letter or digit becomes a dash, one for each UTF-16 unit; a name of more than 200 characters is
+    cut there and gets the path's 32-bit string hash in base 36. ``CLAUDE_CONFIG_DIR`` replaces ``~/.claude``.
+    """
+    path = str(cwd.expanduser().resolve())
+    slug = "".join(c if c.isascii() and c.isalnum() else "-" * (1 + (ord(c) > 0xFFFF)) for c in path)
+    if len(slug) > LONGEST_SLUG:
+        units = path.encode("utf-16-le")
+        whole = 0
+        for at in range(0, len(units), 2):
+            whole = (31 * whole + int.from_bytes(units[at : at + 2], "little")) & 0xFFFFFFFF
+        slug = f"{slug[:LONGEST_SLUG]}-{_base36(min(whole, 2**32 - whole))}"
+    return Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude") / "projects" / slug
+
+
+def _base36(value: int) -> str:
+    digits = ""
+    while value or not digits:
+        value, digit = divmod(value, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
+    return digits
+
+
+def _subagents_of(session: Path) -> list[Path]:
+    """Files of a session's subagents: in a folder of its name; earlier releases put them beside it, with its id inside."""
+    found = sorted(session.with_suffix("").rglob("*.jsonl")) if session.with_suffix("").is_dir() else []
+    for path in sorted(session.parent.glob("agent-*.jsonl")):
+        first = next(_entries(path, Collected()), {})
+        if first.get("sessionId") == session.stem:
+            found.append(path)
+    return found
+
+
 def collect(files: Iterable[Path]) -> Collected:
     """Reads every file; a message counts once whichever lines and files repeat it."""
     out = Collected()
     for path in files:
         out.files += 1
+        before = out.lines
         for entry in _entries(path, out):
-            message, ts = _usage_of(entry, path)
+            message, ts = _usage_of(entry, out.lines - before)
             if message is None or ts is None:
                 continue
             if message["model"] == "<synthetic>":
@@ -84,7 +122,7 @@ def collect(files: Iterable[Path]) -> Collected:
             known = out.messages.setdefault(message["id"], {"ts": ts, **dict.fromkeys(KINDS, 0)})
             known["ts"] = min(known["ts"], ts)
             for kind in KINDS:
-                known[kind] = max(known[kind], int(message["usage"].get(kind) or 0))
+                known[kind] = max(known[kind], _count(message["usage"].get(kind)))
     return out
 
 
@@ -142,33 +180,39 @@ def align(events: list[dict[str, Any]], collected: Collected) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def read_events(log: Path) -> list[dict[str, Any]]:
-    """The record's events, as written; the writer checks the chain, this only reads.
-
-    Raises:
-        Blocked: no such log. HardStop: a line is damaged.
-    """
-    try:
-        lines = log.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.strip()]
-    except FileNotFoundError as error:
-        raise Blocked("no such log", expected="RESULTS_DIR/loop_log.jsonl", found=str(log)) from error
-    except ValueError as error:
-        raise HardStop("the log is damaged", expected="JSON lines", found=str(log), hint="run verify_run.py") from error
-
-
-def write_usage(results_dir: Path, found: dict[str, Any]) -> dict[str, Any]:
+def write_usage(results_dir: Path, found: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Writes ``run/usage.json``: a log line has 4096 bytes, a long run more stages than fit.
 
+    What lies outside the run grows while the session goes on. A file whose stages are the same is therefore kept as it
+    is, so that a repetition adds no second event.
+
     Returns:
-        What the ``usage`` event carries: the file, its digest and the totals.
+        (what the file holds, what the ``usage`` event carries: the file, its digest and the totals).
     """
-    from deft_aoi.contract.files import atomic_write_json, sha256_file
+    from deft_aoi.contract.files import atomic_write_json, read_json, sha256_file
 
     path = results_dir / "run" / "usage.json"
     path.parent.mkdir(exist_ok=True)
-    atomic_write_json(path, found)
-    return {"file": "run/usage.json", "sha256": sha256_file(path), "total": found["total"], "stages": len(found["stages"])}
+    try:
+        kept = read_json(path, what="token usage") if path.is_file() else {}
+    except DeftError:
+        kept = {}
+    if kept.get("stages") != found["stages"] or set(kept) != set(found):
+        atomic_write_json(path, found)
+        kept = found
+    event = {"file": "run/usage.json", "sha256": sha256_file(path), "total": kept["total"], "stages": len(kept["stages"])}
+    return kept, event
+
+
+def sentence(found: dict[str, Any]) -> str:
+    """One line for a person and for the record."""
+    total, outside = found["total"], found["outside"]
+    read = total["input_tokens"] + total["cache_creation_input_tokens"] + total["cache_read_input_tokens"]
+    return (
+        f"{total['messages']} messages in {len(found['stages'])} stages: {total['output_tokens']:,} output, "
+        f"{read:,} input tokens (cached ones included); {outside['before'] + outside['after']} messages outside the run, "
+        f"{sum(found['skipped'].values())} lines skipped"
+    )
 
 
 def _entries(path: Path, out: Collected) -> Iterator[dict[str, Any]]:
@@ -177,22 +221,31 @@ def _entries(path: Path, out: Collected) -> Iterator[dict[str, Any]]:
             out.lines += 1
             try:
                 entry = json.loads(raw)
-            except ValueError:
-                out.partial_lines += 1  # a session that was killed, or is being written
+            except (ValueError, RecursionError):
+                out.partial_lines += 1  # a session that was killed, or is being written; nothing of ours is nested deep
                 continue
             if isinstance(entry, dict):
                 yield entry
 
 
-def _usage_of(entry: dict[str, Any], path: Path) -> tuple[dict[str, Any] | None, float | None]:
-    """The message and time of one line: Claude Code's, or a turn of this skill's own runner."""
+def _count(value: Any) -> int:
+    """A count of tokens; 0 for what is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def _usage_of(entry: dict[str, Any], number: int) -> tuple[dict[str, Any] | None, float | None]:
+    """The message and time of one line: Claude Code's, or a turn of this skill's own runner.
+
+    A turn of the runner has no id: the same line at the same place in a copy of the file is the same turn.
+    """
     if entry.get("type") == "assistant" and isinstance(entry.get("message"), dict):
         message = entry["message"]
         name = message.get("id") or entry.get("uuid")
         usage = message.get("usage") if isinstance(message.get("usage"), dict) else {}
     elif isinstance(entry.get("reply"), dict) and "ts" in entry:
-        message, usage = entry["reply"], entry["reply"].get("usage") or {}
-        name = f"{path}:{json.dumps(entry, sort_keys=True)}"
+        message, usage = entry["reply"], entry["reply"].get("usage")
+        usage = usage if isinstance(usage, dict) else {}
+        name = f"{number}:{json.dumps(entry, sort_keys=True)}"
     else:
         return None, None
     ts = entry.get("timestamp") or entry.get("ts")

@@ -149,6 +149,7 @@ def _refuse_other_rows(old: Scored, new: Scored) -> None:
             "the two sets have different numbers of rows",
             expected="the same KPI rows, scored by two models",
             found=f"{len(old)} and {len(new)}",
+            hint="compare inference.csv files of one KPI set",
         )
     for column in ("object_name", "input_path", "label"):
         if column in old.frame.columns and column in new.frame.columns:

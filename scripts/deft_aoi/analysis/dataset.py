@@ -56,7 +56,10 @@ def relative_rows(frame: pd.DataFrame, images_dir: Path, root: Path) -> pd.DataF
     """
     if not images_dir.is_relative_to(root):
         raise HardStop(
-            "the images folder lies outside the workspace", expected=f"a folder below {root}", found=safe_text(images_dir, 200)
+            "the images folder lies outside the workspace",
+            expected=f"a folder below {root}",
+            found=safe_text(images_dir, 200),
+            hint="copy the images below the workspace; training rows are relative to it",
         )
     prefix = images_dir.relative_to(root).as_posix()
     out = frame.copy()
@@ -158,6 +161,7 @@ def _mined_provenance(mined: Part, iteration: int) -> pd.DataFrame:
             "mined rows lack their provenance",
             expected="a column provenance with real or sdg in every row",
             found="no such column" if kinds is None else safe_text(kinds[~kinds.isin(KINDS)].iloc[0]),
+            hint="take the mining_pool.csv that knn_mine.py wrote",
         )
     out = frame[["input_path", "golden_path", "object_name", "label"]].reset_index(drop=True)
     text = {c: frame[c].map(_text).to_numpy() if c in frame.columns else "" for c in ("target_ids", "similarity")}
@@ -209,7 +213,9 @@ def validate(
     missing = [c for c in MANDATORY if c not in frame.columns]
     if missing or frame.empty:
         raise HardStop(
-            f"the {name} lacks {', '.join(missing) if missing else 'rows'}", expected=f"{', '.join(MANDATORY)} and rows"
+            f"the {name} lacks {', '.join(missing) if missing else 'rows'}",
+            expected=f"{', '.join(MANDATORY)} and rows",
+            hint="assemble this iteration again, or correct the base training set",
         )
     part = index.part(name, frame, layout)
     raise_first(findings(part, provenance=provenance, previous=previous, against=against))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deft_aoi.analysis.coding import name_codes
 from deft_aoi.analysis.identity import Part
 from deft_aoi.analysis.leakage import find_leaks
-from deft_aoi.analysis.scored import name_codes, sample_id
+from deft_aoi.analysis.scored import sample_id
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.text import PASS, normalize_label, safe_text
 

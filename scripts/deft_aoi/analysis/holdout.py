@@ -6,23 +6,28 @@ judged at the threshold that the other folds choose; the spread says how much on
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from deft_aoi.analysis.constants import SPLIT_FOLDS
-from deft_aoi.analysis.operating_point import defects_needed, midpoint
+from deft_aoi.analysis.operating_point import Floats, Sweep, defects_needed, midpoint
 from deft_aoi.analysis.scored import Scored
 
 SEED = 20_260_101
 
+NEAR = 1000
+"""Good parts looked at below the lowest limit before all of them are."""
 
-def split_estimate(s: Scored, recall_fraction: float, folds: int = SPLIT_FOLDS) -> dict[str, Any] | None:
+
+def split_estimate(s: Scored, sweep: Sweep, recall_fraction: float, folds: int = SPLIT_FOLDS) -> dict[str, Any] | None:
     """Cross-validated FAR and recall of the rule "the threshold that gives this recall".
 
     Args:
         s: the scored set.
+        sweep: its sweep.
         recall_fraction: recall at which each threshold is chosen.
         folds: folds; boards (``boardname``), where the column has at least ``folds`` values, stay together.
 
@@ -31,30 +36,20 @@ def split_estimate(s: Scored, recall_fraction: float, folds: int = SPLIT_FOLDS) 
         folds and the range of thresholds; ``None`` when a class is too small to split.
     """
     fold, kind = _folds(s, folds)
-    cell = 2 * fold + s.defect.view(np.uint8)
-    order = np.argsort(cell, kind="stable")  # one counting sort, then folds are slices
-    parts = np.split(s.scores[order], np.cumsum(np.bincount(cell, minlength=2 * folds))[:-1])
-    good, bad = parts[0::2], parts[1::2]
-    below: dict[tuple[int, float], float] = {}  # most folds leave the same limit: one look at each fold's good parts
-
-    def highest_below(fold: int, limit: float) -> float:
-        if (fold, limit) not in below:
-            scores = good[fold]
-            below[fold, limit] = float(np.where(scores < limit, scores, -np.inf).max(initial=-np.inf))
-        return below[fold, limit]
-
+    fold_of_bad = fold[s.defects_ascending]
+    good = [s.scores[(fold == k) & ~s.defect] for k in range(folds)]
+    outside = [sweep.bad[fold_of_bad != k] for k in range(folds)]
+    judged = [k for k in range(folds) if len(good[k]) and 0 < len(outside[k]) < sweep.n_defect]
+    limits = {k: float(outside[k][len(outside[k]) - defects_needed(recall_fraction, len(outside[k]))]) for k in judged}
+    near = _just_below(limits.values(), good, sweep)
     per_fold = []
-    for k in range(folds):
-        others = [j for j in range(folds) if j != k]
-        outside = np.concatenate([bad[j] for j in others])
-        if not len(outside) or not len(good[k]) or not len(bad[k]):
-            continue
-        place = len(outside) - defects_needed(recall_fraction, len(outside))
-        limit = float(np.partition(outside, place)[place])
-        low = max(highest_below(j, limit) for j in others)
-        threshold = midpoint(low, float(outside[outside > low].min()))[0]
-        flagged = [int((scores > threshold).sum()) for scores in (good[k], bad[k])]
-        per_fold.append((threshold, flagged[0], len(good[k]), flagged[1], len(bad[k])))
+    for k, limit in limits.items():
+        low = _highest_below(limit, near[:k] + near[k + 1 :])
+        if low == -np.inf:  # all good parts there are of this fold
+            low = _highest_below(limit, good[:k] + good[k + 1 :])
+        threshold = midpoint(low, float(outside[k][np.searchsorted(outside[k], low, side="right")]))[0]
+        flagged = [int((scores > threshold).sum()) for scores in (good[k], sweep.bad[fold_of_bad == k])]
+        per_fold.append((threshold, flagged[0], len(good[k]), flagged[1], sweep.n_defect - len(outside[k])))
     if len(per_fold) < 2:
         return None
     thresholds, fp, n_pass, tp, n_defect = (np.array(c) for c in zip(*per_fold, strict=True))
@@ -71,6 +66,19 @@ def split_estimate(s: Scored, recall_fraction: float, folds: int = SPLIT_FOLDS) 
         "threshold_min": float(thresholds.min()),
         "threshold_max": float(thresholds.max()),
     }
+
+
+def _just_below(limits: Collection[float], good: list[Floats], sweep: Sweep) -> list[Floats]:
+    """Each fold's good parts from a little below the lowest limit to the highest: few, and nearly always enough."""
+    if not limits:
+        return good
+    start = sweep.good[max(0, int(np.searchsorted(sweep.good, min(limits))) - NEAR)]
+    return [scores[(scores >= start) & (scores < max(limits))] for scores in good]
+
+
+def _highest_below(limit: float, parts: list[Floats]) -> float:
+    """The highest score below a limit in any of the parts; ``-inf`` when there is none."""
+    return max(float(scores[scores < limit].max(initial=-np.inf)) for scores in parts)
 
 
 def _folds(s: Scored, folds: int) -> tuple[npt.NDArray[np.uint8], str]:

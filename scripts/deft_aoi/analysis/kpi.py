@@ -139,7 +139,7 @@ def _report(
         "rule": RULE,
         "columns": {"label": columns[0], "score": columns[1], "pass_label": scored.label_names[0]},
         "counts": _counts(scored),
-        "labels": {n: int(c) for n, c in zip(scored.label_names, np.bincount(scored.label_codes), strict=True)},
+        "labels": scored.label_counts(),
         "score_min": float(min(sweep.good[0], sweep.bad[0])),
         "score_max": float(max(sweep.good[-1], sweep.bad[-1])),
         "auroc": operating_point.auroc(sweep),
@@ -155,7 +155,7 @@ def _report(
         "slices": kpi_details.slices(scored, point),
         "aoi_units": kpi_details.aoi_units(scored, point, seconds_per_call),
         "suspected_label_errors": kpi_details.suspects(scored, sweep, goal),
-        "estimate": split_estimate(scored, goal),
+        "estimate": split_estimate(scored, sweep, goal),
         "verdict": None,
     }
     if target is not None:
@@ -275,7 +275,7 @@ def apply_threshold(
         HardStop: see :func:`analyze`; also a threshold that is not finite.
     """
     if not np.isfinite(threshold):
-        raise HardStop("the threshold is not finite", found=repr(float(threshold)))
+        raise HardStop("the threshold is not finite", found=repr(float(threshold)), hint="take the threshold that kpi.json names")
     scored = check_scored(
         frame,
         label_column=label_column,

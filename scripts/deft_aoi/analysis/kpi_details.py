@@ -8,7 +8,7 @@ import numpy as np
 
 from deft_aoi.analysis.constants import MAX_LISTED, MAX_SLICES
 from deft_aoi.analysis.intervals import clopper_pearson
-from deft_aoi.analysis.operating_point import OperatingPoint, Sweep, at_count, at_recall, defects_needed
+from deft_aoi.analysis.operating_point import Floats, OperatingPoint, Sweep, at_count, at_recall, defects_needed
 from deft_aoi.analysis.scored import Scored
 
 SLICE_COLUMNS = ("part_type", "comp_type_1", "boardname", "light")
@@ -19,12 +19,11 @@ DROP = (1, 2, 3)
 def per_defect(s: Scored, point: OperatingPoint) -> list[dict[str, Any]]:
     """Recall and lowest scores of each defect type at the point, lowest recall first."""
     out = []
-    defects = np.flatnonzero(s.defect)
-    defects = defects[np.argsort(s.scores[defects], kind="stable")]
+    defects = s.defects_ascending
     codes = s.label_codes[defects]
     for code in np.flatnonzero(np.bincount(codes)):
         name, rows = s.label_names[code], defects[codes == code]
-        order, flagged = rows, s.scores[rows] > point.threshold
+        flagged = s.scores[rows] > point.threshold
         caught = int(flagged.sum())
         missed, n = s.distinct(rows[~flagged]), s.distinct(rows)
         out.append(
@@ -36,7 +35,7 @@ def per_defect(s: Scored, point: OperatingPoint) -> list[dict[str, Any]]:
                 "missed": len(rows) - caught,
                 "recall_fraction": caught / len(rows),
                 "recall_interval": list(clopper_pearson(n - missed, n)),
-                "lowest": s.list_rows(order, LOWEST),
+                "lowest": s.list_rows(rows, LOWEST),
             }
         )
     return sorted(out, key=lambda d: (d["recall_fraction"], d["label"]))
@@ -60,8 +59,6 @@ def drop_n(s: Scored, all_scores: Sweep, recall_fraction: float) -> list[dict[st
     They count as caught, so the recall still needed of the others is smaller by as many.
     """
     needed = defects_needed(recall_fraction, all_scores.n_defect)
-    defects = np.flatnonzero(s.defect)
-    order = defects[np.argsort(s.scores[defects], kind="stable")[: max(DROP)]]
     out = []
     for n in DROP:
         rest = Sweep(all_scores.good, all_scores.bad[n:])
@@ -74,7 +71,7 @@ def drop_n(s: Scored, all_scores: Sweep, recall_fraction: float) -> list[dict[st
                 "threshold": point.threshold,
                 "fp": point.fp,
                 "far_fraction": point.far_fraction,
-                "samples": s.list_rows(order[:n]),
+                "samples": s.list_rows(s.defects_ascending[:n]),
             }
         )
     return out
@@ -82,7 +79,7 @@ def drop_n(s: Scored, all_scores: Sweep, recall_fraction: float) -> list[dict[st
 
 def slices(s: Scored, point: OperatingPoint) -> dict[str, Any]:
     """False alarms and misses by part type, board and light, for each such column that the set has."""
-    state = 2 * s.defect.astype(np.int64) + (s.scores > point.threshold)
+    state = 2 * s.defect.view(np.uint8) + (s.scores > point.threshold).view(np.uint8)
     out: dict[str, Any] = {}
     for column in SLICE_COLUMNS:
         grouped = s.groups(column)
@@ -140,16 +137,14 @@ def suspects(s: Scored, all_scores: Sweep, recall_fraction: float) -> dict[str, 
     empty: dict[str, Any] = {"count": 0, "listed": [], "far_fraction_if_relabelled": None, "threshold_if_relabelled": None}
     if median_good >= median_bad:
         return empty  # the model does not separate: its scores say nothing about labels
-    wrong = np.where(s.defect, s.scores <= median_good, s.scores >= median_bad)
-    rows = np.flatnonzero(wrong)
-    if not len(rows):
-        return empty
     n_low = int(np.searchsorted(all_scores.bad, median_good, side="right"))
     n_high = int(np.searchsorted(all_scores.good, median_bad, side="left"))
-    good = np.concatenate([all_scores.good[:n_high], all_scores.bad[:n_low]])
-    bad = np.concatenate([all_scores.good[n_high:], all_scores.bad[n_low:]])
-    for run in (good, bad):
-        run.sort(kind="stable")  # two sorted runs: one merge
+    if n_low == 0 and n_high == all_scores.n_pass:
+        return empty
+    high = np.flatnonzero(s.scores >= median_bad)
+    rows = np.sort(np.concatenate([s.defects_ascending[:n_low], high[~s.defect[high]]]))
+    good = _merged(all_scores.good[:n_high], all_scores.bad[:n_low])
+    bad = _merged(all_scores.bad[n_low:], all_scores.good[n_high:])
     point = at_recall(Sweep(good, bad), recall_fraction)
     depth = np.where(s.defect[rows], median_good - s.scores[rows], s.scores[rows] - median_bad)
     return {
@@ -158,3 +153,12 @@ def suspects(s: Scored, all_scores: Sweep, recall_fraction: float) -> dict[str, 
         "far_fraction_if_relabelled": point.far_fraction,
         "threshold_if_relabelled": point.threshold,
     }
+
+
+def _merged(one: Floats, other: Floats) -> Floats:
+    """Two sorted runs as one."""
+    if not len(other):
+        return one
+    both = np.concatenate([one, other])
+    both.sort(kind="stable")
+    return both

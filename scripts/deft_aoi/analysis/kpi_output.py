@@ -56,8 +56,8 @@ def write_outputs(
     curve = curve or scored.sweep()
     written = [out / n for n in ("kpi.json", "summary.txt", "threshold_metrics.csv", "best_f1_missed_no_pass_samples.csv")]
     atomic_write_text(written[2], _threshold_csv(curve, report))
-    missed = np.flatnonzero(scored.defect & (scored.scores <= report["best_f1"]["threshold"]))
-    atomic_write_text(written[3], missed_csv(frame, missed[np.argsort(scored.scores[missed], kind="stable")]))
+    missed = int(np.searchsorted(curve.bad, report["best_f1"]["threshold"], side="right"))
+    atomic_write_text(written[3], missed_csv(frame, scored.defects_ascending[:missed]))
     atomic_write_text(written[1], summary_text(report))
     if plots:
         from deft_aoi.analysis.plots import draw_all
@@ -101,9 +101,10 @@ def missed_csv(frame: pd.DataFrame, rows: Any) -> str:
 
 def _spreadsheet_column(cells: pd.Series[Any]) -> list[Any]:
     """Cells, with an apostrophe before text that a spreadsheet would run as a formula."""
-    if cells.dtype.kind in "fiub":
-        return list(cells.tolist())
-    return [f"'{v}" if isinstance(v, str) and v[:1] in _FORMULA else v for v in cells.astype("object").tolist()]
+    values = list(cells.tolist())
+    if cells.dtype.kind in "fiub" or not any(isinstance(v, str) and v[:1] in _FORMULA for v in set(values)):
+        return values
+    return [f"'{v}" if isinstance(v, str) and v[:1] in _FORMULA else v for v in values]
 
 
 def summary_text(report: dict[str, Any]) -> str:

@@ -227,17 +227,19 @@ def average_precision(s: Sweep) -> float:
 
 
 def candidate_thresholds(s: Sweep, limit: int, keep: tuple[float, ...] = ()) -> Floats:
-    """Thresholds for a table or a curve, ascending: every distinct score, evenly decimated by rank beyond ``limit``.
+    """Thresholds for a table or a curve, ascending: every distinct score, or when there are more than ``limit``, evenly by rank.
+
+    Each class is decimated by itself, so that nothing as large as the set has to be merged.
 
     Args:
         s: the sweep.
-        limit: most thresholds before ``keep`` is added.
+        limit: most thresholds before ``keep`` is added; at least 5.
         keep: thresholds that must be there (the operating points).
     """
-    scores = np.concatenate([s.good, s.bad])
-    scores.sort(kind="stable")  # two sorted runs: one merge
-    distinct = scores[np.r_[True, scores[1:] != scores[:-1]]]
-    start = np.nextafter(distinct[0], -np.inf)
-    if len(distinct) > limit - 1:
-        distinct = distinct[np.linspace(0, len(distinct) - 1, limit - 1).astype(np.int64)]
-    return np.unique(np.r_[start, distinct, np.asarray(keep, dtype=np.float64)])
+    firsts = [np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]]) for scores in (s.good, s.bad)]
+    distinct = sum(map(len, firsts))
+    picked = [np.nextafter([min(s.good[0], s.bad[0])], -np.inf), np.asarray(keep, dtype=np.float64)]
+    for scores, places in zip((s.good, s.bad), firsts, strict=True):
+        n = len(places) if distinct < limit else min(len(places), max(2, (limit - 3) * len(places) // distinct))
+        picked.append(scores[places[np.linspace(0, len(places) - 1, n).astype(np.int64)]])
+    return np.unique(np.concatenate(picked))

@@ -1,4 +1,4 @@
-"""Read a scored CSV fast: columns that repeat are read as dictionaries, and a very large file as only what the KPI needs.
+"""Read a scored CSV fast, and of a very large one only what the KPI needs, columns that repeat as dictionaries.
 
 ``inference.csv`` has every column of the input CSV and the score (TAO_CONTRACT 1.4). TAO re-serialises the other
 columns (``00041`` becomes ``41``), so rows are joined by position, never by such a column: :func:`attach_scores`.
@@ -18,12 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-LARGE_BYTES = 1 << 30
-GROUPING = ("boardname", "part_type", "comp_type_1", "light")
-"""Columns that the slices group by: as dictionaries they are grouped already."""
-
-REPEATING = ("golden_path", "project", *GROUPING)
-"""Columns whose values repeat: as dictionaries a very large file takes less memory."""
+LARGE_BYTES = 1 << 28
+REPEATING = ("golden_path", "project", "boardname", "part_type", "comp_type_1", "light")
+"""Columns whose values repeat: read as dictionaries a very large file takes less memory, if a little more time."""
 
 
 def read_scores(path: Path, *, label_column: str = "label", score_column: str = "siamese_score") -> pd.DataFrame:
@@ -35,7 +32,7 @@ def read_scores(path: Path, *, label_column: str = "label", score_column: str = 
         score_column: its score column.
 
     Returns:
-        Frame with the score as float64 and every other column as text; above 1 GiB only the columns that the KPI uses.
+        Frame with the score as float64 and every other column as text; above 256 MiB only the columns that the KPI uses.
 
     Raises:
         HardStop: missing, empty, malformed, a duplicate column, or one of the two columns is absent.
@@ -65,15 +62,23 @@ def read_scores(path: Path, *, label_column: str = "label", score_column: str = 
 def _header(file: Path) -> list[str]:
     if not file.is_file() or file.stat().st_size == 0:
         raise HardStop(
-            f"the scored set {safe_text(file, 200)} is missing or empty", expected="a CSV with a label and a score column"
+            f"the scored set {safe_text(file, 200)} is missing or empty",
+            expected="a CSV with a label and a score column",
+            hint="run the inference; it writes inference.csv",
         )
     try:
         with file.open(encoding="utf-8-sig", newline="") as handle:
             header = next(csv.reader(handle), [])
     except (UnicodeDecodeError, csv.Error) as error:
-        raise HardStop(f"{safe_text(file.name)} is not a UTF-8 CSV", found=safe_text(error, 120)) from error
+        raise HardStop(
+            f"{safe_text(file.name)} is not a UTF-8 CSV", found=safe_text(error, 120), hint="save it as UTF-8"
+        ) from error
     if len(set(header)) != len(header):
-        raise HardStop(f"{safe_text(file.name)} has a duplicate column", found=safe_text(", ".join(header), 200))
+        raise HardStop(
+            f"{safe_text(file.name)} has a duplicate column",
+            found=safe_text(", ".join(header), 200),
+            hint="rename or remove one of the two",
+        )
     return header
 
 
@@ -82,7 +87,7 @@ def _read(file: Path, columns: list[str], label: str, score: str, *, numeric: bo
     import pyarrow.csv as pacsv
 
     repeating = pa.dictionary(pa.int32(), pa.string())
-    coded = {label, *(REPEATING if large else GROUPING)}
+    coded = {label, *REPEATING} if large else set()
     types: dict[str, Any] = {c: repeating if c in coded else pa.large_string() for c in columns}
     types[score] = pa.float64() if numeric else pa.string()
     convert = pacsv.ConvertOptions(
@@ -90,7 +95,7 @@ def _read(file: Path, columns: list[str], label: str, score: str, *, numeric: bo
     )
     try:
         if not large:
-            return pacsv.read_csv(file, convert_options=convert)
+            return pacsv.read_csv(file, convert_options=convert).combine_chunks()
         with pacsv.open_csv(file, convert_options=convert) as reader:
             return pa.Table.from_batches(reader, schema=reader.schema).unify_dictionaries()
     except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError) as error:
@@ -98,6 +103,7 @@ def _read(file: Path, columns: list[str], label: str, score: str, *, numeric: bo
             f"{safe_text(file.name)} is not a well-formed CSV",
             expected="UTF-8, as many cells in each row as in the header",
             found=safe_text(error, 200),
+            hint="score the set again: a job that died while it wrote leaves half a line",
         ) from error
 
 

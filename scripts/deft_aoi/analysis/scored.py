@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from deft_aoi.analysis.coding import Codes, Rows, factorize, groups_of, name_codes, rows_named_as
 from deft_aoi.analysis.constants import MAX_LISTED
-from deft_aoi.analysis.operating_point import Floats, Sweep, sweep
+from deft_aoi.analysis.operating_point import Floats, Sweep
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.text import PASS, normalize_label, plain_text, safe_text
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Bools = npt.NDArray[np.bool_]
-Codes = npt.NDArray[np.int64]
 
 NAME_COLUMNS = ("input_path", "golden_path", "object_name")
 
@@ -53,14 +54,34 @@ class Scored:
             self._groups[column] = groups_of(self.frame, column)
         return self._groups[column]
 
+    @cached_property
+    def defects_ascending(self) -> Rows:
+        """Positions of the defect rows, lowest score first; equal scores in the order of the rows."""
+        defects = np.flatnonzero(self.defect)
+        scores = self.scores[defects]
+        order = np.argsort(scores)  # several times as fast as a stable sort; equal scores are put in order below
+        same = np.diff(scores[order]) == 0
+        ties = np.flatnonzero(np.r_[False, same] | np.r_[same, False])
+        tied = order[ties]
+        order[ties] = tied[np.lexsort((tied, scores[tied]))]
+        return defects[order]
+
     def __len__(self) -> int:
         return len(self.scores)
 
     def sweep(self) -> Sweep:
         """Both classes' scores, sorted."""
-        return sweep(self.scores, self.defect)
+        good = self.scores[~self.defect]
+        good.sort()
+        return Sweep(good, self.scores[self.defects_ascending])
 
-    def distinct(self, rows: Bools | npt.NDArray[np.intp]) -> int:
+    def label_counts(self) -> dict[str, int]:
+        """Rows of each label, the good one first."""
+        counts = np.bincount(self.label_codes[self.defects_ascending], minlength=len(self.label_names))
+        counts[0] = len(self) - counts.sum()
+        return dict(zip(self.label_names, counts.tolist(), strict=True))
+
+    def distinct(self, rows: Bools | Rows) -> int:
         """Distinct contents among rows (a mask or positions); the number of rows when contents are unknown."""
         if self.content is None:
             return int(rows.sum()) if rows.dtype == np.bool_ else len(rows)
@@ -75,7 +96,7 @@ class Scored:
             "score": float(self.scores[row]),
         }
 
-    def list_rows(self, rows: npt.NDArray[np.intp], limit: int = MAX_LISTED) -> list[dict[str, Any]]:
+    def list_rows(self, rows: Rows, limit: int = MAX_LISTED) -> list[dict[str, Any]]:
         """The first ``limit`` rows, described."""
         return [self.describe(int(r)) for r in rows[:limit]]
 
@@ -126,7 +147,7 @@ def check_scored(
                 hint="give --label-column or --score-column, or score the set again",
             )
     if frame.empty:
-        raise HardStop("the scored set has no rows", expected="at least one PASS and one defect row")
+        raise HardStop("the scored set has no rows", expected="at least one PASS and one defect row", hint="score the set again")
     scores = _scores(frame, score_column)
     codes, names = _labels(frame, label_column, pass_label)
     defect = codes != 0
@@ -140,7 +161,7 @@ def check_scored(
                     hint="add such rows to the KPI set",
                 )
     flat = None if featureless is None else np.asarray(featureless, dtype=bool)
-    content = None if content_ids is None else _factorize(content_ids)[0]
+    content = None if content_ids is None else factorize(content_ids)[0]
     for array, what in ((content, "content_ids"), (flat, "featureless")):
         if array is not None and len(array) != len(frame):
             raise ValueError(f"{what} must be (N,) with N = {len(frame)}, got {len(array)}")
@@ -165,34 +186,18 @@ def _scores(frame: pd.DataFrame, column: str) -> Floats:
     return values
 
 
-def _factorize(values: Any) -> tuple[Codes, Any]:
-    import pandas as pd
-
-    series = pd.Series(values)
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        codes = series.cat.codes.to_numpy().astype(np.int64)
-        if codes.min(initial=0) >= 0 and np.bincount(codes, minlength=len(series.cat.categories)).all():
-            return codes, series.cat.categories  # coded already, and each code is in use
-    codes, uniques = pd.factorize(series, use_na_sentinel=False)
-    return codes.astype(np.int64), uniques
-
-
 def _labels(frame: pd.DataFrame, column: str, pass_label: str) -> tuple[Codes, tuple[str, ...]]:
-    raw, uniques = _factorize(frame[column])
-    names = [pass_label]
-    remap = np.zeros(len(uniques), dtype=np.int64)
+    cells = frame[column]
+    others = np.flatnonzero((cells != pass_label).to_numpy(dtype=bool, na_value=True))  # a missing label is none, not PASS
+    raw, uniques = factorize(cells.iloc[others])
+    spelled = []
     for i, value in enumerate(uniques):
         text = value if isinstance(value, str) else ""
-        if text == pass_label:
-            continue
-        name = _defect_name(text, pass_label, column, lambda i=i: int(np.flatnonzero(raw == i)[0]) + 2)
-        if name not in names:
-            names.append(name)
-        remap[i] = names.index(name)
-    order = [0, *(i for i in sorted(range(1, len(names)), key=lambda i: names[i]))]
-    rank = np.empty(len(names), dtype=np.int64)
-    rank[order] = np.arange(len(names))
-    return rank[remap][raw], tuple(names[i] for i in order)
+        spelled.append(_defect_name(text, pass_label, column, lambda i=i: int(others[(raw == i).argmax()]) + 2))
+    names = (pass_label, *sorted(set(spelled)))
+    codes = np.zeros(len(frame), dtype=np.int32)
+    codes[others] = np.array([names.index(name) for name in spelled], dtype=np.int32)[raw]
+    return codes, names
 
 
 def _defect_name(text: str, pass_label: str, column: str, line: Any) -> str:
@@ -214,35 +219,13 @@ def _refuse_conflicts(s: Scored) -> None:
         _refuse_conflict(s, s.content, "content")
     elif all(c in s.frame.columns for c in NAME_COLUMNS):
         # Of two rows with two labels at least one is a defect: only names that a defect has can be in conflict.
-        rows = _sharing_names(s)
-        codes = name_codes(s.frame[list(NAME_COLUMNS)].iloc[rows]) if len(rows) else None
+        rows = rows_named_as(s.frame, s.defect)
+        codes = name_codes(s.frame, rows) if len(rows) else None
         if codes is not None:
             _refuse_conflict(s, codes, "name", rows)
 
 
-def _sharing_names(s: Scored) -> npt.NDArray[np.intp]:
-    """Rows whose object_name is that of a defect; none when each defect has its own name."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    names = pa.array(s.frame["object_name"])
-    shared = pc.is_in(names, value_set=names.filter(pa.array(s.defect))).to_numpy(zero_copy_only=False)
-    return np.flatnonzero(shared)
-
-
-def name_codes(frame: pd.DataFrame) -> Codes | None:
-    """One code for each (input_path, golden_path, object_name); ``None`` when every row has its own object_name."""
-    codes, uniques = _factorize(frame["object_name"])
-    if len(uniques) == len(frame):
-        return None
-    for column in ("input_path", "golden_path"):
-        more, found = _factorize(frame[column])
-        codes = codes * len(found) + more
-        codes = _factorize(codes)[0] if column == "input_path" else codes
-    return _factorize(codes)[0]
-
-
-def _refuse_conflict(s: Scored, codes: Codes, what: str, rows: npt.NDArray[np.intp] | None = None) -> None:
+def _refuse_conflict(s: Scored, codes: Codes, what: str, rows: Rows | None = None) -> None:
     rows = np.arange(len(codes)) if rows is None else rows
     first = np.empty(int(codes.max()) + 1, dtype=np.int64)
     first[codes[::-1]] = rows[::-1]
@@ -260,20 +243,6 @@ def _refuse_conflict(s: Scored, codes: Codes, what: str, rows: npt.NDArray[np.in
             f"{labels[1]}; {len(found)} such row(s)",
             hint="look at the image, keep one label, remove the other row; check_data.py --write-fixed proposes a clean file",
         )
-
-
-def groups_of(frame: pd.DataFrame, column: str) -> tuple[Codes, list[str]] | None:
-    """Codes and values of a grouping column (board, part type); ``None`` when it is absent or empty throughout."""
-    if column not in frame.columns:
-        return None
-    codes, uniques = _factorize(frame[column])
-    values = [cell_text(u) for u in uniques]
-    return (codes, values) if any(values) else None
-
-
-def cell_text(value: Any) -> str:
-    """A cell as text; empty for a missing one."""
-    return value if isinstance(value, str) else "" if value is None or value != value else str(value)
 
 
 def weakness(scored: Scored, threshold: float) -> Floats:

@@ -73,12 +73,22 @@ def _read(handle: BinaryIO, file: Path, name: str, mandatory: tuple[str, ...]) -
     import pyarrow.csv as pacsv
 
     if os.fstat(handle.fileno()).st_size == 0:
-        raise HardStop(f"{name} is empty", expected="a header line and at least one row", found=f"0 bytes in {file}")
+        raise HardStop(
+            f"{name} is empty",
+            expected="a header line and at least one row",
+            found=f"0 bytes in {file}",
+            hint="make_workspace.py writes it from your own folders or table",
+        )
     _check_utf8(handle, name)
     header = _header(handle, name)
     duplicates = sorted({c for c in header if header.count(c) > 1})
     if duplicates or any(not c for c in header):
-        raise HardStop(f"{name} has a duplicate or empty column name", found=safe_text(", ".join(header), 200))
+        raise HardStop(
+            f"{name} has a duplicate or empty column name",
+            expected="each column named once",
+            found=safe_text(", ".join(header), 200),
+            hint="rename or remove the column",
+        )
     missing = [c for c in mandatory if c not in header]
     if missing:
         raise HardStop(
@@ -108,16 +118,24 @@ def _read(handle: BinaryIO, file: Path, name: str, mandatory: tuple[str, ...]) -
             f"{name} is not a well-formed CSV",
             expected="UTF-8, as many cells in each row as in the header, no line break inside a cell",
             found=safe_text(failed[0] if failed else error, 160),
+            hint="quote cells that hold a comma, and save as UTF-8",
         ) from error
     frame: pd.DataFrame = table.to_pandas().astype("object")
     if frame.empty:
-        raise HardStop(f"{name} has no rows", expected="at least one row", found=f"only a header in {file}")
+        raise HardStop(
+            f"{name} has no rows", expected="at least one row", found=f"only a header in {file}", hint="add the rows of this set"
+        )
     for column in header:
         import pyarrow.compute as pc
 
         lengths = pc.max(pc.utf8_length(table.column(column))).as_py() or 0
         if lengths > MAX_CELL or any("\r" in v for v in frame[column].unique() if "\r" in v):
-            raise HardStop(f"{name} has a cell that is too long or has a line break", found=f"column {safe_text(column)}")
+            raise HardStop(
+                f"{name} has a cell that is too long or has a line break",
+                expected=f"at most {MAX_CELL} characters in one line",
+                found=f"column {safe_text(column)}",
+                hint="shorten the cell; check_data.py lists every finding",
+            )
     return frame
 
 
@@ -146,7 +164,7 @@ def _header(handle: BinaryIO, name: str) -> list[str]:
     try:
         line = raw.decode("utf-8-sig")
         if "\0" in line:
-            raise HardStop(f"{name} is not text", found="a NUL byte in the header")
+            raise HardStop(f"{name} is not text", found="a NUL byte in the header", hint="save it as a CSV in UTF-8")
         return [c for row in csv.reader(io.StringIO(line)) for c in row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise HardStop(
@@ -177,7 +195,7 @@ def read_changenet_csv(path: StrPath, *, what: str) -> pd.DataFrame:
 
 def _check_relative(value: str) -> None:
     if not value.strip():
-        raise HardStop("a path is empty", expected="a folder relative to images_dir")
+        raise HardStop("a path is empty", expected="a folder relative to images_dir", hint="fill in the column")
     lexical = value.split("/")
     if (
         value.startswith(("/", "~"))
@@ -186,7 +204,11 @@ def _check_relative(value: str) -> None:
         or has_hidden(value)
         or any(len(piece.encode()) > 255 for piece in lexical)
     ):
-        raise HardStop(f"the path {safe_text(value)} is not allowed", expected="a relative path with / between folders")
+        raise HardStop(
+            f"the path {safe_text(value)} is not allowed",
+            expected="a relative path with / between folders",
+            hint="write it relative to images_dir, without .. in it",
+        )
 
 
 def _check_unique_cells(frame: pd.DataFrame, column: str, check: Any, what: str) -> None:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Iterable
 from typing import Any
 
 from deft_aoi.contract.errors import Blocked, HardStop
@@ -176,6 +177,12 @@ def open_log(path: StrPath, *, append: bool) -> int:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
+
+
+def digests_below(root: StrPath, names: Iterable[str]) -> dict[str, str]:
+    """``{relative path: hex SHA-256}`` of those files that are there."""
+    paths = ((name, os.path.join(root, name)) for name in names)
+    return {name: sha256_file(path) for name, path in paths if os.path.isfile(path)}
 
 
 def open_regular(path: StrPath) -> int:

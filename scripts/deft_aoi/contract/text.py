@@ -85,6 +85,7 @@ def normalize_label(raw: str) -> str:
             f"the label {safe_text(raw)} is not allowed",
             expected="at most 64 letters and digits of any script, space and _ . + -, beginning with a letter or digit",
             found=safe_text(raw),
+            hint="rename the defect in the label column",
         )
     return label
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from deft_aoi.contract.commands import command
 from deft_aoi.contract.errors import ApprovalNeeded
 from deft_aoi.contract.text import plain_text
 from deft_aoi.loop import gate
@@ -36,7 +37,7 @@ def ask(plan: Plan) -> str:
         raise ApprovalNeeded(
             f"plan {digest[:12]} has not been approved",
             expected="a person at a terminal",
-            hint=f"run: python scripts/approve.py {digest[:12]}   (or start run_loop.py with --yes)",
+            hint=f"run: {command('approve')} {digest[:12]}   (or start run_loop.py with --yes)",
         )
     print(f"Plan {digest} for {plain_text(plan['workspace'], 200)}", file=sys.stderr)
     print("Type the last six characters of the digest to approve it: ", end="", file=sys.stderr, flush=True)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deft_aoi.contract.errors import DeftError, HardStop, JobFailed, JobLost, UsageError
+from deft_aoi.contract.errors import Blocked, DeftError, HardStop, JobFailed, JobLost, UsageError
 from deft_aoi.contract.paths import RunPaths, iteration_label
 from deft_aoi.contract.text import plain_text
 from deft_aoi.loop import gate, stages
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.next_step import Step, next_step
 from deft_aoi.loop.stages.dataset import training_set
-from deft_aoi.loop.verify import require_published, sweep_published
+from deft_aoi.loop.vouched import require_published, sweep_published
 from deft_aoi.platforms import credentials
-from deft_aoi.record import lock, log, vouched
+from deft_aoi.record import fsprobe, lock, log, vouched
+from deft_aoi.record.journal import refusal
+from deft_aoi.record.line import MAX_LINE, spell
 
 Say = Callable[[str], None]
 MAX_SUMMARY = 400
 HANDED_OVER = ("best_model.json", "best_model_inference_spec.yaml", "run/gap_ledger.parquet", "run/data_requests.json")
+KEPT = ("state", "files")
+"""What an event is for: the change of the view, and what it vouches for."""
+FRAME_BYTES = 600
+"""The rest of a line: names, numbers, time, key (128), two digests."""
 MAX_LOST = 2
 """A lost job is launched again so often (its training resumes); then a person should look at the host."""
 
@@ -59,9 +67,12 @@ def open_context(results_dir: Path, say: Say, progress: Say) -> RunContext:
         )
     credentials.load(run.workspace.env_file)
     plan, config, warnings = gate.require_open(run, run.workspace)
+    ctx = RunContext(run, run.workspace, plan, config, say, progress)
+    if not ctx.events()[0]["data"].get("file_system", {}).get("flock", True):
+        warnings.append(fsprobe.NO_FLOCK)
     for warning in warnings:
         say(f"warning: {warning}")
-    return RunContext(run, run.workspace, plan, config, say, progress)
+    return ctx
 
 
 def drive(
@@ -84,6 +95,7 @@ def drive(
         RunLocked: another driver holds the run.
         HardStop: a gate fired; the best checkpoint so far has been handed over and the report written.
         JobFailed: a job failed; the run can be continued.
+        Blocked: something is absent that can be supplied, such as space; the run can be continued.
         UsageError: ``named`` is not what comes next.
     """
     root = Path(results_dir).expanduser().resolve()
@@ -120,6 +132,11 @@ def run_step(ctx: RunContext, step: Step) -> None:
             raise
         run_step(ctx, step)
         return
+    except (Blocked, OSError) as error:
+        blocked = _as_blocked(error, step)
+        with contextlib.suppress(DeftError):  # on a full disk the record gives up its reserve for this; once
+            _record_error(ctx, step, attempt, blocked, time.monotonic() - start)
+        raise blocked from error
     except (HardStop, JobFailed) as error:
         _record_error(ctx, step, attempt, error, time.monotonic() - start)
         if isinstance(error, HardStop) and step.stage not in ("handoff", "report"):
@@ -139,7 +156,7 @@ def require_gates(ctx: RunContext, step: Step) -> None:
 
     Raises:
         ApprovalNeeded: see :func:`deft_aoi.loop.gate.require_open`.
-        HardStop: see :func:`deft_aoi.loop.verify.require_published`.
+        HardStop: see :func:`deft_aoi.loop.vouched.require_published`.
     """
     view = ctx.state()
     if step.stage == "report" and view["status"] == "hard_stop":
@@ -159,13 +176,31 @@ def _with_previous(label: str) -> tuple[str, ...]:
     return (label,) if label == "baseline" else (iteration_label(int(label.removeprefix("iter")) - 1), label)
 
 
+def _as_blocked(error: Blocked | OSError, step: Step) -> Blocked:
+    """A full disk wherever a stage met it; any other refusal of the operating system is a bug of ours.
+
+    Raises:
+        OSError: that.
+    """
+    if isinstance(error, Blocked):
+        return error
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    refused = refusal(error, f"{step.label} {step.stage}")
+    assert isinstance(refused, Blocked)
+    return refused
+
+
+def _of_step(ctx: RunContext, step: Step, *statuses: str) -> list[dict[str, Any]]:
+    return [e for e in ctx.events() if e["status"] in statuses and (e["iter"], e["stage"]) == (step.label, step.stage)]
+
+
 def _attempt(ctx: RunContext, step: Step) -> int:
-    """1 plus the errors of this stage so far: a deliberate retry gets names and keys of its own."""
-    return (
-        1
-        + sum(e["status"] == "error" and e["iter"] == step.label and e["stage"] == step.stage for e in ctx.events())
-        + sum(e["status"] == "ok" and e["iter"] == step.label and e["stage"] == step.stage for e in ctx.events())
-    )
+    """1 plus the ends of this stage so far: a deliberate retry gets names and keys of its own.
+
+    A stage that was only blocked goes on with the same attempt: its job, which may have finished, is adopted.
+    """
+    return 1 + sum(e["data"].get("exit_code") != Blocked.exit_code for e in _of_step(ctx, step, "ok", "error"))
 
 
 def _record(ctx: RunContext, step: Step, attempt: int, outcome: Outcome, seconds: float) -> None:
@@ -178,13 +213,29 @@ def _record(ctx: RunContext, step: Step, attempt: int, outcome: Outcome, seconds
         stage=step.stage,
         status="ok",
         summary=outcome.summary[:MAX_SUMMARY],
-        data=data,
+        data=_fitting(outcome.summary[:MAX_SUMMARY], data),
         op_id=f"{step.label}/{step.stage}/{attempt}",
         duration_sec=round(seconds, 3),
     )
 
 
+def _fitting(summary: str, data: dict[str, Any]) -> dict[str, Any]:
+    """The data, without its largest tables where the event would not fit into its line.
+
+    A finished stage must be recordable, and labels of any script take six bytes a character in the log. What is left out
+    lies in the stage's own files.
+    """
+    tables = [key for key, value in data.items() if isinstance(value, (dict, list)) and key not in KEPT]
+    out = dict(data)
+    for key in sorted(tables, key=lambda key: -len(spell(data[key]))):
+        if len(spell(out)) + len(spell(summary)) <= MAX_LINE - FRAME_BYTES:
+            break
+        out[key] = {"left_out": len(data[key])}
+    return out
+
+
 def _record_error(ctx: RunContext, step: Step, attempt: int, error: DeftError, seconds: float) -> None:
+    blocked = f"-{len(_of_step(ctx, step, 'error')) + 1}" if isinstance(error, Blocked) else ""
     log.append(
         ctx.run.root,
         iter_label=step.label,
@@ -192,7 +243,7 @@ def _record_error(ctx: RunContext, step: Step, attempt: int, error: DeftError, s
         status="error",
         summary=plain_text(f"{step.label} {step.stage}: {error.message}", MAX_SUMMARY),
         data={"kind": error.label, "exit_code": error.exit_code, "try": plain_text(error.hint, 200)},
-        op_id=f"{step.label}/{step.stage}/{attempt}/error",
+        op_id=f"{step.label}/{step.stage}/{attempt}/error{blocked}",
         duration_sec=round(seconds, 3),
     )
     ctx.say(f"{step.label:8} {step.stage:12} {seconds:6.1f} s  {error.label.upper()}: {plain_text(error.message, 200)}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deft_aoi.contract import plans
+from deft_aoi.contract.commands import command
 from deft_aoi.contract.errors import ApprovalNeeded, UsageError
 from deft_aoi.contract.paths import RunPaths, Workspace
 from deft_aoi.contract.schema import read_checked
@@ -86,7 +87,7 @@ def require_approval(digest: str) -> dict[str, Any]:
     if record is None:
         raise ApprovalNeeded(
             f"plan {digest[:12]} has not been approved",
-            hint=f"a person runs: python scripts/approve.py {digest[:12]}   (or answers the Pre-Flight Summary with a clear go)",
+            hint=f"a person runs: {command('approve')} {digest[:12]}   (or answers the Pre-Flight Summary with a clear go)",
         )
     return record
 

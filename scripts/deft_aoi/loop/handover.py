@@ -1,4 +1,4 @@
-"""The hand-over: ``best_model.json`` and ``best_model_inference_spec.yaml``, both or neither (issue 8)."""
+"""The hand-over: ``best_model.json`` and ``best_model_inference_spec.yaml``, both or neither."""
 
 from __future__ import annotations
 

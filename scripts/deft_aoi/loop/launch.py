@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from deft_aoi import engines
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import JobFailed, JobLost
+from deft_aoi.contract.files import sha256_file
 from deft_aoi.contract.paths import data_home
 from deft_aoi.contract.text import safe_text
 from deft_aoi.engines import success
@@ -93,7 +94,10 @@ def run_job(ctx: RunContext, job: Job) -> Evidence:
                 stage=job.stage,
                 status="started",
                 summary=f"job {name} on {ctx.config.platform}",
-                data={"job": name, "attempt": job.attempt, "platform": ctx.config.platform, "engine": ctx.config.engine},
+                data={
+                    "job": name, "attempt": job.attempt, "platform": ctx.config.platform, "engine": ctx.config.engine,
+                    "files": {ctx.run.rel(job.spec): sha256_file(job.spec)},
+                },  # fmt: skip
                 op_id=f"{job.label}/{job.stage}/{job.attempt}/start/{job.job}",
             )
         ctx.platform.submit(_request(ctx, job, name), ctx.run.jobs)

@@ -19,10 +19,8 @@ from deft_aoi.loop import gate
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.dataset_view import identity_cache
 from deft_aoi.loop.plan import Plan, require_unchanged
-from deft_aoi.record import log, state
+from deft_aoi.record import fsprobe, log, state
 from deft_aoi.record.journal import LOG
-
-RESERVE_BYTES = 1 << 20
 
 
 def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
@@ -39,6 +37,7 @@ def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
     Raises:
         ApprovalNeeded: no approval, or an input changed since.
         HardStop: the folder already holds a record, or lies elsewhere.
+        Blocked: its file system cannot hold a run.
     """
     approval = gate.require_approval(plan["digest"])
     workspace = Workspace.at(plan["workspace"])
@@ -51,8 +50,8 @@ def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
         )
     run.jobs.mkdir(parents=True, exist_ok=True)
     run.logs.mkdir(exist_ok=True)
-    with contextlib.suppress(OSError):
-        (run.run / "reserve").write_bytes(os.urandom(RESERVE_BYTES))
+    promised = fsprobe.require(run.run)
+    warnings += [] if promised["flock"] else [fsprobe.NO_FLOCK]
     write_checked(run.plan, plan, "plan")
     fsync_dir(run.run)
     upstream = _upstream_checkpoint(run, workspace, state.read_foreign_state(run.root))
@@ -64,6 +63,7 @@ def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
         "config": _on_record(plan["config"]),
         "warnings": warnings[:5],
         **adopted,
+        "file_system": {"kind": fsprobe.describe(run.root).kind, **promised},
     }
     log.append(
         run.root,

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from deft_aoi.contract.commands import command
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.text import plain_text
@@ -54,9 +55,11 @@ def run_loop(args: argparse.Namespace, *, script: str) -> Spoken:
         planned = plan_run(args)
         if planned.plan is None:
             return planned.text, planned.data, planned.exit_code
-        say(planned.text + "\n")
         digest = planned.plan["digest"]
-        if gate.plans.read_approval(digest) is None:
+        approved = gate.plans.read_approval(digest) is not None
+        # Whoever approved the plan has read its Summary; an agent does not pay for it a second time.
+        say(f"plan {digest[:12]} is approved" if approved and args.until_agent else planned.text + "\n")
+        if not approved:
             if args.yes:
                 gate.approve(planned.plan, typed="--yes", how="yes-flag")
             else:
@@ -81,7 +84,7 @@ def run_in_front(
             _spawn(root, script, extra)
         if wait is None:
             return (
-                f"the driver goes on in the background\nnext: python scripts/{Path(script).name} --results-dir {root} --wait 300",
+                f"the driver goes on in the background\nnext: {command(Path(script).stem)} --results-dir {root} --wait 300",
                 {"results_dir": str(root), "detached": True},
                 0,
             )
@@ -119,7 +122,7 @@ def _wait(root: Path, seconds: float, script: str, fail_on_not_met: bool) -> Spo
     if lock.holder(root) is not None:
         state = load_state(root)
         text = f"still running: {state.get('current_iteration')}; {len(_done(state))} stages done"
-        return f"{text}\nnext: python scripts/{Path(script).name} --results-dir {root} --wait {seconds:g}", {"running": True}, 0
+        return f"{text}\nnext: {command(Path(script).stem)} --results-dir {root} --wait {seconds:g}", {"running": True}, 0
     _plan, config = gate.load_plan(RunPaths(root))
     state = load_state(root)
     return _ending(root, Driven(next_step(state, config), "", 0), fail_on_not_met)
@@ -166,17 +169,16 @@ def _next_lines(root: Path, step: Step, judgement: str) -> list[str]:
         state = load_state(root)
         label = _last_rca(state)
         folder = root / str(state["iterations"][label]["rca_dir"])
-        here = "python scripts"
         lines += [
             f"judgement due: look at {folder}/weak_overview.png (numbered: part, golden, difference) and name each cause, one of "
             "mislabeled, edge_case, data_quality, systematic:",
-            f"  {here}/record_spot_check.py --results-dir {root} --iteration {label} --picture 1=CAUSE --picture 2=CAUSE",
+            f"  {command('record_spot_check')} --results-dir {root} --iteration {label} --picture 1=CAUSE --picture 2=CAUSE",
         ]
         if label != "baseline":
             number = label.removeprefix("iter")
             lines += ["and say in one sentence what it means:",
-                      f'  {here}/render_report.py --results-dir {root} --iteration {number} --note "SENTENCE"']  # fmt: skip
-    lines.append(f"then: python scripts/run_loop.py --results-dir {root}" + (" --until-agent" if judgement else ""))
+                      f'  {command("render_report")} --results-dir {root} --iteration {number} --note "SENTENCE"']  # fmt: skip
+    lines.append(f"then: {command('run_loop')} --results-dir {root}" + (" --until-agent" if judgement else ""))
     return lines
 
 
@@ -201,7 +203,7 @@ def describe_next(results_dir: str) -> tuple[str, dict[str, Any]]:
                 f"  {label}: FAR {100 * it['far_fraction']:.3g}% at recall {100 * it['recall_fraction']:.4g}%: {it['verdict']}"
             )
     if holder is not None:
-        lines.append(f"a driver holds the run ({holder}); wait: python scripts/run_loop.py --results-dir {root} --wait 300")
+        lines.append(f"a driver holds the run ({holder}); wait: {command('run_loop')} --results-dir {root} --wait 300")
     elif step.done:
         lines += [f"nothing is left to do; report {run.report}, model {run.best_model}"]
     else:
@@ -240,7 +242,7 @@ class _InterruptsExplained:
         if kind is None or not issubclass(kind, KeyboardInterrupt):
             return
         print(
-            f"\nThe job in flight goes on. To come back: python scripts/run_loop.py --results-dir {self.root}\n"
+            f"\nThe job in flight goes on. To come back: {command('run_loop')} --results-dir {self.root}\n"
             f"Ctrl-C again within {SECOND_CTRL_C_SEC:.0f} seconds cancels it.",
             file=sys.stderr, flush=True,
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from deft_aoi.contract.commands import command
 from deft_aoi.contract.text import label_text, plain_text
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.plan import Plan
@@ -87,7 +88,7 @@ def render(plan: Plan) -> str:
         "",
         f"Plan digest {digest}",
         "Nothing has been written to the workspace. To start: answer with a clear go, or run",
-        f"  python scripts/approve.py {digest[:12]}",
+        f"  {command('approve')} {digest[:12]}",
     ]
     return "\n".join(lines)
 

@@ -1,64 +1,84 @@
-"""Does the run's record agree with its files? Chain, snapshot, digests, counts, and every KPI computed again."""
+"""Does the run's record agree with its files? Chain, snapshot, digests, counts, and every KPI computed again.
+
+Every check runs, whatever the others found, and each finding names its file. What is computed again from files is computed
+only where their digests hold: a changed file is one finding, not ten.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deft_aoi.analysis.metric import Evaluation
-from deft_aoi.contract.errors import DeftError, HardStop, UsageError
-from deft_aoi.contract.files import MANIFEST_NAME, read_json, sha256_file, verify_manifest
+from deft_aoi.contract.errors import DeftError, UsageError
+from deft_aoi.contract.files import read_json, sha256_file
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.schema import read_checked
 from deft_aoi.contract.text import plain_text
-from deft_aoi.loop import gate, primary_metric
+from deft_aoi.loop import gate, handover, primary_metric, vouched
 from deft_aoi.loop.context import RunContext
-from deft_aoi.loop.stages import dataset, evaluate
+from deft_aoi.loop.plan import require_unchanged
+from deft_aoi.loop.stages import dataset, evaluate, handoff
 from deft_aoi.loop.stages.inference import CHOICES
-from deft_aoi.record import log, publish, state, vouched
-
-PUBLISHED = ("train", "inference", "rca", "routing", "anomalygen", "data_mining", "dataset")
-SHOWN = 12
-_SURPLUS = "not in the manifest: "
-# Files that a later stage adds to, or replaces in, a published folder on purpose; what they hold is checked below.
-_ADDED_BY_EVALUATE = ("best_val/", "latest/", vouched.VOUCHER)
-_REFRESHED = ("source_pool.csv", "source_pool.parquet", "source_embeddings.parquet", "source_embed.log")
+from deft_aoi.record import log, state
 
 
 @dataclass
 class Verdict:
-    """What was checked and what does not hold."""
+    """What was checked, what does not hold, and what nothing vouches for."""
 
     checked: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    files: dict[str, int] = field(default_factory=dict)
+    strangers: list[str] = field(default_factory=list)
 
     @property
     def holds(self) -> bool:
         """Whether everything holds; nothing checked is a failure."""
         return not self.problems and bool(self.checked)
 
-    def count(self, what: str, number: int = 1) -> None:
-        """Note that something was checked."""
-        self.checked[what] = self.checked.get(what, 0) + number
-
     def require(self, holds: bool, what: str, problem: str) -> None:
         """Count a check, and keep the problem when it fails."""
-        self.count(what)
-        if not holds:
-            self.problems.append(plain_text(problem, 300))
+        self.add(what, () if holds else (problem,))
+
+    def add(self, what: str, problems: Iterable[str], number: int = 1) -> bool:
+        """Count checks, keep what they found; whether they found nothing."""
+        self.checked[what] = self.checked.get(what, 0) + number
+        found = [plain_text(p, 300) for p in problems]
+        self.problems += found
+        return not found
+
+    def attempt(self, what: str, check: Callable[..., None], *args: Any) -> None:
+        """Run a check; that it cannot be made is a finding, and the other checks go on."""
+        try:
+            check(self, *args)
+        except DeftError as error:
+            found = f" (found: {error.found})" if error.found else ""
+            self.problems.append(plain_text(f"{what}: {error.message}{found}", 300))
+        except OSError as error:
+            self.problems.append(plain_text(f"{what}: {error.strerror}: {error.filename}", 300))
 
     def text(self) -> str:
         """The verdict in at most fifteen lines."""
         done = ", ".join(f"{n} {what}" for what, n in self.checked.items())
+        lines = ["files: " + ", ".join(f"{n} {what}" for what, n in self.files.items())] if self.files else []
+        if self.strangers:
+            more = f" … and {len(self.strangers) - 5} more" if len(self.strangers) > 5 else ""
+            lines.append(f"no part of a run, not checked: {', '.join(plain_text(s, 120) for s in self.strangers[:5])}{more}")
         if self.holds:
-            return f"everything holds: {done}"
-        more = [f"… and {len(self.problems) - SHOWN} more"] if len(self.problems) > SHOWN else []
-        return "\n".join([f"{len(self.problems)} things do not hold ({done})", *(f"  {p}" for p in self.problems[:SHOWN]), *more])
+            return "\n".join([f"everything holds: {done}", *lines])
+        left = len(self.problems) - vouched.SHOWN
+        found = [f"  {p}" for p in self.problems[: vouched.SHOWN]] + ([f"  … and {left} more"] if left > 0 else [])
+        return "\n".join([f"{len(self.problems)} things do not hold ({done})", *found, *lines[-1:]])
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
-        return {"holds": self.holds, "checked": self.checked, "problems": self.problems}
+        return {
+            "holds": self.holds, "checked": self.checked, "problems": self.problems, "files": self.files,
+            "strangers": self.strangers,
+        }  # fmt: skip
 
 
 def verify_run(results_dir: Path) -> Verdict:
@@ -75,103 +95,58 @@ def verify_run(results_dir: Path) -> Verdict:
         )
     verdict = Verdict()
     events = log.read(run.root)
-    verdict.count("events in an unbroken chain", len(events))
-    view = state.fold(events)
-    on_disk = run.state.read_bytes() if run.state.exists() else b""
+    verdict.add("events in an unbroken chain", (), len(events))
+    view, on_disk = state.fold(events), run.state.read_bytes() if run.state.exists() else b""
     verdict.require(
         on_disk == state.snapshot_bytes(events), "snapshot equal to the fold", "deft_state.json is not the fold of the log"
     )
-    plan, config = gate.load_plan(run)
-    ctx = RunContext(run, run.workspace, plan, config, lambda _line: None, lambda _line: None)
-    _all_published(verdict, run, events, tuple(view.get("iterations", {})))
-    for label, it in view.get("iterations", {}).items():
-        if "evaluate" in it.get("stages", {}):
-            _evaluated(verdict, ctx, label, it)
-        if "dataset" in it.get("stages", {}):
-            _assembled(verdict, ctx, label, it)
-    _handed_over(verdict, run, events)
+    named = vouched.on_record(run, events)
+    moving = vouched.unsettled(events)
+    single = {path: it for path, it in named.items() if vouched.is_single(path) and path not in vouched.POOL_FILES}
+    verdict.add("single files on record", vouched.single_problems(run, single, moving), len(single))
+    if vouched.staged(run, named):
+        verdict.add("published folders", vouched.staged_problems(run, named, moving))
+    intact = {
+        (label, stage): verdict.add("published folders", vouched.folder_problems(run, view, named, label, stage))
+        for label, it in view["iterations"].items() for stage in vouched.PUBLISHED if stage in it["stages"]
+    }  # fmt: skip
+    if vouched.HOLDOUT in named:
+        intact["run", "holdout"] = verdict.add("published folders", vouched.holdout_problems(run, named))
+    for label, it in view["iterations"].items():
+        if "evaluate" in it["stages"]:
+            whole = verdict.add("vouchers of KPI files", vouched.voucher_problems(run, label, named))
+            intact[label, "evaluate"] = whole and intact.get((label, "inference"), False)
+            checkpoint = run.root / it["best_ckpt_path"]
+            ok = checkpoint.is_file() and sha256_file(checkpoint) == it["best_ckpt_sha256"]
+            verdict.require(ok, "checkpoints by digest", f"{label}: {it['best_ckpt_path']} is not the one on record")
+    verdict.attempt("plan", _computed_again, run, view, intact)
+    verdict.attempt("report", _reported, run, named)
+    verdict.files, verdict.strangers = vouched.inventory(run, named)
     return verdict
 
 
-def require_published(run: RunPaths, events: list[vouched.Event], labels: tuple[str, ...]) -> None:
-    """Stop when a file that an earlier stage of these iterations published is no longer what it was.
-
-    Raises:
-        HardStop: names the first files.
-    """
-    verdict = Verdict()
-    _all_published(verdict, run, events, labels)
-    if verdict.problems:
-        raise HardStop(
-            f"what earlier stages published has changed ({len(verdict.problems)} findings)",
-            expected="the files as their manifests describe them",
-            found="; ".join(verdict.problems[:SHOWN]),
-            hint="restore them from a copy, or start a new run; verify_run.py shows the whole picture",
-        )
+def _computed_again(verdict: Verdict, run: RunPaths, view: dict[str, Any], intact: dict[tuple[str, str], bool]) -> None:
+    """Everything that follows from the published files, where those are what they were."""
+    plan, config = gate.load_plan(run)
+    ctx = RunContext(run, run.workspace, plan, config, lambda _line: None, lambda _line: None)
+    verdict.attempt("inputs", _inputs, ctx)
+    for label, it in view["iterations"].items():
+        if intact.get((label, "evaluate")):
+            verdict.attempt(f"{label}/evaluate", _evaluated, ctx, label, it)
+        if all(intact.get(key) for key in ((label, "dataset"), (label, "data_mining"))):
+            verdict.attempt(f"{label}/dataset", _assembled, ctx, label, it)
+    if intact.get(("run", "holdout")) and run.best_model.is_file():
+        verdict.attempt("hold-out", _holdout, ctx)
 
 
-def sweep_published(run: RunPaths, view: dict[str, Any]) -> None:
-    """Clear the published folders of what a killed driver was about to write there; the caller holds the run's lock."""
-    publish.sweep_temporaries(run.synth_pool)
-    for label in view.get("iterations", {}):
-        for stage in PUBLISHED:
-            publish.sweep_temporaries(run.stage_dir(label, stage))
-
-
-def _all_published(verdict: Verdict, run: RunPaths, events: list[vouched.Event], labels: tuple[str, ...]) -> None:
-    """What the stages of these iterations, and the staging, published, against the digests on record."""
-    done = vouched.finished(events)
-    for label in labels:
-        for stage in PUBLISHED:
-            if (label, stage) in done:
-                problems = _folder(run.stage_dir(label, stage), done[label, stage].get("manifest"))
-                if stage == "train":
-                    problems = [p for p in problems if not _pruned(p, done[label, stage])]
-                    spec = run.run / "specs" / f"{label}-train.yaml"
-                    if not vouched.is_on_record(spec, done[label, stage].get("spec_sha256")):
-                        problems.append(f"changed: {run.rel(spec)}")
-                elif stage == "inference":
-                    problems = _scored(problems, done.get((label, "evaluate")), run.stage_dir(label, stage))
-                verdict.count("published folders")
-                verdict.problems += [plain_text(f"{label}/{stage}: {p}", 300) for p in problems]
-    if (run.synth_pool / MANIFEST_NAME).exists() or ("run", "prestage") in done:
-        problems = _folder(run.synth_pool, done.get(("run", "prestage"), {}).get("manifest"))
-        verdict.count("published folders")
-        verdict.problems += [plain_text(f"synth_pool: {p}", 300) for p in problems if p.split(": ", 1)[-1] not in _REFRESHED]
-
-
-def _folder(folder: Path, manifest: str | None) -> list[str]:
-    """What does not hold of a published folder; what a killed driver left there is cleared away by the next one."""
-    if not vouched.is_on_record(folder / MANIFEST_NAME, manifest):
-        return [f"{MANIFEST_NAME} is not the one on record"]
-    try:
-        problems = verify_manifest(folder)
-    except DeftError as error:
-        return [error.message]
-    return [p for p in problems if not publish.TEMPORARY.fullmatch(Path(p.removeprefix(_SURPLUS)).name)]
-
-
-def _pruned(problem: str, trained: dict[str, Any]) -> bool:
-    """Whether a missing file is a checkpoint that the evaluation did not choose between."""
-    what, _, name = problem.partition(": ")
-    kept = [Path(trained["state"][key]).name for key in ("ckpt_best_val", "ckpt_latest")]
-    return what == "missing" and name.startswith("model_") and name.endswith(".pth") and name not in kept
-
-
-def _scored(problems: list[str], evaluated: dict[str, Any] | None, folder: Path) -> list[str]:
-    """Findings on an inference folder, with what the evaluation added there judged by its voucher."""
-    if evaluated is None:  # an evaluation that was killed may have added anything; it is done again
-        return [p for p in problems if not p.removeprefix(_SURPLUS).startswith(_ADDED_BY_EVALUATE)]
-    if not vouched.is_on_record(folder / vouched.VOUCHER, evaluated.get("voucher")):
-        return [*problems, f"{vouched.VOUCHER} is not the one on record"]
-    added = evaluate.read_voucher(folder)["files"]
-    changed = [f"changed: {name}" for name, digest in added.items() if not vouched.is_on_record(folder / name, digest)]
-    return [p for p in problems if p.removeprefix(_SURPLUS) not in (*added, vouched.VOUCHER)] + changed
+def _inputs(verdict: Verdict, ctx: RunContext) -> None:
+    """The customer's files are the ones that the plan names (the pool may have grown)."""
+    verdict.add("inputs of the plan", (), len(ctx.plan["inputs"]))
+    require_unchanged(ctx.plan, ctx.workspace, ctx.config, ctx.digest_cache)
 
 
 def _evaluated(verdict: Verdict, ctx: RunContext, label: str, it: dict[str, Any]) -> None:
-    folder = ctx.run.stage_dir(label, "inference")
-    reports = {}
+    folder, reports = ctx.run.stage_dir(label, "inference"), {}
     for choice in CHOICES:
         report, _frame = evaluate.kpi_report(ctx, folder / choice / "inference.csv", "kpi")
         written = read_json(folder / choice / "kpi.json", what="kpi.json")
@@ -189,9 +164,6 @@ def _evaluated(verdict: Verdict, ctx: RunContext, label: str, it: dict[str, Any]
         verdict.require(
             point[key] == it[key], "operating points", f"{label}: {key} on record is {it[key]!r}, computed {point[key]!r}"
         )
-    checkpoint = ctx.path(it["best_ckpt_path"])
-    ok = checkpoint.is_file() and sha256_file(checkpoint) == it["best_ckpt_sha256"]
-    verdict.require(ok, "checkpoints by digest", f"{label}: {it['best_ckpt_path']} is not the one on record")
 
 
 def _judged(verdict: Verdict, ctx: RunContext, label: str, reports: dict[str, Any]) -> dict[str, Evaluation]:
@@ -231,13 +203,26 @@ def _assembled(verdict: Verdict, ctx: RunContext, label: str, it: dict[str, Any]
     verdict.require(balanced, "mining balances", f"{label}: candidates, kept and rejected do not balance")
 
 
-def _handed_over(verdict: Verdict, run: RunPaths, events: list[dict[str, Any]]) -> None:
-    handed = [e for e in events if e["stage"] == "handoff" and e["status"] == "ok"]
-    if handed:
-        for path, key in ((run.best_model, "best_model_sha256"), (run.best_spec, "best_spec_sha256")):
-            ok = path.is_file() and sha256_file(path) == handed[-1]["data"][key]
-            verdict.require(ok, "hand-over files", f"{path.name} is not the one on record")
-    if (run.holdout / MANIFEST_NAME).exists():
-        verdict.count("published folders")
-        recorded = handed[-1]["data"].get("holdout_manifest") if handed else None
-        verdict.problems += [plain_text(f"holdout: {p}", 300) for p in _folder(run.holdout, recorded)]
+def _holdout(verdict: Verdict, ctx: RunContext) -> None:
+    """The hold-out's figures computed again from its scores, at the threshold that was handed over."""
+    body, folder = handover.read_best_model(ctx.run), ctx.run.holdout
+    figures, auroc = handoff.measure(ctx, folder / "inference.csv", body["threshold"])
+    written = read_checked(folder / "holdout.json", "holdout")
+    same = _same(figures, written) and _same(handoff.handed_figures(figures, auroc), body["holdout"])
+    verdict.require(same, "hold-outs recomputed", "best_model.json: the hold-out's figures are not those of its scores")
+
+
+def _reported(verdict: Verdict, run: RunPaths, named: dict[str, vouched.Named]) -> None:
+    """The page is the one on record or, rendered since (the reporter does), what the files give; findings hold."""
+    from deft_aoi.report import findings
+    from deft_aoi.report.render import render_html
+
+    known = named.get(run.rel(run.report))
+    if known is None:
+        return
+    page = run.report.read_bytes() if run.report.is_file() else b""
+    same = bool(page) and (sha256_file(run.report) == known.digest or page == render_html(run.root).encode())
+    verdict.require(same, "reports", f"{run.report.name} is not what the run's files give; render_report.py writes it again")
+    if (run.run / findings.FILE_NAME).exists():
+        _held, refused = findings.read(run)
+        verdict.add("findings of the reporter", refused)

@@ -22,7 +22,7 @@ MIN_SIMILARITY: dict[str, float | None] = {
 """Default cut-off by encoder name (the part of the encoder's identity before ``:``)."""
 
 YIELD_WARNING_FRACTION = 0.5
-"""Fewer kept rows than this share of the previous iteration's is a warning (issue 5)."""
+"""Fewer kept rows than this share of the previous iteration's is a warning."""
 
 BLOCK_BYTES = 256 << 20
 """Default budget of :func:`deft_aoi.mining.neighbours.top_k` for its blocks."""

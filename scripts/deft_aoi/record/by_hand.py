@@ -70,7 +70,10 @@ def append_spot_check(results_dir: str | os.PathLike[str], label: str, said: str
     """
     root = os.path.realpath(os.fspath(results_dir))
     if os.path.isfile(os.path.join(root, LOG)):
-        log.append(root, iter_label=label, stage="note", status="ok", summary=_plain(said), data={"kind": SPOT_CHECK})
+        from deft_aoi.contract.files import digests_below
+
+        data = {"kind": SPOT_CHECK, "files": digests_below(root, ["run/spot_check.json"])}
+        log.append(root, iter_label=label, stage="note", status="ok", summary=_plain(said), data=data)
 
 
 def _plain(text: str) -> str:

@@ -46,6 +46,8 @@ class FileSystem(NamedTuple):
     text: str
 
 
+NO_FLOCK = "locks lock nothing on this file system: one driver only, on one host; its lock lies on that host's own disk"
+
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -100,6 +102,26 @@ def probe(folder: str | os.PathLike[str]) -> dict[str, bool]:
         for name in names:
             with contextlib.suppress(OSError):
                 os.unlink(name)
+
+
+def require(folder: str | os.PathLike[str]) -> dict[str, bool]:
+    """Prove that ``folder`` can hold a run; without flock it can, for one driver.
+
+    Returns:
+        What :func:`probe` found.
+
+    Raises:
+        Blocked: it cannot.
+    """
+    found = probe(folder)
+    if not found["fsync"]:
+        raise Blocked(
+            "this folder cannot hold a run",
+            expected="fsync, so that an event on record is still there after a power cut",
+            found=f"fsync is refused in {os.fspath(folder)}",
+            hint="use a local or POSIX file system",
+        )
+    return found
 
 
 def _locks(first: int, second: int) -> bool:

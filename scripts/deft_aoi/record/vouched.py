@@ -15,12 +15,15 @@ from deft_aoi.contract.paths import RunPaths
 VOUCHER = "_EVALUATE.json"
 """What the evaluate stage leaves beside the scored sets: its own files by digest."""
 
+WRITERS = ("data_mining", "rca", "handoff")
+"""Stages whose events vouch for single files (``data["files"]``)."""
+
 Event = dict[str, Any]
 
 
 def finished(events: list[Event]) -> dict[tuple[str, str], dict[str, Any]]:
-    """``(label, stage)`` → ``data`` of its newest ``ok`` event."""
-    return {(e["iter"], e["stage"]): e["data"] for e in events if e["status"] == "ok"}
+    """``(label, stage)`` → ``data`` of its newest ``ok`` event; one that was logged by hand vouches for nothing."""
+    return {(e["iter"], e["stage"]): e["data"] for e in events if e["status"] == "ok" and "said" not in e["data"]}
 
 
 def is_on_record(path: Any, digest: str | None) -> bool:
@@ -36,12 +39,13 @@ def digests(run: RunPaths, events: list[Event]) -> dict[str, str]:
     """
     out: dict[str, str] = {}
     for (label, stage), data in finished(events).items():
-        folder = run.stage_dir(label, stage) if stage != "handoff" else run.holdout
-        if manifest := data.get("manifest") or data.get("holdout_manifest"):
-            out |= _listed(run, folder / MANIFEST_NAME, manifest)
+        if manifest := data.get("manifest"):
+            out |= _listed(run, run.stage_dir(label, stage) / MANIFEST_NAME, manifest)
         if stage == "evaluate" and "voucher" in data:
             out |= _listed(run, run.stage_dir(label, "inference") / VOUCHER, data["voucher"])
-        out |= data.get("vouches") or {}
+        files = data.get("files")
+        for name, digest in (files if isinstance(files, dict) and stage in WRITERS else {}).items():
+            out |= _listed(run, run.root / name, digest) if name.endswith(MANIFEST_NAME) else {name: digest}
         named = {
             "plan_sha256": run.plan,
             "best_model_sha256": run.best_model,

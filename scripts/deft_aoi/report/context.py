@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deft_aoi.report import charts, findings, samples, sections, verdict, words
+from deft_aoi.report import breakdown, charts, findings, samples, sections, verdict, words
 from deft_aoi.report.pictures import Album
 from deft_aoi.report.run_view import Iteration, RunView, optional_json
 
@@ -39,6 +39,7 @@ def build(view: RunView) -> dict[str, Any]:
         "line": sections.on_the_line(best.kpi) if best is not None and best.kpi is not None else [],
         "confusions": [sections.confusion(it) for it in _pair(view)],
         "kpi": best.kpi if best else None,
+        "slices": breakdown.slices(best.kpi if best else None),
         "best": best,
         "gallery_of": words.iteration(shown_of.label) if shown_of else "",
         "gallery": gallery,

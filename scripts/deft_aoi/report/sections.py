@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from deft_aoi.report import charts, words
+from deft_aoi.report import breakdown, charts, words
 from deft_aoi.report.run_view import Iteration, RunView, as_text, first_row, optional_json
 
 REJECTIONS = {
@@ -40,6 +40,7 @@ class IterationRow:
     best: bool
     warnings: tuple[str, ...]
     note: str
+    escapes: dict[str, Any] | None
 
 
 def iterations(view: RunView) -> list[IterationRow]:
@@ -73,6 +74,7 @@ def iterations(view: RunView) -> list[IterationRow]:
                 view.best is not None and it.label == view.best.label,
                 tuple(_warnings(view, it)),
                 words.data(notes[it.label], 400) if it.label in notes else "",
+                breakdown.new_escapes(it),
             )
         )
         if point and it.view.get("promoted", True):

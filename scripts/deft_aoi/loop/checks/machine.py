@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import platform as host
-import sys
 
+from deft_aoi.bootstrap import setup_command
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.contract.schema import bundle_root
@@ -26,7 +26,7 @@ def check_bundle(session: Session) -> None:
         wanted += ["torch", "transformers"]  # its images are embedded by this very interpreter
     absent = [m for m in dict.fromkeys(wanted) if importlib.util.find_spec(m) is None]
     if absent:
-        raise Blocked(f"Python packages are missing: {', '.join(absent)}", hint=f"{sys.executable} scripts/setup_env.py")
+        raise Blocked(f"Python packages are missing: {', '.join(absent)}", hint=setup_command())
     broken = bundle_problems()
     if broken:
         raise HardStop("the bundle is not complete", found=", ".join(broken[:5]), hint="reinstall the skill")

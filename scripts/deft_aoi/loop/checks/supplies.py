@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import sys
 from pathlib import Path
 
+from deft_aoi.bootstrap import setup_command
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.contract.text import plain_text, safe_text
@@ -116,7 +116,7 @@ def _fetch(session: Session, what: str, repository: str) -> None:
     """List what the assets stage will fetch; it needs the hub's client for that."""
     if importlib.util.find_spec("huggingface_hub") is None:
         raise Blocked(f"{what} must be fetched, and the Python package huggingface_hub is missing",
-                      hint=f"{sys.executable} scripts/setup_env.py, or stage it")  # fmt: skip
+                      hint=f"{setup_command()}, or stage it")  # fmt: skip
     session.add(8, "warn", f"{what}: to be fetched from {repository} after approval")
     session.fetches.append(repository)
 

@@ -38,10 +38,10 @@ def check_workspace(session: Session) -> None:
 
 
 def _finished(run: Path) -> bool:
-    from deft_aoi.record.state import load_state
+    from deft_aoi.record import glance
 
     try:
-        return load_state(run).get("status") not in ("running", "error")
+        return glance.finished(run)
     except DeftError:
         return True  # a damaged record is not resumed; verify_run.py and repair_run.py are for it
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from deft_aoi.analysis.identity import ContentIndex
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import read_changenet_csv
-from deft_aoi.contract.files import atomic_write_bytes, digest_json, sha256_file
+from deft_aoi.contract.files import atomic_write_bytes, digest_json, digests_below, sha256_file
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.stages.dataset import previous_training
 from deft_aoi.loop.stages.embedding import embed, encoder_for
@@ -21,6 +21,9 @@ from deft_aoi.record import publish
 
 if TYPE_CHECKING:
     import pandas as pd
+
+POOL_FILES = tuple(f"synth_pool/source_{n}" for n in ("pool.csv", "pool.parquet", "embeddings.parquet", "embed.log"))
+"""What a mining replaces in the published ``synth_pool/``; its event vouches for them anew."""
 
 
 def mine(ctx: RunContext, label: str, attempt: int) -> Outcome:
@@ -178,6 +181,7 @@ def _outcome(ctx: RunContext, label: str, final: Path, encoder: str, digest: str
         "leaks": extra.get("leaks", {}),
         "decoded": extra.get("decoded", 0),
         "warnings": [w[:200] for w in extra.get("warnings", [])][:5],
+        "files": digests_below(ctx.run.root, POOL_FILES),
     }
     return Outcome(
         f"{label}: {kept_count} of {row['candidate_count']} candidates kept ({real} real, {defects} of them defects; "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from deft_aoi.analysis import kpi
 from deft_aoi.contract.errors import DeftError, HardStop, UsageError
-from deft_aoi.contract.files import atomic_write_json, digest_json, read_json, sha256_file
+from deft_aoi.contract.files import MANIFEST_NAME, atomic_write_json, digest_json, digests_below, read_json, sha256_file
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.schema import read_checked, write_checked
 from deft_aoi.contract.text import plain_text
@@ -17,7 +18,7 @@ from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.launch import write_spec
 from deft_aoi.loop.stages import ledger
 from deft_aoi.loop.stages.inference import score, scored_frame
-from deft_aoi.loop.stages.train import best_so_far, publish_digest, training_spec
+from deft_aoi.loop.stages.train import best_so_far, training_spec
 from deft_aoi.record import lock, log, publish
 from deft_aoi.record.state import load_state
 
@@ -29,25 +30,25 @@ def hand_over(ctx: RunContext, _label: str, attempt: int) -> Outcome:
     best = best_so_far(ctx.state())
     if best is None:
         raise HardStop("there is nothing to hand over", expected="an evaluated baseline")
-    vouches: dict[str, str] = {}
+    files: dict[str, str] = {}
     try:
-        _rows, vouches = ledger.write(ctx)
+        ledger.write(ctx)
+        files = ledger.digests(ctx)
     except DeftError as error:  # a list of wishes must not keep the model back
         ctx.say(f"warning: the list of data to collect was not written: {plain_text(error.message, 160)}")
     holdout = score_holdout(ctx, best, attempt)
-    body = handover.write(ctx.run, ctx.workspace, holdout=holdout)
-    return _outcome(ctx.run, best, body, vouches)
+    files |= digests_below(ctx.run.root, [ctx.run.rel(ctx.run.holdout / MANIFEST_NAME)])
+    outcome = _outcome(ctx.run, best, handover.write(ctx.run, ctx.workspace, holdout=holdout))
+    return replace(outcome, evidence={**outcome.evidence, "files": files})
 
 
-def _outcome(run: RunPaths, best: dict[str, Any], body: dict[str, Any], vouches: dict[str, str]) -> Outcome:
+def _outcome(run: RunPaths, best: dict[str, Any], body: dict[str, Any]) -> Outcome:
     holdout = body["holdout"]
     text = f"{best['label']} handed over at threshold {best['threshold']!r}: {best['verdict']}"
     if holdout is not None:
         far, recall = 100 * holdout["far_fraction"], 100 * holdout["recall_fraction"]
         text += f"; hold-out FAR {far:.2f}%, recall {recall:.2f}%, AUROC {holdout['auroc']:.4f}"
-    evidence: dict[str, Any] = {**digests(run), "label": best["label"], "vouches": vouches}
-    if holdout is not None:
-        evidence["holdout_manifest"] = publish_digest(run.holdout)
+    evidence = {**digests(run), "label": best["label"]}
     return Outcome(text, {"best_iteration": best["label"], "status_at_end": body["status"]}, evidence)
 
 
@@ -87,8 +88,7 @@ def prepare(results_dir: Path, output_dir: Path | None = None) -> tuple[dict[str
         if not handed or any(handed[-1]["data"][k] != v for k, v in digests(run).items()):
             best = best_so_far(state)
             assert best is not None  # else there was nothing to hand over
-            vouches = handed[-1]["data"].get("vouches", {}) if handed else {}
-            outcome = _outcome(run, best, body, vouches)
+            outcome = _outcome(run, best, body)
             log.append(
                 run.root, iter_label="run", stage="handoff", status="ok", summary=outcome.summary[:400],
                 data={**outcome.evidence, "state": outcome.state}, op_id=f"run/handoff/{len(handed) + 1}",
@@ -110,9 +110,13 @@ def _holdout_inputs(spec: Path, csv: Path, best: dict[str, Any]) -> str:
 
 
 def _figures(folder: Path) -> dict[str, Any]:
-    point = read_checked(folder / "holdout.json", "holdout")["point"]
     auroc = read_json(folder / "holdout_score.json", what="hold-out AUROC")["auroc"]
-    return {**{k: point[k] for k in HOLDOUT_KEYS}, "auroc": auroc}
+    return handed_figures(read_checked(folder / "holdout.json", "holdout"), auroc)
+
+
+def handed_figures(figures: dict[str, Any], auroc: float) -> dict[str, Any]:
+    """What ``best_model.json`` says of the hold-out."""
+    return {**{k: figures["point"][k] for k in HOLDOUT_KEYS}, "auroc": auroc}
 
 
 def score_holdout(ctx: RunContext, best: dict[str, Any], attempt: int) -> dict[str, Any] | None:
@@ -131,19 +135,25 @@ def score_holdout(ctx: RunContext, best: dict[str, Any], attempt: int) -> dict[s
     if publish.adopt(final, inputs_digest=inputs) is None:
         out = Path(publish.attempt_dir(final, inputs_digest=inputs))
         score(ctx, "run", "handoff", "holdout", attempt, path, ctx.path(best["best_ckpt_path"]), out, len(split.frame))
-        frame, ids = scored_frame(ctx, out / "inference.csv", "holdout"), ctx.identities["holdout"]
-        figures = kpi.apply_threshold(
-            frame,
-            best["threshold"],
-            target=ctx.config.target,
-            content_ids=ids["content_id"].to_numpy(),
-            featureless=ids["featureless"].to_numpy(),
-        )
-        auroc = kpi.analyze(frame)["auroc"]
+        figures, auroc = measure(ctx, out / "inference.csv", best["threshold"])
         write_checked(out / "holdout.json", figures, "holdout")
         atomic_write_json(out / "holdout_score.json", {"auroc": auroc})
         publish.publish(out, final, inputs_digest=inputs)
     return _figures(final)
+
+
+def measure(ctx: RunContext, csv: Path, threshold: float) -> tuple[dict[str, Any], float]:
+    """``(figures at the threshold, AUROC)`` of a scored hold-out."""
+    frame: Any = scored_frame(ctx, csv, "holdout")
+    ids = ctx.identities["holdout"]
+    figures = kpi.apply_threshold(
+        frame,
+        threshold,
+        target=ctx.config.target,
+        content_ids=ids["content_id"].to_numpy(),
+        featureless=ids["featureless"].to_numpy(),
+    )
+    return figures, float(kpi.analyze(frame)["auroc"])
 
 
 def render(ctx: RunContext) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from deft_aoi.analysis import gaps, ledger, open_gaps
 from deft_aoi.contract import spec as specs
-from deft_aoi.contract.files import atomic_write_bytes, sha256_bytes, sha256_file
+from deft_aoi.contract.files import atomic_write_bytes, digests_below
 from deft_aoi.contract.schema import write_checked
 from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.stages.inference import scored_frame
@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 
 LEDGER = "gap_ledger.parquet"
 REQUESTS = "data_requests.json"
+FILES = (f"run/{LEDGER}", f"run/{REQUESTS}")
 _PAIRS = ["target_filepath", "source_filepath", "similarity", "provenance", "decision"]
 
 
-def write(ctx: RunContext) -> tuple[int, dict[str, str]]:
+def write(ctx: RunContext) -> int:
     """Write ``run/gap_ledger.parquet`` over all evaluated iterations and ``run/data_requests.json``.
 
-    Both are pure functions of published files, so a killed write is simply done again.
+    Both are pure functions of published files, so a killed write is simply done again; what the ledger says already is not
+    believed.
 
     Returns:
-        Rows of the ledger, and the digests of both files by their path in the run.
+        Rows of the ledger.
     """
     import pandas as pd
 
@@ -36,19 +38,20 @@ def write(ctx: RunContext) -> tuple[int, dict[str, str]]:
     closed = [
         label for label, it in iterations.items() if label != "baseline" and it.get("inference_csv") and it.get("routing_dir")
     ]
-    written: dict[str, str] = {}
+    path = ctx.run.run / LEDGER
     parts = [_of(ctx, label, iterations[label]) for label in closed]
     table = pd.concat(parts, ignore_index=True) if parts else None
     if table is not None:
         buffer = io.BytesIO()
         table.to_parquet(buffer, index=False)
-        atomic_write_bytes(ctx.run.run / LEDGER, buffer.getvalue())
-        written[f"run/{LEDGER}"] = sha256_bytes(buffer.getvalue())
-    requests = _requests(ctx, iterations, table)
-    if requests is not None:
-        write_checked(ctx.run.run / REQUESTS, requests, "open_gaps")
-        written[f"run/{REQUESTS}"] = sha256_file(ctx.run.run / REQUESTS)
-    return 0 if table is None else len(table), written
+        atomic_write_bytes(path, buffer.getvalue())
+    _write_requests(ctx, iterations, table)
+    return 0 if table is None else len(table)
+
+
+def digests(ctx: RunContext) -> dict[str, str]:
+    """Path → digest of what :func:`write` has just written: the event of the stage that called it vouches for them."""
+    return digests_below(ctx.run.root, FILES)
 
 
 def _of(ctx: RunContext, label: str, it: dict[str, Any]) -> pd.DataFrame:
@@ -68,17 +71,18 @@ def _of(ctx: RunContext, label: str, it: dict[str, Any]) -> pd.DataFrame:
     )
 
 
-def _requests(ctx: RunContext, iterations: dict[str, Any], table: pd.DataFrame | None) -> dict[str, Any] | None:
+def _write_requests(ctx: RunContext, iterations: dict[str, Any], table: pd.DataFrame | None) -> None:
     """What is open now: the newest gaps, the targets for which the newest mining found nothing, and what stayed open."""
     with_gaps = [it["rca_dir"] for it in iterations.values() if it.get("rca_dir")]
     mined = [label for label, it in iterations.items() if it.get("mined_rows") is not None]
     if not with_gaps or not mined:
-        return None
+        return
     asked = _read(ctx.path(iterations[mined[-1]]["routing_dir"]) / "mining_gaps.parquet")
     pairs = _pairs(ctx, mined[-1])
     answered = set(pairs.loc[pairs["decision"] == "kept", "target_filepath"])
     unanswered = sorted(set(asked["sample_id"]) - set(asked.loc[asked["filepath"].isin(answered), "sample_id"]))
-    return open_gaps.build(_read(ctx.path(with_gaps[-1]) / "kpi_gaps.parquet"), unanswered, table, ctx.splits["kpi"].frame)
+    found = open_gaps.build(_read(ctx.path(with_gaps[-1]) / "kpi_gaps.parquet"), unanswered, table, ctx.splits["kpi"].frame)
+    write_checked(ctx.run.run / REQUESTS, found, "open_gaps")
 
 
 def _pairs(ctx: RunContext, label: str) -> pd.DataFrame:

@@ -63,7 +63,7 @@ def rca(ctx: RunContext, label: str, _attempt: int) -> Outcome:
         "wrong_side": wrong,
     }
     if label != "baseline":
-        evidence["ledger_rows"], evidence["vouches"] = ledger.write(ctx)
+        evidence |= {"ledger_rows": ledger.write(ctx), "files": ledger.digests(ctx)}
     return Outcome(f"{label}: {sum(by_label.values())} weak samples, {wrong} of them on the wrong side", state, evidence)
 
 
@@ -78,7 +78,7 @@ def read_gaps(path: Path) -> pd.DataFrame:
 
     try:
         frame = pd.read_parquet(path)
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException) as error:
         raise HardStop("the gaps file cannot be read", expected=str(path), found=safe_text(error, 160)) from error
     absent = [c for c in gaps.GAP_COLUMNS if c not in frame.columns]
     if absent:

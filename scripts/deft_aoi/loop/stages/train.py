@@ -9,7 +9,7 @@ from typing import Any
 from deft_aoi.analysis.metric import iteration_rank
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.files import copy_hashed, digest_json, sha256_file
+from deft_aoi.contract.files import copy_hashed, digest_json, read_manifest, sha256_file
 from deft_aoi.engines import success
 from deft_aoi.loop import specs as derive
 from deft_aoi.loop.context import Outcome, RunContext
@@ -201,13 +201,16 @@ def training_spec(ctx: RunContext, label: str) -> specs.Spec:
 
 
 def prune(ctx: RunContext, label: str, keep: set[str]) -> int:
-    """Delete checkpoints of a published training that nobody chose; its manifest stays the one on record.
+    """Delete checkpoints of a published training that nobody chose.
+
+    The manifest goes on naming them: it is on record by its digest, so it is never written again.
 
     Returns:
-        How many files were deleted.
+        How many files of the training are gone, whichever call deleted them.
     """
     final = ctx.run.stage_dir(label, "train")
-    doomed = [p for p in final.glob("model_*.pth") if ctx.run.rel(p) not in keep and not p.is_symlink()]
+    listed = [final / entry["path"] for entry in read_manifest(final)["files"] if "link" not in entry]
+    doomed = [p for p in listed if p.match("model_*.pth") and ctx.run.rel(p) not in keep]
     for path in doomed:
-        path.unlink()
+        path.unlink(missing_ok=True)
     return len(doomed)

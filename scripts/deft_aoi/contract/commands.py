@@ -1,0 +1,20 @@
+"""How a person or an agent calls a verb of this installation: a script of the checkout or plugin, or ``deft`` of a wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+WHEEL_DATA = Path(__file__).resolve().parents[1] / "_bundle"
+"""What a wheel carries of the checkout's top level; there is no such folder in a checkout or plugin."""
+
+
+def command(verb: str) -> str:
+    """The words that start a verb.
+
+    Args:
+        verb: a script's name without ``.py``, such as ``run_loop``.
+
+    Returns:
+        ``python scripts/run_loop.py`` in a checkout or plugin, ``deft run_loop`` where a wheel is installed.
+    """
+    return f"deft {verb}" if WHEEL_DATA.is_dir() else f"python scripts/{verb}.py"

@@ -1,0 +1,258 @@
+"""Which file of a run is vouched for, and by what.
+
+Three layers, each named by the one above: an event names manifests, vouchers and single files by digest; a folder's manifest
+names what a stage published; the voucher of an evaluation names what it added. So a file that is changed together with its
+manifest is found, too. What nothing vouches for is said, never passed over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from deft_aoi.contract.errors import DeftError, HardStop
+from deft_aoi.contract.files import MANIFEST_NAME, digests_below, list_files, read_manifest, sha256_file, verify_manifest
+from deft_aoi.contract.paths import RunPaths
+from deft_aoi.contract.text import plain_text
+from deft_aoi.loop.stages import evaluate, ledger
+from deft_aoi.loop.stages.data_mining import POOL_FILES
+from deft_aoi.record import publish, state, transitions
+
+PUBLISHED = ("train", "inference", "rca", "routing", "anomalygen", "data_mining", "dataset")
+SPECS = "run/specs/"
+HOLDOUT = f"run/holdout/{MANIFEST_NAME}"
+WRITTEN_BY = {
+    "data_mining": POOL_FILES, "rca": ledger.FILES, "handoff": (*ledger.FILES, HOLDOUT), "note": ("run/spot_check.json",),
+}  # fmt: skip
+"""Which single files (``data["files"]``) the event of a stage may vouch for."""
+SHOWN = 12
+
+_MACHINERY = re.compile(r"run/(log\.lock|log\.index(\.tmp)?|run\.lock|reserve|imported_state.*|(jobs|logs|torn|ops|adopted)/.*)")
+_CHECKED = re.compile(r"loop_log\.jsonl|deft_state\.json|DEFT_Loop_Report\.html|run/findings\.json")
+_SUMMARY = re.compile(r"iter[0-9]+_summary\.md")
+_ASIDE = re.compile(r"(.*?(\.stale|\.tmp-[0-9]+))(\.inputs|/.*)?")
+
+
+class Named(NamedTuple):
+    """A digest on record, and the stage whose event names it."""
+
+    digest: str
+    stage: str
+
+
+def on_record(run: RunPaths, events: list[dict[str, Any]]) -> dict[str, Named]:
+    """Path below the run → what the newest event says of it. An event that was logged by hand vouches for nothing."""
+    found: dict[str, Named] = {}
+    for event in events:
+        if event["status"] != "error" and "said" not in event["data"]:
+            found |= {path: Named(str(digest), event["stage"]) for path, digest in _names(run, event).items()}
+    return found
+
+
+def _names(run: RunPaths, event: dict[str, Any]) -> dict[str, Any]:
+    data, label, stage = event["data"], event["iter"], event["stage"]
+    given = data.get("files")
+    files: dict[str, Any] = given if isinstance(given, dict) else {}
+    if event["status"] == "started":
+        return {path: digest for path, digest in files.items() if path.startswith(SPECS)}
+    out = {path: digest for path, digest in files.items() if path in WRITTEN_BY.get(stage, ())}
+    keys = {"approve": {"plan_sha256": run.plan}, "report": {"sha256": run.report}}.get(stage, {})
+    if stage == "handoff":
+        keys = {"best_model_sha256": run.best_model, "best_spec_sha256": run.best_spec}
+    elif stage == "prestage" or (stage in PUBLISHED and label != "run"):
+        keys = {"manifest": run.stage_dir(label, stage) / MANIFEST_NAME}
+    elif stage == "evaluate" and label != "run":
+        keys = {"voucher": run.stage_dir(label, "inference") / evaluate.VOUCHER}
+    return out | {run.rel(path): data[key] for key, path in keys.items() if key in data}
+
+
+def unsettled(events: list[dict[str, Any]]) -> set[str]:
+    """Stages that are due, under way, or failed when they were last tried: they may be rewriting what they wrote before."""
+    last: dict[str, str] = {}
+    for event in events:
+        last[event["stage"]] = event["status"]
+    due = transitions.next_stage(state.fold(events))
+    return {stage for stage, status in last.items() if status != "ok" and stage != "note"} | ({due[1]} if due else set())
+
+
+def folder_problems(run: RunPaths, view: dict[str, Any], named: dict[str, Named], label: str, stage: str) -> list[str]:
+    """What does not hold of a folder that ``stage`` of iteration ``label`` published."""
+    folder, it = run.stage_dir(label, stage), view["iterations"].get(label, {})
+    problems = _by_manifest(run, folder, named)
+    if stage == "inference":
+        problems = [p for p in problems if not _added_by_evaluate(run, label, p, done="evaluate" in it["stages"])]
+    if stage == "train" and "inference" in it["stages"]:
+        kept = {it.get("ckpt_best_val"), it.get("ckpt_latest")}
+        problems = [p for p in problems if not _pruned(run.rel(folder), p, kept)]
+    return [plain_text(f"{label}/{stage}: {p}", 300) for p in problems]
+
+
+def _by_manifest(run: RunPaths, folder: Path, named: dict[str, Named]) -> list[str]:
+    manifest = folder / MANIFEST_NAME
+    known = named.get(run.rel(manifest))
+    if known is None:
+        return ["no event of the driver vouches for it"]
+    if not manifest.is_file():
+        return [f"{MANIFEST_NAME} is missing"]
+    if sha256_file(manifest) != known.digest:
+        return [f"{MANIFEST_NAME} is not the one on record"]
+    try:
+        return [p for p in verify_manifest(folder) if not _left_over(p)]
+    except DeftError as error:
+        return [error.message]
+    except OSError as error:
+        return [f"cannot be read: {error.strerror}"]
+
+
+def _left_over(problem: str) -> bool:
+    """Whether a finding is only a temporary file of a killed driver, which the next one clears away."""
+    what, _, path = problem.partition(": ")
+    return what == "not in the manifest" and publish.TEMPORARY.fullmatch(path.rsplit("/", 1)[-1]) is not None
+
+
+def _added_by_evaluate(run: RunPaths, label: str, problem: str, *, done: bool) -> bool:
+    """Evaluate writes beside the published scores; once it is on record, only what its voucher lists."""
+    what, _, path = problem.partition(": ")
+    if what != "not in the manifest":
+        return False
+    if not done:
+        return path == evaluate.VOUCHER or path.startswith(("best_val/", "latest/"))
+    try:
+        return path == evaluate.VOUCHER or path in evaluate.read_voucher(run.stage_dir(label, "inference"))["files"]
+    except DeftError:
+        return False
+
+
+def _pruned(folder: str, problem: str, kept: set[Any]) -> bool:
+    """After the choice, checkpoints that nobody chose are deleted; the manifest goes on naming them."""
+    what, _, name = problem.partition(": ")
+    return what == "missing" and re.fullmatch(r"model_[^/]*\.pth", name) is not None and f"{folder}/{name}" not in kept
+
+
+def voucher_problems(run: RunPaths, label: str, named: dict[str, Named]) -> list[str]:
+    """What does not hold of the files that an evaluation added: by its voucher, and that by its event."""
+    folder = run.stage_dir(label, "inference")
+    path = folder / evaluate.VOUCHER
+    known = named.get(run.rel(path))
+    if known is None or not path.is_file() or sha256_file(path) != known.digest:
+        return [f"{run.rel(path)} is not the one on record"]
+    listed = evaluate.read_voucher(folder)["files"]
+    found = digests_below(folder, listed)
+    return [f"{run.rel(folder / name)} changed" for name, digest in listed.items() if found.get(name) != digest]
+
+
+def staged(run: RunPaths, named: dict[str, Named]) -> bool:
+    """Whether the staging is on record."""
+    return run.rel(run.synth_pool / MANIFEST_NAME) in named
+
+
+def holdout_problems(run: RunPaths, named: dict[str, Named]) -> list[str]:
+    """What does not hold of the scored hold-out."""
+    return [plain_text(f"holdout: {p}", 300) for p in _by_manifest(run, run.holdout, named)]
+
+
+def staged_problems(run: RunPaths, named: dict[str, Named], moving: set[str]) -> list[str]:
+    """What does not hold of the staged pairs and of the pool's tables beside them."""
+    if not staged(run, named):
+        return []
+    replaced = {path for path, it in named.items() if path in POOL_FILES}
+    mining = "data_mining" in moving
+    problems = [
+        p for p in _by_manifest(run, run.synth_pool, named)
+        if (path := f"synth_pool/{p.partition(': ')[2]}") not in POOL_FILES or not (mining or path in replaced)
+    ]  # fmt: skip
+    problems = [plain_text(f"synth_pool: {p}", 300) for p in problems]
+    return problems + ([] if mining else single_problems(run, {p: named[p] for p in replaced}, moving))
+
+
+def is_single(path: str) -> bool:
+    """Whether a file on record stands for itself: manifests and vouchers are for the checks of their folders.
+
+    The report is for its own check: it may have been rendered since.
+    """
+    return not path.endswith((MANIFEST_NAME, evaluate.VOUCHER, ".html"))
+
+
+def single_problems(run: RunPaths, named: dict[str, Named], moving: set[str]) -> list[str]:
+    """Single files that are not the ones on record."""
+    single = {path: known.digest for path, known in sorted(named.items()) if known.stage not in moving and is_single(path)}
+    found = digests_below(run.root, single)
+    return [
+        plain_text(f"{path} is {'missing' if path not in found else 'not the one on record'}", 300)
+        for path, digest in single.items() if found.get(path) != digest
+    ]  # fmt: skip
+
+
+def require_published(run: RunPaths, events: list[dict[str, Any]], labels: tuple[str, ...]) -> None:
+    """Stop when something that an earlier stage of these iterations published is no longer what it was.
+
+    Raises:
+        HardStop: names the first files.
+    """
+    view, named = state.fold(events), on_record(run, events)
+    problems = []
+    for label in labels:
+        for stage in PUBLISHED:
+            if stage in view["iterations"].get(label, {}).get("stages", {}):
+                problems += folder_problems(run, view, named, label, stage)
+        if "evaluate" in view["iterations"].get(label, {}).get("stages", {}):
+            problems += voucher_problems(run, label, named)
+    moving = unsettled(events)
+    problems += staged_problems(run, named, moving) + single_problems(run, named, moving)
+    if problems:
+        raise HardStop(
+            f"what earlier stages published has changed ({len(problems)} findings)",
+            expected="the files as manifests and record describe them",
+            found="; ".join(problems[:SHOWN]),
+            hint="restore them from a copy, or start a new run; verify_run.py shows the whole picture",
+        )
+
+
+def sweep_published(run: RunPaths, view: dict[str, Any]) -> None:
+    """Clear the published folders of what a killed driver was about to write there; the caller holds the run's lock."""
+    publish.sweep_temporaries(run.synth_pool)
+    for label in view.get("iterations", {}):
+        for stage in PUBLISHED:
+            publish.sweep_temporaries(run.stage_dir(label, stage))
+
+
+def inventory(run: RunPaths, named: dict[str, Named]) -> tuple[dict[str, int], list[str]]:
+    """Every file of the run by what vouches for it.
+
+    Returns:
+        ``(kind → how many, what is no part of a run)``; a folder that was set aside counts as one.
+    """
+    kinds: Counter[str] = Counter()
+    strangers: dict[str, None] = {}
+    listed = {run.rel(run.root / path) for path in _listed(run, named)} | set(named)
+    for path in list_files(run.root) + ([MANIFEST_NAME] if (run.root / MANIFEST_NAME).exists() else []):
+        if path in listed:
+            kinds["files vouched for by digest"] += 1
+        elif _CHECKED.fullmatch(path):
+            kinds["checked by what they say"] += 1
+        elif _MACHINERY.fullmatch(path):
+            kinds["of the record's own machinery and its jobs"] += 1
+        elif _SUMMARY.fullmatch(path):
+            kinds["summaries that people may add to"] += 1
+        else:
+            aside = _ASIDE.fullmatch(path)
+            strangers[aside[1] if aside else path] = None
+    return dict(kinds), list(strangers)
+
+
+def _listed(run: RunPaths, named: dict[str, Named]) -> list[str]:
+    """What the manifests and vouchers on record list."""
+    out = []
+    for path in named:
+        file = run.root / path
+        folder = run.rel(file.parent)
+        try:
+            if file.name == MANIFEST_NAME:
+                out += [f"{folder}/{entry['path']}" for entry in read_manifest(file.parent)["files"]]
+            elif file.name == evaluate.VOUCHER:
+                out += [f"{folder}/{name}" for name in evaluate.read_voucher(file.parent)["files"]]
+        except DeftError:
+            continue  # named as a problem of its folder
+    return out
