@@ -329,7 +329,7 @@ def test_a_backbone_is_found_fetched_or_missing(workspace, tmp_path):
     found = only(tao(workspace, tmp_path)[0], 8, "under another suffix")
     assert (found.level, "fan.safetensors" in found.text) == ("stop", True)
     (folder / "fan.pth").write_bytes(b"x")
-    assert only(tao(workspace, tmp_path)[0], 8, "backbone fan.pth").level == "ok"
+    assert only(tao(workspace, tmp_path)[0], 8, 'backbone "fan.pth"').level == "ok"
     edit(workspace, model__backbone={"type": RADIO, "pretrained_backbone_path": "augmentation/backbone/r.safetensors"})
     assert "nvidia/C-RADIOv2-B" in only(tao(workspace, tmp_path)[0], 8, "to be fetched").text
     found = only(tao(workspace, tmp_path, air_gapped=True)[0], 8, "air-gapped")
