@@ -160,16 +160,22 @@ def open_regular(path: StrPath) -> int:
         HardStop: ``path`` is a link, a folder, a device or a FIFO.
         FileNotFoundError: there is no such file.
     """
+    return open_regular_stat(path)[0]
+
+
+def open_regular_stat(path: StrPath) -> tuple[int, os.stat_result]:
+    """:func:`open_regular`, with the ``fstat`` that it needed anyway."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             raise HardStop(f"{os.fspath(path)} is not a regular file", found="a symbolic link or a special file") from error
         raise
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
         os.close(fd)
         raise HardStop(f"{os.fspath(path)} is not a regular file", found="a folder or a special file")
-    return fd
+    return fd, info
 
 
 def copy_hashed(src: StrPath, dst: StrPath) -> tuple[int, str]:
