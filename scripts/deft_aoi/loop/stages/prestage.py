@@ -22,18 +22,12 @@ def prestage(ctx: RunContext, _label: str, _attempt: int) -> Outcome:
     if publish.adopt(final, inputs_digest=inputs) is None:
         out = Path(publish.attempt_dir(final, inputs_digest=inputs))
         staged = pairs.stage(found, out, workspace=ctx.workspace, final_dir=final)
-        pool.build(
-            ctx.workspace,
-            lights,
-            ext,
-            index=ContentIndex(ctx.digest_cache),
-            out_dir=out,
-            sdg_rows=staged.rows,
-            synth_now=out,
-            forbidden=forbidden(ctx),
-        )
+        index = ContentIndex(ctx.digest_cache)
+        built = pool.build(ctx.workspace, lights, ext, index=index, out_dir=out, sdg_rows=staged.rows, synth_now=out)
+        # Here rather than before the first mining: a damaged image is found while somebody looks, not after the training.
+        pool.identify(built, ctx.workspace, index=index, out_dir=out, synth_now=out, forbidden=forbidden(ctx))
         publish.publish(out, final, inputs_digest=inputs)
-    built = pool.load(final / "source_pool.csv", lights, ext)
+    built = pool.load(final / pool.CSV, lights, ext)
     state = {"pool": built.counts, "pairs": len(found.pairs)}
     evidence = {"manifest": publish_digest(final), "pairs_by_type": dict(list(found.counts_by_type.items())[:20])}
     return Outcome(
