@@ -264,7 +264,7 @@ def test_children_that_die_cost_time_and_nothing_else(build, tmp_path: Path, mon
 def test_every_damaged_image_is_named_and_what_was_decoded_is_kept(build, tmp_path: Path, workers: int) -> None:
     b = build()
     frame = b.frame(5)
-    bad = {"a/C3_SolderLight.png": b"no image", "golden/a/C1_SolderLight.png": b"no image either"}
+    bad = dict.fromkeys(("a/C3_SolderLight.png", "golden/a/C1_SolderLight.png"), b"no image")
     good = {name: (b.root / name).read_bytes() for name in bad}
     for name in bad:
         (b.root / name).write_bytes(bad[name])
@@ -309,6 +309,8 @@ def test_a_copy_that_its_own_name_forbids_is_refused(tmp_path: Path, workers: in
     shutil.copyfile(tmp_path / "a.tif", tmp_path / "a.png")
     with pytest.raises(HardStop, match="cannot be decoded"):
         index.pixels([str(tmp_path / "a.png"), str(tmp_path / "a.tif")])
+    with pytest.raises(HardStop, match="cannot be decoded"):
+        ContentIndex(tmp_path / "c", workers=workers).pixels([str(tmp_path / "a.png")])
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -326,22 +328,22 @@ def test_file_digests_are_those_of_the_bytes_and_need_no_decoder(build, tmp_path
     assert [row.tobytes() for row in again.file_digests(paths)][2:] == expected[2:]
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_remembered(build, tmp_path: Path, monkeypatch) -> None:
+def test_a_file_that_changes_while_it_is_read_is_read_again(build, tmp_path: Path, monkeypatch) -> None:
     path = _paths(build(), 2)[0]
-    real = images._decode
+    real, sizes = images._read_all, []
 
-    def decode_and_touch(p, handle):
-        with Path(path).open("ab") as file:
-            file.write(b"more")
-        return real(p, handle)
+    def changed_before_it_is_read(fd: int, size: int) -> bytes:
+        if not sizes:
+            with Path(path).open("ab") as file:
+                file.write(b"more")
+        sizes.append(size)
+        return real(fd, size)
 
-    monkeypatch.setattr(images, "READ_WHOLE_BYTES", 8)
-    monkeypatch.setattr(images, "_decode", decode_and_touch)
-    ContentIndex(tmp_path / "c", workers=1).pixels([path])
-    monkeypatch.undo()
-    again = ContentIndex(tmp_path / "c", workers=1)
-    again.pixels([path])
-    assert again.decoded == 1
+    monkeypatch.setattr(images, "_read_all", changed_before_it_is_read)
+    for _ in range(3):
+        found = ContentIndex(tmp_path / "c", workers=1).file_digests([path])
+    assert found.tobytes() == hashlib.sha256(Path(path).read_bytes()).digest()
+    assert len(sizes) == 2  # the second time, and not the third
 
 
 def test_identities_without_thumbnails_are_completed_when_those_are_asked_for(build, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 A row is a file: its path, its stamp, the SHA-256 of its bytes and, where it was decoded, what its pixels are. Equal bytes are
 equal pixels, so a copy of a known file is not decoded again; but a TIFF or WebP file is decoded under its own extension
-only, so such files neither give nor take an answer.
+only, so what such a name allowed is no answer for another.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ class DigestCache:
         rows[hit[~same]] = -1
         return table, rows
 
-    def of_bytes(self, path: str, sha256: bytes, *, thumb: bool) -> FileIdentity | None:
+    def of_bytes(self, sha256: bytes, *, thumb: bool) -> FileIdentity | None:
         """What is known of the pixels of a file with these bytes, whatever it is called; with its thumbnail if need be."""
         if self._by_bytes is None:
             self._by_bytes = _decoded(self._table())
         found = self._by_bytes.get(sha256)
-        return found if found and not has_own_extension(path) and not (thumb and found.thumb is None) else None
+        return found if found and not (thumb and found.thumb is None) else None
 
     def add(self, path: str, seen: FileBytes, pixels: FileIdentity | None) -> None:
         """Remember a file until :meth:`save`."""

@@ -153,14 +153,14 @@ class FileIndex:
         seen = self._read(new, problems)
         thumb, first = work is Work.THUMB, dict[bytes, str]()
         for path, read in seen.items():
-            if self._cache.of_bytes(path, read.sha256, thumb=thumb) is None:
+            if self._cache.of_bytes(read.sha256, thumb=thumb) is None:
                 first.setdefault(os.fsencode(path) if has_own_extension(path) else read.sha256, path)
         found = _identities(self._learn(list(first.values()), problems, work))
         rest = []
         for path, read in seen.items():
             if path in found or path in problems:
                 continue
-            known = self._cache.of_bytes(path, read.sha256, thumb=thumb)
+            known = self._cache.of_bytes(read.sha256, thumb=thumb)
             if known is None:  # a copy of bytes that are no image, or a file that changed meanwhile
                 rest.append(path)
             else:
@@ -208,7 +208,7 @@ class FileIndex:
         try:
             if work is Work.READ:
                 return read_image_file(path), None
-            seen, found = open_digested(path, lambda sha256: self._cache.of_bytes(path, sha256, thumb=thumb))
+            seen, found = open_digested(path, lambda sha256: self._cache.of_bytes(sha256, thumb=thumb))
             if isinstance(found, FileIdentity):
                 return seen, found
             self.decoded += 1
