@@ -33,9 +33,9 @@ VIEWS = re.compile(r"DEFT_Loop_Report\.html|iter[0-9]+_summary\.md")
 ATTEMPT = re.compile(rb"\.tmp-[0-9]+")
 STAMP = re.compile(r"(?<=(?:rca|ing)_results/)[0-9]{8}_[0-9]{6}")
 STAMP_BYTES = re.compile(rb"(?<=(?:rca|ing)_results/)[0-9]{8}_[0-9]{6}")
-STAT = ("mtime_ns", "ctime_ns", "inode")
-"""Of the copies of the staged pairs."""
-OF_THIS_CALL = ("manifest", "decoded", "duration_from", "voucher", "checkpoints_pruned", "best_model_sha256")
+STAT = ("mtime_ns", "ctime_ns", "inode", "source_ctime_ns")
+"""Of the copies of the staged pairs, and when the source was last touched."""
+OF_THIS_CALL = ("manifest", "holdout_manifest", "decoded", "duration_from", "voucher", "checkpoints_pruned", "best_model_sha256")
 TEXTS = (".json", ".yaml", ".csv", ".txt", ".jsonl")
 
 

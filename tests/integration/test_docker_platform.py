@@ -18,6 +18,7 @@ from deft_aoi.platforms.base import JobState
 pytestmark = pytest.mark.integration
 
 CANARY = "hf_canary0123456789abcdefXYZ"
+SECRET_NAMES = ("HF_TOKEN", "NGC_API_KEY", "NGC_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 @pytest.fixture
@@ -110,8 +111,10 @@ def test_the_container_gets_what_it_needs_and_nothing_else(docker, docker_engine
 
 
 def test_a_canary_in_the_environment_appears_nowhere(docker, docker_engine, place, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", CANARY)
-    code = "import os, sys; print(sorted(os.environ)); sys.exit('HF_TOKEN' in os.environ)"
+    canaries = {name: f"{CANARY}{name}" for name in SECRET_NAMES}
+    for name, value in canaries.items():
+        monkeypatch.setenv(name, value)
+    code = f"import os, sys; print(sorted(os.environ)); sys.exit(bool(set({SECRET_NAMES}) & set(os.environ)))"
     request = submit(docker, place, "deft-k1-canary", docker_engine.image(), ("python3", "-c", code))
     described = json.dumps(docker_engine.client().api.inspect_container(request.name))
     status = base.wait(docker, request.name, place.jobs, timeout_sec=60)

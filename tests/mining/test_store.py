@@ -176,3 +176,31 @@ def test_what_killed_processes_left_half_written_is_cleared(tmp_path):
         os.utime(path, (1, 1))
     EmbeddingStore(tmp_path, ENCODER)
     assert [path.exists() for path in (old, young, mine, other)] == [False, True, True, True]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet", ".json"])
+def test_changed_embeddings_are_never_given_out(tmp_path, suffix):
+    """One changed byte in a part: made again from the Parquet file, or embedded again; never the changed numbers."""
+    ids, vectors = [f"{n:064x}" for n in range(8)], np.random.default_rng(1).normal(size=(8, 16))
+    store = EmbeddingStore(tmp_path, ENCODER)
+    store.add(ids, vectors)
+    expected = store.matrix(ids)
+    (part,) = store.dir.glob(f"part-*{suffix}")
+    clean = part.read_bytes()
+    for at in range(0, len(clean), 3):
+        part.write_bytes(clean[:at] + bytes([clean[at] ^ 4]) + clean[at + 1 :])
+        again = EmbeddingStore(tmp_path, ENCODER)
+        missing = again.missing(ids)
+        assert missing in ([], ids)
+        if missing:
+            again.add(ids, vectors)
+        assert np.array_equal(again.matrix(ids), expected), at
+        for damaged in again.dir.glob("*.damaged"):
+            damaged.unlink()
+        if at % 9 == 0:
+            assert np.array_equal(again.mapped(ids), expected)
+            mapped = next(again.dir.glob("mapped-*.npy"))
+            mapped.write_bytes(mapped.read_bytes()[:-1] + b"x")
+            assert np.array_equal(again.mapped(ids), expected)
+        (part,) = again.dir.glob(f"part-*{suffix}")
+        clean = part.read_bytes()

@@ -3,8 +3,8 @@
 Usage: python tests/security/run.py [--budget SECONDS] [--no-attacks] [--no-scanners]
 Exit codes: 0 nothing got through; 1 something did, or a part could not run.
 
-The attacks are the tests of this folder, which ``make test`` and ``make integration`` run as well: where those have run,
-``--no-attacks`` leaves the rest, which nothing else runs.
+The attacks are the tests of this folder, which ``make test`` and ``make integration`` run as well (of the table of changed
+files a part): where those have run, ``--no-attacks`` leaves the rest, which nothing else runs.
 """
 # ruff: noqa: E501 - tables of attacks and commands are read line by line
 
@@ -63,6 +63,15 @@ def attacks() -> Part:
         print(done.stdout[-6000:])
     text = ", ".join(f"{counts.get(k, '?')} {k}" for k in ("tests", "failures", "errors", "skipped"))
     return Part("attacks", done.returncode == 0 and int(counts.get("tests", 0)) > 150, text)
+
+
+def changes() -> Part:
+    """Every kind of file changed before every stage of a loop of two iterations, alone and with its manifest."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join((str(REPO / "scripts"), str(REPO)))}
+    done = call(sys.executable, "-m", "tests.security.change_table", env=env, timeout=3600)
+    lines = done.stdout.strip().splitlines() or [done.stderr[-300:]]
+    print(*lines[:-1], sep="\n", end="\n" if lines[:-1] else "")
+    return Part("changed files", done.returncode == 0, lines[-1])
 
 
 def payload_count() -> Part:
@@ -201,7 +210,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--no-attacks", action="store_true", help="leave out the tests, where make test has run them")
     parser.add_argument("--no-scanners", action="store_true", help="leave out the scanners that must be installed")
     args = parser.parse_args(argv)
-    parts: list[Callable[[], Part]] = [payload_count] if args.no_attacks else [payload_count, attacks]
+    parts: list[Callable[[], Part]] = [payload_count] if args.no_attacks else [payload_count, attacks, changes]
     parts += [lambda: fuzz(args.budget)]
     parts += [] if args.no_scanners else [bandit, detect_secrets, semgrep, skill_scanners, lambda: guided(args.budget)]
     held = True

@@ -133,6 +133,42 @@ def test_record_and_snapshot_carry_planted_text_only_inside_json_strings(run: Ru
     assert state["status"] in ("max_iterations", "pool_exhausted")
 
 
+READ_BY_THE_REPORTER = (
+    "baseline/inference/*/summary.txt", "baseline/rca_results/*/weak_samples_breakdown.txt", "iter1_summary.md",
+    "iter1/routing_results/*/routing_summary.txt", "iter1/mining_filter/mining_summary.txt",
+    "iter1/rca_results/*/weak_samples_breakdown.txt",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", READ_BY_THE_REPORTER)
+def test_texts_that_an_agent_reads_carry_planted_text_only_in_quotes(run: Run, pattern: str) -> None:
+    found = sorted(run.root.glob(pattern))
+    assert found
+    for path in found:
+        text = path.read_text(encoding="utf-8")
+        must_be_harmless(text.replace("\t", " "))
+        assert TOKEN.search(text) or path.name == "iter1_summary.md", "planted text must be there to be quoted"
+
+
+def test_sentences_of_the_report_carry_planted_text_only_in_quotes(run: Run) -> None:
+    """An element that holds nothing but the value is a field of its own; in a sentence of ours the value is quoted."""
+    from html.parser import HTMLParser
+
+    class Texts(HTMLParser):
+        found: list[str] = []
+
+        def handle_data(self, data: str) -> None:
+            self.found.append(" ".join(data.split()))
+
+    parser = Texts()
+    parser.feed((run.root / "DEFT_Loop_Report.html").read_text(encoding="utf-8"))
+    planted = [text for text in parser.found if TOKEN.search(text)]
+    assert len(planted) > 20
+    for text in planted:
+        alone = TOKEN.match(text) or "/" in text.split(" ")[0]  # a label, or the path of a sample
+        assert alone or not unquoted(text), text
+
+
 def test_report_shows_planted_text_as_text(run: Run) -> None:
     from html.parser import HTMLParser
 

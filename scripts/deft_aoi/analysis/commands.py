@@ -10,9 +10,9 @@ from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import ImageLayout, read_changenet_csv, write_changenet_csv
 from deft_aoi.contract.errors import Blocked, HardStop, UsageError
 from deft_aoi.contract.kpi_target import parse_kpi_target
-from deft_aoi.contract.paths import Workspace, cache_home
+from deft_aoi.contract.paths import Workspace, cache_home, given
 from deft_aoi.contract.schema import write_checked
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import label_text, plain_text, safe_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,7 @@ def _contents(args: argparse.Namespace, frame: pd.DataFrame) -> dict[str, Any]:
         return {}
     from deft_aoi.analysis.identity import ContentIndex
 
-    layout = specs.layout(specs.load_spec(args.spec), args.images_dir.resolve())
+    layout = specs.layout(specs.load_spec(given(args.spec)), args.images_dir.resolve())
     ids = ContentIndex(args.cache_dir or cache_home() / "digests").digest_pairs(frame, layout, what=args.csv.name)
     return {"content_ids": ids["content_id"], "featureless": ids["featureless"]}
 
@@ -84,7 +84,7 @@ def gaps_command(args: argparse.Namespace) -> Outcome:
 
     if not 0 < args.min_recall <= 1 or args.top_k_per_label < 1:
         raise UsageError("--min-recall must be in (0, 1] and --top-k-per-label at least 1")
-    spec = specs.load_spec(args.spec)
+    spec = specs.load_spec(given(args.spec))
     module = str(specs.get(spec, "model.classify.difference_module") or "euclidean")
     if specs.engine_for(spec) == "embedded" and specs.get(spec, "model.classify.difference_module") is None:
         module = "learnable"  # the embedded engine's default (its score is a probability)
@@ -160,9 +160,9 @@ def assemble_command(args: argparse.Namespace) -> Outcome:
         base = read_changenet_csv(workspace.training_csv, what="training set")
         rows = dataset.relative_rows(base, workspace.kpi_images, workspace.root)
     else:
-        rows = read_changenet_csv(args.previous, what="previous training set")
-        provenance = dataset.read_provenance(provenance_path(args.previous))
-    mined = read_changenet_csv(args.mined, what="mined rows")
+        rows = read_changenet_csv(given(args.previous), what="previous training set")
+        provenance = dataset.read_provenance(provenance_path(given(args.previous)))
+    mined = read_changenet_csv(given(args.mined), what="mined rows")
     previous = index.part("previous training set", rows, layout)
     frame, record = dataset.assemble(
         previous,
@@ -203,12 +203,12 @@ def validate_command(args: argparse.Namespace) -> Outcome:
 
     workspace, spec, index = _open(args)
     layout = specs.layout(spec, resolve_under(workspace.root, args.images_dir))
-    frame = read_changenet_csv(args.csv, what=args.csv.name)
-    beside = provenance_path(args.csv)
+    frame = read_changenet_csv(given(args.csv), what=args.csv.name)
+    beside = provenance_path(given(args.csv))
     provenance = dataset.read_provenance(beside) if beside.is_file() else None
     previous = None
     if args.previous is not None:
-        previous = _previous(args.previous, workspace, spec, index)
+        previous = _previous(given(args.previous), workspace, spec, index)
     against = _references(workspace, spec, index)
     if args.write_fixed is not None:
         part = index.part(args.csv.name, frame, layout)
@@ -219,7 +219,7 @@ def validate_command(args: argparse.Namespace) -> Outcome:
             raise HardStop(
                 f"{len(removed)} row(s) break a rule; a proposed clean copy is written",
                 expected=found[0].expected,
-                found=plain_text(removed[0], 200),
+                found=removed[0],
                 hint=f"compare and use {plain_text(args.write_fixed, 300)}",
             )
     counts = dataset.validate(
@@ -231,7 +231,7 @@ def validate_command(args: argparse.Namespace) -> Outcome:
         provenance=provenance,
         name=args.csv.name,
     )
-    labels = ", ".join(f"{plain_text(k, 24)} {v}" for k, v in list(counts["labels"].items())[:12])
+    labels = ", ".join(f"{label_text(k, 24)} {v}" for k, v in list(counts["labels"].items())[:8])
     text = (
         f"{counts['rows']} rows ({counts['distinct']} distinct, {counts['featureless']} featureless) hold: {labels}\n"
         f"no content shared with {', '.join(f'{k} ({v})' for k, v in counts['compared_with'].items()) or 'no other set'}"
@@ -261,7 +261,7 @@ def spot_check_command(args: argparse.Namespace) -> Outcome:
     if args.list:
         record = spot_check.load(file)
         lines = [
-            f"{e['verdict']:<13} {plain_text(e['sample_id'], 120)}: {plain_text(e['note'], 100)}" for e in record["verdicts"][:12]
+            f"{e['verdict']:<13} {safe_text(e['sample_id'], 120)}: {safe_text(e['note'], 100)}" for e in record["verdicts"][:12]
         ]
         return "\n".join([f"{len(record['verdicts'])} verdicts in {plain_text(file, 300)}", *lines]), record
     if not args.picture and not (args.sample_id and args.verdict):
@@ -279,7 +279,7 @@ def spot_check_command(args: argparse.Namespace) -> Outcome:
             file, sample_id=sample_id, verdict=verdict, by=args.by, iteration=args.iteration, note=args.note, known=known
         )
     counts = ", ".join(f"{k} {v}" for k, v in spot_check.tally(file).items() if v)
-    what = f"{plain_text(judged[0][0], 120)} is {judged[0][1]}" if len(judged) == 1 else f"{len(judged)} samples"
+    what = f"{safe_text(judged[0][0], 120)} is {judged[0][1]}" if len(judged) == 1 else f"{len(judged)} samples"
     return f"recorded: {what} (in all: {counts})", record
 
 

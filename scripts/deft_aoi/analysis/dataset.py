@@ -18,7 +18,16 @@ from deft_aoi.contract.text import PASS, normalize_label, plain_text, safe_text
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Finding", "assemble", "class_counts", "propose_clean", "read_provenance", "relative_rows", "validate"]
+__all__ = [
+    "Finding",
+    "assemble",
+    "class_counts",
+    "propose_clean",
+    "read_provenance",
+    "relative_rows",
+    "require_content",
+    "validate",
+]
 
 PROVENANCE = ("input_path", "golden_path", "object_name", "label", "source", "provenance", "iteration", "target_ids")
 PROVENANCE_COLUMNS = (*PROVENANCE, "similarity", "content_id")
@@ -95,6 +104,28 @@ def assemble(
     combined = Part(f"training set of iteration {iteration}", frame, previous.layout, ids)
     raise_first(findings(combined, provenance=provenance, previous=previous))
     return frame, provenance
+
+
+def require_content(part: Part, recorded: pd.Series[str]) -> None:
+    """Stop when an image of a set is not the one that its row was chosen for.
+
+    Args:
+        part: N rows with their identities as the images are now.
+        recorded: (N,) content ids as they were.
+
+    Raises:
+        HardStop: names the first such row.
+    """
+    ids = part.ids["content_id"].to_numpy()
+    differs = np.flatnonzero(ids != recorded.to_numpy()) if len(ids) == len(recorded) else np.arange(1)
+    if len(differs):
+        row = int(differs[0])
+        raise HardStop(
+            f"{part.name}, line {row + 2} ({safe_text(sample_id(part.frame, row), 120)}): an image changed during the run",
+            expected="the images with which the rows were mined",
+            found=f"{len(differs)} rows with other pixels",
+            hint="restore the images, or start a new run",
+        )
 
 
 def _previous_provenance(previous: Part, recorded: pd.DataFrame | None) -> pd.DataFrame:
@@ -247,5 +278,5 @@ def propose_clean(frame: pd.DataFrame, found: Sequence[Finding]) -> tuple[pd.Dat
     why = {row: f.rule for f in reversed(found) for row in f.rows}
     keep = np.ones(len(frame), dtype=bool)
     keep[list(why)] = False
-    lines = [f"line {r + 2}: {why[r]}: {plain_text(sample_id(frame, r), 160)}" for r in sorted(why)]
+    lines = [f"line {r + 2}: {why[r]}: {safe_text(sample_id(frame, r), 160)}" for r in sorted(why)]
     return frame[keep].reset_index(drop=True), lines

@@ -15,7 +15,7 @@ from deft_aoi.contract import schema
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_bytes, atomic_write_text
 from deft_aoi.contract.images import open_image
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import label_text, safe_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,18 +151,18 @@ def _breakdown(metrics: dict[str, Any], gaps: pd.DataFrame) -> Iterator[str]:
     yield f"threshold {metrics['threshold']!r}   margin band {low:.6g} .. {high:.6g}   rule: score > threshold = defect"
     yield f"FAR {metrics['far_fraction']:.4%}   recall {metrics['recall_fraction']:.4%}   rows {metrics['rows']}"
     yield ""
-    yield f"{'label':<24} {'rows':>7} {'wrong':>7} {'in band':>8} {'targets':>8} {'worst weakness':>15}"
+    yield f"{'label':<26} {'rows':>7} {'wrong':>7} {'in band':>8} {'targets':>8} {'worst weakness':>15}"
     for row in metrics["labels"]:
         yield (
-            f"{plain_text(row['label'], 24):<24} {row['rows']:>7} {row['wrong']:>7} {row['within_band']:>8} "
+            f"{label_text(row['label'], 24):<26} {row['rows']:>7} {row['wrong']:>7} {row['within_band']:>8} "
             f"{row['targets']:>8} {row['worst_weakness']:>15.6g}"
         )
     yield ""
     yield f"{metrics['gap_samples']} targets (weakest first), {len(metrics['excluded'])} excluded by the spot check"
     for row in gaps.drop_duplicates("sample_id").to_dict("records"):
         yield (
-            f"  line {row['row'] + 2}: {plain_text(row['label'], 24)} score {row['siamese_score']:.6g} "
-            f"weakness {row['weakness']:+.6g} {plain_text(row['sample_id'], 120)}"
+            f"  line {row['row'] + 2}: {label_text(row['label'], 24)} score {row['siamese_score']:.6g} "
+            f"weakness {row['weakness']:+.6g} {safe_text(row['sample_id'], 120)}"
         )
 
 

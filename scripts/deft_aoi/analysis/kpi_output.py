@@ -15,7 +15,7 @@ from deft_aoi.analysis.operating_point import Sweep, candidate_thresholds
 from deft_aoi.analysis.scored import Scored, check_scored
 from deft_aoi.contract import schema
 from deft_aoi.contract.files import atomic_write_text
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import label_text, safe_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,8 +157,8 @@ def _why(report: dict[str, Any]) -> Iterator[str]:
     for d in report["per_defect"]:
         lowest = d["lowest"][0]
         yield (
-            f"{plain_text(d['label'], 24):<24} caught {d['caught']}/{d['rows']}  lowest {lowest['score']:.6g} "
-            f"({plain_text(lowest['sample_id'], 100)})"
+            f"{label_text(d['label'], 24):<26} caught {d['caught']}/{d['rows']}  lowest {lowest['score']:.6g} "
+            f"({safe_text(lowest['sample_id'], 100)})"
         )
     suspected = report["suspected_label_errors"]
     if suspected["count"]:
@@ -168,4 +168,4 @@ def _why(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _row(row: dict[str, Any]) -> str:
-    return f"line {row['line']}: {plain_text(row['sample_id'], 100)} {plain_text(row['label'], 24)} score {row['score']!r}"
+    return f"line {row['line']}: {safe_text(row['sample_id'], 100)} {label_text(row['label'], 24)} score {row['score']!r}"

@@ -9,13 +9,14 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import os
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.files import StrPath, atomic_write_text
+from deft_aoi.contract.files import StrPath, atomic_write_text, open_regular
 from deft_aoi.contract.paths import resolve_under
 from deft_aoi.contract.text import check_name, has_hidden, normalize_label, safe_text
 
@@ -56,24 +57,30 @@ def read_table(path: StrPath, *, what: str, mandatory: tuple[str, ...] = MANDATO
         HardStop: missing or empty file, a symbolic link, wrong encoding, duplicate or missing column, a row of another
             width, a cell with a line break or of more than 4096 characters. The message names the line.
     """
-    import pyarrow as pa
-    import pyarrow.csv as pacsv
-
     file = Path(path)
     name = f"the {what} ({file.name})"
     if not file.is_file():
         raise HardStop(f"{name} is missing", expected=str(file), hint="check_data.py lists what a workspace needs")
     if file.is_symlink():  # its first line would be quoted in a message, whatever file it leads to
         raise HardStop(f"{name} is a symbolic link", expected="a file of its own", found=safe_text(file, 200), hint="copy it")
-    if file.stat().st_size == 0:
+    with os.fdopen(open_regular(file), "rb") as handle:
+        return _read(handle, file, name, mandatory)
+
+
+def _read(handle: BinaryIO, file: Path, name: str, mandatory: tuple[str, ...]) -> pd.DataFrame:
+    """The rows of an open table: what is checked is what is read."""
+    import pyarrow as pa
+    import pyarrow.csv as pacsv
+
+    if os.fstat(handle.fileno()).st_size == 0:
         raise HardStop(
             f"{name} is empty",
             expected="a header line and at least one row",
             found=f"0 bytes in {file}",
             hint="make_workspace.py writes it from your own folders or table",
         )
-    _check_utf8(file, name)
-    header = _header(file, name)
+    _check_utf8(handle, name)
+    header = _header(handle, name)
     duplicates = sorted({c for c in header if header.count(c) > 1})
     if duplicates or any(not c for c in header):
         raise HardStop(
@@ -97,8 +104,9 @@ def read_table(path: StrPath, *, what: str, mandatory: tuple[str, ...] = MANDATO
         return "error"
 
     try:
+        handle.seek(0)
         table = pacsv.read_csv(
-            file,
+            handle,
             read_options=pacsv.ReadOptions(use_threads=False),
             parse_options=pacsv.ParseOptions(invalid_row_handler=_bad_row, newlines_in_values=False),
             convert_options=pacsv.ConvertOptions(
@@ -131,29 +139,28 @@ def read_table(path: StrPath, *, what: str, mandatory: tuple[str, ...] = MANDATO
     return frame
 
 
-def _check_utf8(file: Path, name: str) -> None:
+def _check_utf8(handle: BinaryIO, name: str) -> None:
     """Stop at the first byte that is not UTF-8, with its line: the table reader would only say that there is one."""
     decoder, lines = codecs.getincrementaldecoder("utf-8")(), 1
-    with file.open("rb") as handle:
-        while True:
-            chunk = handle.read(_CHUNK)
-            try:
-                decoder.decode(chunk, final=not chunk)
-            except UnicodeDecodeError as error:
-                lines += error.object.count(b"\n", 0, error.start)
-                raise HardStop(
-                    f"{name}, line {lines}: not UTF-8",
-                    found=f"byte 0x{error.object[error.start]:02x}",
-                    hint="save it as UTF-8",
-                ) from error
-            if not chunk:
-                return
-            lines += chunk.count(b"\n")
+    while True:
+        chunk = handle.read(_CHUNK)
+        try:
+            decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            lines += error.object.count(b"\n", 0, error.start)
+            raise HardStop(
+                f"{name}, line {lines}: not UTF-8",
+                found=f"byte 0x{error.object[error.start]:02x}",
+                hint="save it as UTF-8",
+            ) from error
+        if not chunk:
+            return
+        lines += chunk.count(b"\n")
 
 
-def _header(file: Path, name: str) -> list[str]:
-    with file.open("rb") as handle:
-        raw = handle.readline(1 << 20)
+def _header(handle: BinaryIO, name: str) -> list[str]:
+    handle.seek(0)
+    raw = handle.readline(1 << 20)
     try:
         line = raw.decode("utf-8-sig")
         if "\0" in line:

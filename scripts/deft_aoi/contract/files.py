@@ -49,8 +49,8 @@ def fsync_tree(path: StrPath) -> None:
     for folder, _dirs, names in os.walk(path, topdown=False, onerror=_unreadable):
         for name in names:
             full = os.path.join(folder, name)
-            if os.path.islink(full):
-                continue
+            if not stat.S_ISREG(os.lstat(full).st_mode):
+                continue  # a FIFO would be waited for; what may not lie here is refused by the manifest
             fd = os.open(full, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.fsync(fd)
@@ -111,7 +111,7 @@ def read_json(path: StrPath, *, what: str) -> Any:
         HardStop: the file is missing or is not one JSON value.
     """
     try:
-        with open(path, encoding="utf-8") as handle:
+        with os.fdopen(open_file(path), encoding="utf-8") as handle:
             return json.load(handle)
     except FileNotFoundError as error:
         raise HardStop(f"{what} is missing", expected=os.fspath(path)) from error
@@ -135,8 +135,12 @@ def digest_json(obj: Any) -> str:
 
 
 def sha256_file(path: StrPath) -> str:
-    """Hex SHA-256 of a regular file."""
-    with open(path, "rb") as handle:
+    """Hex SHA-256 of a regular file (a symbolic link is followed).
+
+    Raises:
+        HardStop: not a regular file; a FIFO is not waited for.
+    """
+    with os.fdopen(open_file(path), "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(handle)
 
 
@@ -147,6 +151,34 @@ def _digest(handle: Any) -> str:
     return digest.hexdigest()
 
 
+def open_file(path: StrPath) -> int:
+    """Open a regular file for reading; links are followed, nothing is waited for."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise HardStop(f"{os.fspath(path)} is not a regular file", found="a folder or a special file")
+    return fd
+
+
+def open_log(path: StrPath, *, append: bool) -> int:
+    """Open a job's log for writing.
+
+    The job may write to that folder, too: a link that it put in the log's place is removed, never followed.
+    """
+    flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_APPEND if append else 0)
+    with contextlib.suppress(OSError):
+        fd = os.open(path, flags | os.O_NONBLOCK)
+        found = os.fstat(fd)
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+            if not append:
+                os.ftruncate(fd, 0)
+            return fd
+        os.close(fd)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
+
+
 def digests_below(root: StrPath, names: Iterable[str]) -> dict[str, str]:
     """``{relative path: hex SHA-256}`` of those files that are there."""
     paths = ((name, os.path.join(root, name)) for name in names)
@@ -154,10 +186,13 @@ def digests_below(root: StrPath, names: Iterable[str]) -> dict[str, str]:
 
 
 def open_regular(path: StrPath) -> int:
-    """Open a regular file for reading without following a final symbolic link and without blocking on a FIFO.
+    """Open a regular file for reading: no symbolic link anywhere on the way is followed, and no FIFO waited for.
+
+    The check is made on what was opened, so nobody can swap a folder for a link between check and open. The caller resolves
+    the links that are allowed (:func:`deft_aoi.contract.paths.given`, the workspace's root) beforehand.
 
     Raises:
-        HardStop: ``path`` is a link, a folder, a device or a FIFO.
+        HardStop: ``path`` is a link, a folder, a device or a FIFO, or a folder on the way is a link.
         FileNotFoundError: there is no such file.
     """
     return open_regular_stat(path)[0]
@@ -175,7 +210,44 @@ def open_regular_stat(path: StrPath) -> tuple[int, os.stat_result]:
     if not stat.S_ISREG(info.st_mode):
         os.close(fd)
         raise HardStop(f"{os.fspath(path)} is not a regular file", found="a folder or a special file")
+    if not _opened_as_named(fd, os.path.abspath(path)):
+        os.close(fd)
+        raise HardStop(
+            f"{os.fspath(path)} is reached through a symbolic link",
+            expected="real folders on the whole way",
+            found="a folder that is a link, or that was exchanged while the file was opened",
+            hint="copy the data to where it is used",
+        )
     return fd, info
+
+
+def _opened_as_named(fd: int, path: str) -> bool:
+    """Whether an open file is the one that this absolute path names when no link is followed."""
+    try:
+        found = os.readlink(f"/proc/self/fd/{fd}")  # the kernel's own word, for one system call
+        return found in (path, f"{path} (deleted)")  # replaced since, under its own name, as every write of ours does
+    except OSError:  # no /proc: walk, folder by folder
+        return _walked(path) == _identity(os.fstat(fd))
+
+
+def _walked(path: str) -> tuple[int, int] | None:
+    """Device and inode of what ``path`` names; ``None`` where a folder on the way is a link."""
+    folder = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        *parents, name = path.strip("/").split("/")
+        for parent in parents:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            folder, above = os.open(parent, flags, dir_fd=folder), folder
+            os.close(above)
+        return _identity(os.stat(name, dir_fd=folder, follow_symlinks=False))
+    except OSError:
+        return None
+    finally:
+        os.close(folder)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def copy_hashed(src: StrPath, dst: StrPath) -> tuple[int, str]:
@@ -216,14 +288,14 @@ def copy_hashed(src: StrPath, dst: StrPath) -> tuple[int, str]:
 
 
 def list_files(root: StrPath) -> list[str]:
-    """Relative POSIX paths of every entry under ``root`` that is not a folder, sorted; the manifest itself left out.
+    """Relative POSIX paths of every entry under ``root`` that is no real folder, sorted; the manifest itself left out.
 
     Raises:
         OSError: a folder under ``root`` cannot be read; its files would be missing without a word.
     """
     top, found = os.fspath(root), []
-    for folder, _dirs, names in os.walk(top, onerror=_unreadable):
-        for name in names:
+    for folder, dirs, names in os.walk(top, onerror=_unreadable):
+        for name in [*names, *(d for d in dirs if os.path.islink(os.path.join(folder, d)))]:
             rel = os.path.relpath(os.path.join(folder, name), top)
             if rel != MANIFEST_NAME:
                 found.append(rel)
@@ -237,12 +309,25 @@ def _entry(root: str, rel: str) -> dict[str, Any]:
         if os.path.isabs(link) or ".." in link.split(os.sep):
             raise HardStop(f"symbolic link leaves its folder: {rel}", found=link)
         return {"path": rel, "link": link}
+    if not stat.S_ISREG(os.lstat(full).st_mode):
+        raise HardStop(f"a special file is in a stage's folder: {rel}", found="a FIFO, a socket or a device")
     return {"path": rel, "size": os.stat(full).st_size, "sha256": sha256_file(full)}
 
 
-def write_manifest(
-    root: StrPath, *, inputs_digest: str, extra: dict[str, Any] | None = None
-) -> str:
+def require_plain(root: StrPath) -> None:
+    """Stop when something lies under ``root`` that is no file, folder or link within its own folder.
+
+    Raises:
+        HardStop: a link that leaves its folder (reading or copying it would bring in what lies elsewhere), or a special file.
+    """
+    top = os.fspath(root)
+    for rel in list_files(top):
+        full = os.path.join(top, rel)
+        if os.path.islink(full) or not os.path.isfile(full):
+            _entry(top, rel)
+
+
+def write_manifest(root: StrPath, *, inputs_digest: str, extra: dict[str, Any] | None = None) -> str:
     """Vouch for every file under ``root``; written last, so that its presence means that the folder is whole.
 
     Args:

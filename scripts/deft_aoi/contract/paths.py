@@ -15,6 +15,7 @@ __all__ = [
     "cache_home",
     "check_name",
     "data_home",
+    "given",
     "iteration_label",
     "resolve_under",
     "state_home",
@@ -42,6 +43,9 @@ def cache_home() -> Path:
 
 def resolve_under(root: Path, *parts: str) -> Path:
     """Join untrusted ``parts`` below ``root``.
+
+    This tells early and with a reason; that nobody exchanges a folder for a link afterwards is checked where the file is
+    opened (:func:`deft_aoi.contract.files.open_regular`).
 
     Args:
         root: a folder whose own symbolic links are resolved.
@@ -81,6 +85,12 @@ def resolve_under(root: Path, *parts: str) -> Path:
     return Path(current)
 
 
+def given(path: str | os.PathLike[str]) -> Path:
+    """A file that a person named on a command line: links among its folders are resolved, the file itself is as it is."""
+    typed = Path(path).expanduser()
+    return typed.parent.resolve() / typed.name
+
+
 def iteration_label(number: int) -> str:
     """``baseline`` for 0, else ``iterN``."""
     return "baseline" if number == 0 else f"iter{number}"
@@ -97,8 +107,8 @@ class Workspace:
         """Open the workspace at ``path``.
 
         Raises:
-            HardStop: there is no such folder, or its path has a space or a quote (TAO's launcher splits its command
-                line there, TAO_CONTRACT 1.1).
+            HardStop: there is no such folder, its path has a space or a quote (TAO's launcher splits its command
+                line there, TAO_CONTRACT 1.1), or what a run writes would lead elsewhere by a link.
         """
         root = Path(path).expanduser()
         if not root.is_dir():
@@ -114,6 +124,14 @@ class Workspace:
                 expected="a path without spaces, quotes, commas, colons, $ and back-slashes",
                 hint="move the workspace to a plain path",
             )
+        for name in ("results", ".deft"):
+            if (real / name).is_symlink():
+                raise HardStop(
+                    f"{name} of the workspace is a symbolic link",
+                    expected="a folder below the workspace: what a run writes stays there",
+                    found=safe_text(real / name, 200),
+                    hint="move the whole workspace to the larger disk",
+                )
         return cls(real)
 
     @property

@@ -153,7 +153,7 @@ def _read(path: str) -> dict[str, Any] | None:
         raw = handle.read(MAX_PLAN_BYTES + 1)
     try:
         record = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, "JSON", "something else") from error
     if not isinstance(record, dict) or len(raw) > MAX_PLAN_BYTES:
         raise _damaged(path, "one JSON object of at most 4 MiB", f"{type(record).__name__}, {len(raw)} bytes")

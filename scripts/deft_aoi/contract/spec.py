@@ -5,6 +5,7 @@ Precedence: TAO's schema defaults < the engine's shipped spec < the workspace's 
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 
 from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.files import StrPath, atomic_write_text
+from deft_aoi.contract.files import StrPath, atomic_write_text, open_regular
 from deft_aoi.contract.text import check_name, safe_text
 
 Spec = dict[str, Any]
@@ -84,11 +85,13 @@ def load_yaml(path: StrPath, *, what: str = "spec") -> Any:
         raise HardStop(f"the {what} is missing", expected=str(file))
     if file.is_symlink():
         raise HardStop(f"the {what} is a symbolic link", expected="a file of its own", found=safe_text(file, 200), hint="copy it")
-    if file.stat().st_size > MAX_SPEC_BYTES:
+    with os.fdopen(open_regular(file), "rb") as handle:
+        data = handle.read(MAX_SPEC_BYTES + 1)
+    if len(data) > MAX_SPEC_BYTES:
         size = file.stat().st_size
         raise HardStop(f"the {what} is too large", expected=f"at most {MAX_SPEC_BYTES} bytes", found=f"{size} bytes")
     try:
-        return _parse(file.read_text(encoding="utf-8"))
+        return _parse(data.decode("utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""

@@ -41,6 +41,11 @@ def safe_text(value: object, limit: int = 80) -> str:
     return json.dumps(plain_text(value, limit), ensure_ascii=False)
 
 
+def label_text(label: object, limit: int = 64) -> str:
+    """A label as it is shown in a line or a sentence: ``PASS`` is ours, every other one is data and stands in quotes."""
+    return PASS if label == PASS else safe_text(label, limit)
+
+
 def has_hidden(text: str) -> bool:
     """Whether ``text`` has a character that moves, hides or breaks what is shown: control, format, line separator."""
     if text.isprintable():

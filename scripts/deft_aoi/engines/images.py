@@ -10,6 +10,7 @@ from typing import Any
 
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import Blocked, HardStop, UsageError
+from deft_aoi.contract.paths import given
 from deft_aoi.contract.schema import bundle_root
 from deft_aoi.contract.text import plain_text, safe_text
 
@@ -51,7 +52,7 @@ def resolve_key(key: str, bank: str | None = None) -> str:
     if not _KEY.fullmatch(key):
         raise UsageError("not a key", expected="dotted names, as in images.tao_toolkit.pyt", found=safe_text(key))
     path = versions_file(bank)
-    value = specs.get(specs.load_spec(path, what="versions file"), key)
+    value = specs.get(specs.load_spec(given(path), what="versions file"), key)
     if isinstance(value, Mapping) and "reference" in value:
         value = value["reference"]
     if value is None or isinstance(value, Mapping | list):

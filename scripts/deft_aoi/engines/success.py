@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from deft_aoi.contract.errors import JobFailed
+from deft_aoi.contract.files import require_plain
 from deft_aoi.contract.text import safe_text
 from deft_aoi.engines import known_errors
 from deft_aoi.engines.known_errors import KnownError
@@ -101,10 +102,12 @@ def check(
 
     Raises:
         TaoJobFailed: (a :class:`JobFailed`) with the known error's id in its message.
+        HardStop: the job left a link that leads elsewhere, or a special file, among its outputs.
     """
     folder, log = Path(out_dir), Path(log_path)
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, got {kind}")
+    require_plain(folder if folder.is_dir() else folder.parent)
     segment = [] if kind == "embedding" else last_segment(folder / "status.json", kind, newer_than_ns=launched_ns)
     if exit_code != 0:
         _fail(kind, log, segment, _by_exit(exit_code, reason), found=f"exit code {exit_code}{f' ({reason})' if reason else ''}")

@@ -16,15 +16,16 @@ from deft_aoi.contract.text import plain_text
 from deft_aoi.loop import gate, stages
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.next_step import Step, next_step
+from deft_aoi.loop.stages.dataset import training_set
 from deft_aoi.loop.vouched import require_published, sweep_published
 from deft_aoi.platforms import credentials
-from deft_aoi.record import fsprobe, lock, log
+from deft_aoi.record import fsprobe, lock, log, vouched
 from deft_aoi.record.journal import refusal
 from deft_aoi.record.line import MAX_LINE, spell
-from deft_aoi.record.state import fold
 
 Say = Callable[[str], None]
 MAX_SUMMARY = 400
+HANDED_OVER = ("best_model.json", "best_model_inference_spec.yaml", "run/gap_ledger.parquet", "run/data_requests.json")
 KEPT = ("state", "files")
 """What an event is for: the change of the view, and what it vouches for."""
 FRAME_BYTES = 600
@@ -123,11 +124,7 @@ def run_step(ctx: RunContext, step: Step) -> None:
         if step.stage == "loop_stop":
             outcome = Outcome(f"loop ended: {step.reason}; {step.why}", {}, {"reason": step.reason})
         else:
-            if step.stage != "report":
-                gate.require_open(ctx.run, ctx.workspace)
-                events = ctx.events()
-                labels = tuple(fold(events)["iterations"]) if step.label == "run" else _with_previous(step.label)
-                require_published(ctx.run, events, labels)
+            require_gates(ctx, step)
             outcome = stages.table()[step.stage](ctx, step.label, attempt)
     except JobLost as error:
         _record_error(ctx, step, attempt, error, time.monotonic() - start)
@@ -150,6 +147,29 @@ def run_step(ctx: RunContext, step: Step) -> None:
     ctx.say(f"{step.label:8} {step.stage:12} {seconds:6.1f} s  {outcome.summary}")
     if step.stage == "rca":
         _iteration_report(ctx)
+
+
+def require_gates(ctx: RunContext, step: Step) -> None:
+    """What must hold before a stage's own work: the approved inputs and what earlier stages published are unchanged.
+
+    After a hard stop the report is drawn of what there is, and says which files are not the ones on record.
+
+    Raises:
+        ApprovalNeeded: see :func:`deft_aoi.loop.gate.require_open`.
+        HardStop: see :func:`deft_aoi.loop.vouched.require_published`.
+    """
+    view = ctx.state()
+    if step.stage == "report" and view["status"] == "hard_stop":
+        return
+    gate.require_open(ctx.run, ctx.workspace)
+    labels = tuple(view.get("iterations", {})) if step.label == "run" else _with_previous(step.label)
+    require_published(ctx.run, ctx.events(), labels)
+    if step.stage == "report":
+        assembled = [label for label in labels if "dataset" in view["iterations"][label]["stages"]]
+        if assembled:
+            training_set(ctx, assembled[-1])  # the page shows pictures of mined rows
+        known = vouched.digests(ctx.run, ctx.events())
+        vouched.require(ctx.run, ctx.events(), *(n for n in known if n in HANDED_OVER or n.startswith("run/holdout/")))
 
 
 def _with_previous(label: str) -> tuple[str, ...]:

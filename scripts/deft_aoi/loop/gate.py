@@ -13,6 +13,7 @@ from deft_aoi.contract.schema import read_checked
 from deft_aoi.contract.text import safe_text
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.plan import Plan, plan_digest, require_unchanged
+from deft_aoi.record import log, vouched
 
 MIN_PREFIX = 6
 CONFIRM_CHARS = 6
@@ -97,8 +98,6 @@ def load_plan(run: RunPaths) -> tuple[Plan, RunConfig]:
     Raises:
         ApprovalNeeded: the run has no plan, or the plan is not the one that its record approves.
     """
-    from deft_aoi.record.state import load_state
-
     if not run.plan.is_file():
         raise ApprovalNeeded(
             f"{run.root.name} has no approved plan",
@@ -106,12 +105,14 @@ def load_plan(run: RunPaths) -> tuple[Plan, RunConfig]:
             hint="open a run with preflight.py, then init_deft_state.py",
         )
     plan: Plan = read_checked(run.plan, "plan")
-    recorded = load_state(run.root).get("plan_digest")
-    if plan_digest(plan) != plan["digest"] or plan["digest"] != recorded:
+    approved = vouched.finished(log.read(run.root)).get(("run", "approve"), {})
+    recorded = approved.get("plan_digest")
+    same_file = vouched.is_on_record(run.plan, approved.get("plan_sha256"))
+    if not same_file or plan_digest(plan) != plan["digest"] or plan["digest"] != recorded:
         raise ApprovalNeeded(
             f"the plan of {run.root.name} is not the one that was approved",
             expected=f"digest {str(recorded)[:12]} as in the record",
-            found=f"digest {plan_digest(plan)[:12]}",
+            found=f"digest {plan_digest(plan)[:12]}" + ("" if same_file else " in another file"),
             hint="restore run/plan.json, or open a new run",
         )
     return plan, RunConfig(plan["config"], plan["sources"])

@@ -16,7 +16,7 @@ from deft_aoi.loop.primary_metric import RECORD
 from deft_aoi.loop.recorded_spec import training_spec_path
 from deft_aoi.loop.stages.assets import pinned_image
 from deft_aoi.loop.stages.train import best_so_far
-from deft_aoi.record import log
+from deft_aoi.record import log, vouched
 from deft_aoi.record.state import fold, load_state
 
 STATUS = {
@@ -87,6 +87,7 @@ def _content(run: RunPaths, workspace: Workspace, holdout: dict[str, Any] | None
         )
     plan, config = gate.load_plan(run)
     trained, trained_with = _training_spec(run, best["label"], workspace, config)
+    vouched.require(run, log.read(run.root), *_read_for(run, best))
     kpi = read_checked(run.root / best["kpi_json"], "kpi")
     point = kpi["target_point"]
     image = plan["images"].get("visual_changenet") or None
@@ -121,6 +122,14 @@ def _content(run: RunPaths, workspace: Workspace, holdout: dict[str, Any] | None
         "record_head": _record_head(run),
     }
     return body, inference_spec(trained, checkpoint=str(checkpoint), threshold=best["threshold"])
+
+
+def _read_for(run: RunPaths, best: dict[str, Any]) -> list[str]:
+    """What the hand-over reads of the winning iteration, relative to the run."""
+    label, names = best["label"], [best["kpi_json"]]
+    if best.get("primary_metric"):
+        names.append(run.rel((run.root / best["inference_csv"]).with_name(RECORD)))
+    return names if label == "baseline" else [*names, f"{label}/dataset/train_combined_{label}.csv"]
 
 
 def _status(status: str, config: RunConfig) -> str:

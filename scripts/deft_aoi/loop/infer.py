@@ -253,11 +253,9 @@ def _wait(platform: Platform, name: str, jobs: Path, where: str, progress: Calla
 def _decide(
     model: Model, frame: pd.DataFrame, known: bool, scores_csv: Path, out: Path, job: str, platform: str
 ) -> dict[str, Any]:
-    import pandas as pd
+    from deft_aoi.analysis.score_table import attach_scores, read_scores
 
-    scores = pd.read_csv(scores_csv, usecols=["siamese_score"])["siamese_score"].to_numpy(dtype=float)
-    if len(scores) != len(frame):
-        raise HardStop("the scores are not those of the boards", expected=f"{len(frame)} rows", found=f"{len(scores)} rows")
+    scores = attach_scores(frame, read_scores(scores_csv))["siamese_score"].to_numpy(dtype=float)
     threshold = float(model.body["threshold"])
     flagged = scores > threshold
     table = frame if known else frame.drop(columns="label")

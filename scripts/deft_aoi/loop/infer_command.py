@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deft_aoi.contract.errors import UsageError
+from deft_aoi.contract.paths import given
 from deft_aoi.contract.text import safe_text
 from deft_aoi.loop.infer import Where, infer, load_model
 
@@ -26,7 +27,7 @@ def infer_from(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         options[key] = value
     model = load_model(Path(args.model), Path(args.checkpoint) if args.checkpoint else None)
     where = Where(args.engine, args.platform, options, args.image, args.tao_python)
-    body = infer(model, Path(args.csv), Path(args.images), Path(args.output), where=where, progress=_progress)
+    body = infer(model, given(args.csv), Path(args.images), Path(args.output), where=where, progress=_progress)
     return text(body), body
 
 

@@ -11,14 +11,16 @@ from typing import Any
 
 from deft_aoi.contract.checkpoint_scan import scan_checkpoint
 from deft_aoi.contract.errors import ApprovalNeeded, HardStop
-from deft_aoi.contract.files import copy_hashed, digest_json, fsync_dir, sha256_file
+from deft_aoi.contract.files import copy_hashed, digest_json, fsync_dir, fsync_tree, sha256_file
 from deft_aoi.contract.paths import RunPaths, Workspace
 from deft_aoi.contract.schema import write_checked
+from deft_aoi.contract.text import safe_text
 from deft_aoi.loop import gate
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.dataset_view import identity_cache
 from deft_aoi.loop.plan import Plan, require_unchanged
 from deft_aoi.record import fsprobe, log, state
+from deft_aoi.record.journal import LOG
 
 
 def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
@@ -53,12 +55,14 @@ def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
     write_checked(run.plan, plan, "plan")
     fsync_dir(run.run)
     upstream = _upstream_checkpoint(run, workspace, state.read_foreign_state(run.root))
+    adopted = {} if upstream is None else {"adopted": _adopt_baseline(run, upstream)}
     data: dict[str, Any] = {
         "plan_digest": plan["digest"],
         "plan_sha256": sha256_file(run.plan),
         "approved_by": approval["how"],
         "config": _on_record(plan["config"]),
         "warnings": warnings[:5],
+        **adopted,
         "file_system": {"kind": fsprobe.describe(run.root).kind, **promised},
     }
     log.append(
@@ -70,8 +74,6 @@ def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
         data=data,
         op_id="run/approve/1",
     )
-    if upstream is not None:
-        _adopt_baseline(run, upstream)
     return run
 
 
@@ -88,6 +90,11 @@ def _folder(workspace: Workspace, results_dir: Path | None) -> Path:
                 "the results folder is not below the workspace", expected=f"{workspace.results}/run_<name>", found=str(real)
             )
         real.mkdir(parents=True, exist_ok=True)
+        links = [name for name in ("run", "run/adopted", "run/jobs", "run/logs", LOG) if (real / name).is_symlink()]
+        if links:
+            raise HardStop(
+                f"{real.name}/{links[0]} is a symbolic link", expected="a run's own files and folders", hint="remove the link"
+            )
         return real
     workspace.results.mkdir(exist_ok=True)
     for attempt in range(60):
@@ -113,6 +120,8 @@ def _upstream_checkpoint(run: RunPaths, workspace: Workspace, foreign: dict[str,
     if not source.is_file():
         return None
     real = source.resolve()
+    if real.suffix != ".pth":
+        raise HardStop("the pre-seeded baseline checkpoint is not a .pth file", found=safe_text(real.name))
     try:
         real.relative_to(workspace.root)
     except ValueError as error:
@@ -123,16 +132,19 @@ def _upstream_checkpoint(run: RunPaths, workspace: Workspace, foreign: dict[str,
     return real
 
 
-def _adopt_baseline(run: RunPaths, source: Path) -> None:
-    """Keep an upstream phase's baseline for the train stage: its checkpoint is copied in, digested and recorded.
+def _adopt_baseline(run: RunPaths, source: Path) -> dict[str, str]:
+    """Keep an upstream phase's baseline for the train stage: its checkpoint, and its own spec where it lies beside.
 
-    The state file was moved aside to ``run/imported_state.json`` by the first append. What was copied is what is scanned
-    again, since the source may have changed in between.
+    What was copied is what is scanned again, since the source may have changed in between.
+
+    Returns:
+        File name → SHA-256 of the copies below ``run/adopted``, the checkpoint first, for the approval's event.
     """
     adopted = run.run / "adopted"
-    adopted.mkdir(exist_ok=True)
+    shutil.rmtree(adopted, ignore_errors=True)  # of an opening that was killed
+    adopted.mkdir()
     target = adopted / source.name
-    copy_hashed(source, target)
+    copies = {source.name: copy_hashed(source, target)[1]}
     try:
         scan_checkpoint(target)
     except HardStop:
@@ -140,4 +152,6 @@ def _adopt_baseline(run: RunPaths, source: Path) -> None:
         raise
     spec = source.parent / "experiment.yaml"
     if spec.is_file():
-        shutil.copyfile(spec, adopted / "experiment.yaml")
+        copies[spec.name] = copy_hashed(spec, adopted / spec.name)[1]
+    fsync_tree(adopted)
+    return copies

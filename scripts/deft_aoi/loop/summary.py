@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.commands import command
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import label_text, plain_text
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.plan import Plan
 from deft_aoi.loop.primary_metric import summary_lines
@@ -67,11 +67,11 @@ def render(plan: Plan) -> str:
         lines.append("  NOTE: the embedded engine is our small siamese net, not NVIDIA TAO; its checkpoints are not TAO's.")
     lines += ["", "Dataset"]
     for name, data in plan["dataset"].items():
-        labels = ", ".join(f"{plain_text(k, 24)} {v}" for k, v in list(data["labels"].items())[:10])
+        labels = ", ".join(f"{label_text(k, 24)} {v}" for k, v in list(data["labels"].items())[:10])
         lines.append(f"  {name:12} {data['rows']:7} rows  {labels}")
     lines.append(f"  {'pool':12} {inputs['pool']['rows']:7} rows  (append-only; growth is welcome)")
     staging = plan["staging"]
-    types = ", ".join(f"{plain_text(k, 24)} {v}" for k, v in list(staging.get("by_type", {}).items())[:12])
+    types = ", ".join(f"{label_text(k, 24)} {v}" for k, v in list(staging.get("by_type", {}).items())[:9])
     lines += ["", "Augmentation", f"  {staging.get('pairs', 0)} pre-generated pairs  {types}".rstrip()]
     lines += ["", "Images"]
     for name, image in plan["images"].items():

@@ -197,7 +197,10 @@ def require_published(run: RunPaths, events: list[dict[str, Any]], labels: tuple
         for stage in PUBLISHED:
             if stage in view["iterations"].get(label, {}).get("stages", {}):
                 problems += folder_problems(run, view, named, label, stage)
-    problems += staged_problems(run, named, unsettled(events))
+        if "evaluate" in view["iterations"].get(label, {}).get("stages", {}):
+            problems += voucher_problems(run, label, named)
+    moving = unsettled(events)
+    problems += staged_problems(run, named, moving) + single_problems(run, named, moving)
     if problems:
         raise HardStop(
             f"what earlier stages published has changed ({len(problems)} findings)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.files import open_regular
 from deft_aoi.contract.schema import validate
 from deft_aoi.contract.text import PASS, normalize_label, safe_text
 from deft_aoi.mining.defaults import MAX_LISTED
@@ -51,7 +53,8 @@ def read_defect_spec(path: Path) -> list[DefectLine]:
     if path.is_symlink():
         raise HardStop("defect_spec.jsonl is a symbolic link", expected="a file of its own", hint="copy it")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with os.fdopen(open_regular(path), encoding="utf-8-sig", newline="") as handle:
+            text = handle.read()
     except (OSError, UnicodeDecodeError) as error:
         raise HardStop("defect_spec.jsonl cannot be read", expected="UTF-8, one JSON object a line", found=str(error)) from error
     for number, line in enumerate(text.split("\n"), start=1):

@@ -13,6 +13,8 @@ from deft_aoi.mining.pool import write_parquet
 from deft_aoi.mining.select import REASONS, Mined
 
 _LEAKS_LISTED = 10
+SHOWN = 8
+"""Labels in a line of the summary, which stays below 400 characters."""
 
 
 def write_outputs(mined: Mined, out_dir: Path) -> None:
@@ -80,6 +82,7 @@ def summary_lines(mined: Mined) -> list[str]:
         lines.append(f"  Pool rows that are in {name}, never mined: {len(rows)}: {listed}")
     for column in ("label", "provenance"):
         if column in mined.kept.columns and len(mined.kept):
-            tally = Counter(mined.kept[column]).most_common(20)
-            lines.append(f"  Kept by {column}: " + ", ".join(f"{safe_text(name)} {count}" for name, count in tally))
+            tally = Counter(mined.kept[column]).most_common()
+            more = f" and {len(tally) - SHOWN} more" if len(tally) > SHOWN else ""
+            lines.append(f"  Kept by {column}: " + ", ".join(f"{safe_text(n, 30)} {c}" for n, c in tally[:SHOWN]) + more)
     return lines + [f"  Warning: {plain_text(line, 300)}" for line in mined.warnings]

@@ -3,7 +3,8 @@
 ``<cache_dir>/<encoder digest>/`` holds ``encoder.json`` and append-only parts: ``part-*.parquet`` (``content_id``,
 ``embedding``: fixed-size list of float32, L2-normalised, encoder identity in the schema's metadata) with a ``.npy`` beside
 each, because decoding a million embeddings from Parquet costs seconds and mapping them costs none. The Parquet part is
-the truth; a missing or odd ``.npy`` is made again from it.
+the truth; a missing or odd ``.npy`` is made again from it. ``.json`` beside them has the digests of both: what somebody
+changed is never mined with.
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.files import atomic_write_bytes, atomic_write_json, canonical_json, digest_json, fsync_dir, read_json
+from deft_aoi.contract.files import (
+    atomic_write_bytes,
+    atomic_write_json,
+    canonical_json,
+    digest_json,
+    fsync_dir,
+    read_json,
+    sha256_bytes,
+    sha256_file,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -173,7 +183,8 @@ class EmbeddingStore:
 
         name = f"mapped-{digest_json(list(content_ids))[:32]}.npy"
         path = self.dir / name
-        if not path.exists():
+        sums = _sums(path)
+        if sums is None or not path.is_file() or sha256_file(path) != sums["npy"]:
             positions = self._require(content_ids)
             temp = self.dir / f".{name}.{os.getpid()}.tmp"
             out = np.lib.format.open_memmap(temp, mode="w+", dtype=np.float32, shape=(len(content_ids), self.dim or 0))
@@ -181,9 +192,11 @@ class EmbeddingStore:
                 out[begin : begin + 65536] = self._take(positions[begin : begin + 65536])
             out.flush()
             del out
-            for old in self.dir.glob("mapped-*.npy"):
+            for old in self.dir.glob("mapped-*"):
                 old.unlink(missing_ok=True)
+            digest = sha256_file(temp)
             temp.rename(path)
+            atomic_write_json(path.with_suffix(".json"), {"npy": digest})
             fsync_dir(self.dir)
         return np.load(path, mmap_mode="r")
 
@@ -230,9 +243,10 @@ class EmbeddingStore:
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
         sink = io.BytesIO()
         pq.write_table(table, sink, compression="none", use_dictionary=False)
-        name = f"part-{len(self._names):06d}-{digest_json(ids)[:12]}.parquet"
-        _write_npy(self.dir / name.replace(".parquet", ".npy"), matrix)
-        atomic_write_bytes(self.dir / name, sink.getvalue())
+        path = self.dir / f"part-{len(self._names):06d}-{digest_json(ids)[:12]}.parquet"
+        sums = {"npy": _write_npy(path.with_suffix(".npy"), matrix), "parquet": sha256_bytes(sink.getvalue())}
+        atomic_write_json(path.with_suffix(".json"), sums)
+        atomic_write_bytes(path, sink.getvalue())
 
     def _load(self) -> None:
         """Pick up parts that are new since the last look."""
@@ -256,7 +270,10 @@ class EmbeddingStore:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        sums = _sums(path)
         try:
+            if sums is not None and sha256_file(path) != sums.get("parquet"):
+                raise ValueError("not the file that was written")
             parquet = pq.ParquetFile(path)
             owner = json.loads((parquet.schema_arrow.metadata or {})[_METADATA_KEY])
             ids = np.array(parquet.read(["content_id"]).column(0).to_pylist(), dtype="S64")
@@ -267,11 +284,13 @@ class EmbeddingStore:
         if owner != self.encoder.as_dict():
             raise HardStop("embeddings of another encoder lie in this store", found=str(path), hint="remove that file")
         sidecar = path.with_suffix(".npy")
-        mapped = _map(sidecar, (len(ids), dim))
+        same = sums is not None and sidecar.is_file() and sha256_file(sidecar) == sums["npy"]
+        mapped = _map(sidecar, (len(ids), dim)) if same else None
         if mapped is None:
             column = parquet.read(["embedding"]).column(0).combine_chunks()
             values: Any = column.flatten() if len(column) else pa.array([], pa.float32())
-            _write_npy(sidecar, values.to_numpy(zero_copy_only=False).reshape(len(ids), dim))
+            made = _write_npy(sidecar, values.to_numpy(zero_copy_only=False).reshape(len(ids), dim))
+            atomic_write_json(path.with_suffix(".json"), {"npy": made, "parquet": sha256_file(path)})
             mapped = _map(sidecar, (len(ids), dim))
         return None if mapped is None else (ids, mapped)
 
@@ -286,7 +305,17 @@ def _map(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
     return mapped if mapped.shape == shape and mapped.dtype == np.float32 else None
 
 
-def _write_npy(path: Path, matrix: np.ndarray) -> None:
+def _sums(path: Path) -> dict[str, Any] | None:
+    """Digests of the files of this name; ``None`` where there are none that can be read: then the Parquet part is believed."""
+    try:
+        body = read_json(path.with_suffix(".json"), what="digests of embeddings")
+    except HardStop:
+        return None
+    return body if isinstance(body, dict) and "npy" in body else None
+
+
+def _write_npy(path: Path, matrix: np.ndarray) -> str:
+    """Write the matrix for mapping; the digest of the file."""
     import numpy as np
 
     temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -294,8 +323,10 @@ def _write_npy(path: Path, matrix: np.ndarray) -> None:
         np.save(handle, np.ascontiguousarray(matrix, dtype=np.float32))
         handle.flush()
         os.fsync(handle.fileno())
+    digest = sha256_file(temp)
     temp.rename(path)
     fsync_dir(path.parent)
+    return digest
 
 
 def _clear_abandoned(folder: Path) -> None:

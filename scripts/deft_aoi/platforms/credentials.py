@@ -6,6 +6,9 @@ import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
+from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.files import open_file
+
 KNOWN = ("NGC_API_KEY", "NGC_KEY", "HF_TOKEN")
 _MAX_BYTES = 1 << 16
 
@@ -40,9 +43,9 @@ def read_file(path: Path) -> dict[str, str]:
     good value of the environment.
     """
     try:
-        with Path(path).open("rb") as handle:
+        with os.fdopen(open_file(path), "rb") as handle:
             text = handle.read(_MAX_BYTES).decode("utf-8", "replace")
-    except (FileNotFoundError, IsADirectoryError, PermissionError):
+    except (OSError, HardStop):  # absent, not ours to read, or no file at all: a FIFO is not waited for
         return {}
     found = {}
     for line in text.splitlines():

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from deft_aoi.contract.files import open_log
 from deft_aoi.platforms.redact import LineRedactor
 
 
@@ -30,7 +31,7 @@ class Follower(threading.Thread):
         redactor = LineRedactor(self._secrets)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("wb") as handle:
+            with os.fdopen(open_log(self._path, append=False), "wb") as handle:
                 for chunk in self._container.logs(stream=True, follow=True, stdout=True, stderr=True):
                     handle.write(redactor.feed(chunk))
                     handle.flush()

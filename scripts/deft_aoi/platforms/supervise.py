@@ -136,7 +136,7 @@ def _take_lock(folder: str, name: str) -> int | None:
 def _run(record_path: str, request: dict[str, Any], paths: dict[str, str], environment: dict[str, str]) -> None:
     started = os.stat(record_path).st_mtime_ns
     os.makedirs(os.path.dirname(request["log_path"]), exist_ok=True)
-    log_fd = os.open(request["log_path"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    log_fd = files.open_log(request["log_path"], append=True)
     outcome: dict[str, Any] = {"version": 1, "started_ns": started, "exit_code": None, "reason": ""}
     try:
         child = subprocess.Popen(

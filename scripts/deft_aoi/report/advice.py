@@ -70,7 +70,7 @@ def steps(view: RunView, best: Iteration, holdout: dict[str, Any] | None) -> Ite
         yield f"Look at what the hold-out missed ({words.plural(holdout['missed_count'], 'defect')}), and collect more like it."
     if kpi["drop_n"] and kpi["drop_n"][0]["samples"] and kpi["target_point"]["fp"]:
         one = kpi["drop_n"][0]["samples"][0]
-        yield f"Look at {words.data(one['sample_id'], 90)} (line {one['line']}): is it labelled rightly? It sets the threshold."
+        yield f"Look at {words.quoted(one['sample_id'], 90)} (line {one['line']}): is it labelled rightly? It sets the threshold."
     if size is not None and not size["supported"]:
         more = size["required_distinct_pass"] - size["distinct_pass"]
         if more > 0:

@@ -10,7 +10,7 @@ from typing import Any
 from deft_aoi.analysis import compare as paired
 from deft_aoi.analysis.score_table import read_scores
 from deft_aoi.contract.errors import HardStop, UsageError
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import label_text, plain_text, safe_text
 from deft_aoi.report import words
 from deft_aoi.report.run_view import Iteration, RunView, optional_json, read_run
 
@@ -139,7 +139,7 @@ def text(found: dict[str, Any]) -> str:
     lines = [f"A  {a['name']}", f"B  {b['name']}", *(f"{n:14} {x:<{width}}  {y}" for n, x, y in rows)]
     moved = [d for d in found["per_defect"] if d["a"] != d["b"]]
     if moved:
-        shown = (f"{plain_text(d['label'], 24)} {words.percent(d['a'])} → {words.percent(d['b'])}" for d in moved[:5])
+        shown = (f"{label_text(d['label'], 24)} {words.percent(d['a'])} → {words.percent(d['b'])}" for d in moved[:5])
         lines.append("recall by defect: " + ", ".join(shown))
     if pair is None:
         return "\n".join([*lines, found["why"]])
@@ -148,5 +148,5 @@ def text(found: dict[str, Any]) -> str:
     )
     alarms, cleared = pair["new_false_alarms"], pair["cleared_false_alarms"]
     lines.append(f"good parts: {alarms} newly flagged, {cleared} cleared (p {pair['mcnemar_p_good_parts']:.3g})")
-    escapes = [plain_text(e["sample_id"], 60) for e in pair["new_escapes_listed"][:3]]
+    escapes = [safe_text(e["sample_id"], 60) for e in pair["new_escapes_listed"][:3]]
     return "\n".join([*lines, *(["first new escapes: " + ", ".join(escapes)] if escapes else [])])

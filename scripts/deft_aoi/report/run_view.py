@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from deft_aoi.analysis.metric import iteration_rank
-from deft_aoi.contract.errors import DeftError
+from deft_aoi.contract.errors import DeftError, HardStop
 from deft_aoi.contract.files import read_json
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.schema import read_checked
 from deft_aoi.contract.text import plain_text
-from deft_aoi.record import log, state
+from deft_aoi.record import log, state, vouched
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,7 +86,7 @@ class RunView:
         view: their fold.
         plan: the approved plan, or empty when it cannot be read.
         iterations: in the order of the record.
-        problems: files that could not be read, in words.
+        problems: files that could not be read, or are not the ones on record, in words.
     """
 
     run: RunPaths
@@ -95,6 +95,15 @@ class RunView:
     plan: dict[str, Any] = field(default_factory=dict)
     iterations: list[Iteration] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Path in the run → the digest by which the record vouches for it."""
+        return vouched.digests(self.run, self.events)
+
+    def intact(self, relative: str) -> bool:
+        """Whether a file of the run is the one on record; what the record does not name is."""
+        return vouched.is_on_record(self.run.root / relative, self.digests.get(relative))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -134,14 +143,21 @@ class RunView:
         return {e["iter"]: str(e["summary"]) for e in notes}
 
     def attempt(self, what: str, read: Callable[[], T]) -> T | None:
-        """Read something; a file that is missing or damaged becomes a problem."""
+        """Read something (a file by its path in the run); missing, damaged or not the one on record, it becomes a problem."""
         try:
+            if not self.intact(what):
+                raise HardStop("not the file on record; verify_run.py tells more")
             return read()
         except DeftError as error:
-            self.problems.append(plain_text(f"{what}: {error.message}", 240))
+            self._note(what, error.message)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            self.problems.append(plain_text(f"{what}: {type(error).__name__}: {error}", 240))
+            self._note(what, f"{type(error).__name__}: {error}")
         return None
+
+    def _note(self, what: str, problem: str) -> None:
+        text = plain_text(f"{what}: {problem}", 240)
+        if text not in self.problems:
+            self.problems.append(text)
 
     def table(self, relative: str, columns: tuple[str, ...]) -> pa.Table | None:
         """Columns of a Parquet file of the run; ``None`` when it is absent (no problem) or damaged (a problem)."""
@@ -204,7 +220,7 @@ def read_run(results_dir: str | Path) -> RunView:
         kpi, comparison, metric = None, None, None
         if "evaluate" in stages:
             kpi = out.attempt(str(view.get("kpi_json")), lambda view=view: read_checked(run.root / view["kpi_json"], "kpi"))
-            voucher = run.stage_dir(label, "inference") / "_EVALUATE.json"
+            voucher = run.stage_dir(label, "inference") / vouched.VOUCHER
             found = out.attempt(run.rel(voucher), lambda voucher=voucher: read_checked(voucher, "evaluate"))
             comparison = (found or {}).get("comparison")
             if view.get("primary_metric"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,13 +97,19 @@ def gallery(view: RunView, album: Album) -> tuple[Iteration | None, list[Sample]
         verdict = checked.get(image["sample_id"])
         out.append(
             Sample(
-                album.sheet(folder / image["file"]), words.data(image["sample_id"]), words.part(image["label"]),
+                _sheet(view, album, folder / image["file"]), words.data(image["sample_id"]), words.part(image["label"]),
                 words.score(image["siamese_score"]), said, wrong,
                 "" if verdict is None else f"{VERDICT_WORDS[verdict['verdict']]} ({verdict['by']})",
                 "" if verdict is None else words.data(verdict["note"], 300),
             )
         )  # fmt: skip
     return it, out
+
+
+def _sheet(view: RunView, album: Album, path: Path) -> str | None:
+    """A contact sheet of the root-cause analysis, where it is the one that was published."""
+    inside = os.path.relpath(path, view.run.root)
+    return album.sheet(path) if view.intact(inside) else None
 
 
 def _verdicts(view: RunView) -> dict[str, dict[str, Any]]:

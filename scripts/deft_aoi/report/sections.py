@@ -303,11 +303,11 @@ def recommendations(view: RunView) -> list[dict[str, Any]]:
     found = optional_json(view, view.run.run / "data_requests.json", "open_gaps")
     out = []
     for row in (found or {"requests": []})["requests"][:12]:
-        part = f" of part {words.data(row['part_type'], 60)}" if row["part_type"] else ""
+        part = f" of part {words.quoted(row['part_type'], 60)}" if row["part_type"] else ""
         kind = (
             "good parts that look like these false alarms"
             if row["label"] == "PASS"
-            else f"pictures of {words.part(row['label'])}"
+            else f"pictures of {words.kind(row['label'])}"
         )
         out.append(
             {

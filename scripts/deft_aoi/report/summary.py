@@ -89,16 +89,17 @@ def _lines(view: RunView, it: Iteration) -> list[str]:
         lines.append(f"- Trained on {state['train_rows']:,} rows, {state.get('train_added', 0):,} of them new.")
     lines += _ledger(view, it.label)
     if it.kpi is not None:
-        missed = [f"{words.part(d['label'])} {d['missed']}" for d in it.kpi["per_defect"] if d["missed"]][:6]
+        missed = [f"{words.kind(d['label'])} {d['missed']}" for d in it.kpi["per_defect"] if d["missed"]][:6]
         lines.append(f"- Missed defects: {', '.join(missed) or 'none'} on the KPI set.")
         for one in it.kpi["setting_samples"][:1]:
-            name, score = words.data(one["sample_id"], 90), words.score(one["score"])
-            lines.append(f"- The threshold is set by {words.part(one['label'])} {name} (score {score}).")
+            name, score = words.quoted(one["sample_id"], 90), words.score(one["score"])
+            lines.append(f"- The threshold is set by {words.kind(one['label'])} {name} (score {score}).")
     if state.get("rca_dir"):
         lines.append(f"- Still weak: {words.count(state.get('weak_samples'))} parts, see `{words.data(state['rca_dir'], 100)}`.")
-    note = words.data(view.notes().get(it.label, NO_NOTE), MAX_NOTE).split()
+    note = words.data(view.notes().get(it.label, ""), MAX_NOTE).split()
     room = MAX_WORDS - len(" ".join(lines).split()) - 2
-    lines += ["", f"Note: {' '.join(note if len(note) <= room else [*note[:room], '…'])}"]
+    said = " ".join(note if len(note) <= room else [*note[:room], "…"])
+    lines += ["", f"Note: {words.quoted(said, MAX_NOTE + 2) if said else NO_NOTE}"]
     return lines
 
 

@@ -217,11 +217,11 @@ def _misses(kpi: dict[str, Any], holdout: dict[str, Any] | None) -> Card:
     detail = "On the KPI set, which also chose the threshold."
     tone = "bad" if p["fn"] else "plain"
     if p["fn"]:
-        worst = [f"{words.part(d['label'])} {d['missed']}" for d in kpi["per_defect"] if d["missed"]]
+        worst = [f"{words.kind(d['label'])} {d['missed']}" for d in kpi["per_defect"] if d["missed"]]
         detail = f"Missed on the KPI set: {', '.join(worst[:4])}."
     if holdout is not None:
         point = holdout["point"]
-        types = [f"{words.part(d['label'])} {d['missed']}" for d in holdout["per_defect"] if d["missed"]]
+        types = [f"{words.kind(d['label'])} {d['missed']}" for d in holdout["per_defect"] if d["missed"]]
         told = f" ({', '.join(types[:4])})" if types else ""
         detail += (
             f" On the hold-out: {words.plural(point['fn'], 'defect')} missed{told} of {point['fn'] + point['tp']:,}, "
@@ -240,7 +240,7 @@ def _why(kpi: dict[str, Any]) -> Card:
         return Card(
             "What limits it?",
             "One defect" if p["fp"] - drop[0]["fp"] >= p["fp"] / 2 else "The weakest defects",
-            f"The {words.data(one['label'], 40)} {words.data(one['sample_id'].rsplit('/', 1)[-1], 60)} scores only "
+            f"The {words.kind(one['label'])} {words.quoted(one['sample_id'].rsplit('/', 1)[-1], 60)} scores only "
             f"{words.score(one['score'])} and pulls the threshold down. Without it: {words.plural(drop[0]['fp'], 'false alarm')} "
             f"instead of {p['fp']:,}.",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import plain_text, safe_text
 
 MISSING = "not recorded"
 DATA_LIMIT = 120
@@ -77,6 +77,16 @@ def moment(ts: str | None) -> str:
 def iteration(label: str) -> str:
     """``iter2`` → ``iteration 2``; the baseline as it is."""
     return f"iteration {label[4:]}" if label.startswith("iter") else label
+
+
+def quoted(value: object, limit: int = DATA_LIMIT) -> str:
+    """An untrusted value inside a sentence of ours: in quotes, so that a reader sees where the data ends."""
+    return safe_text(value, limit)
+
+
+def kind(label: str) -> str:
+    """``PASS`` → ``good part``, any other label in quotes: for sentences, where :func:`part` is for cells."""
+    return "good part" if label == "PASS" else quoted(label, 64)
 
 
 def part(label: str) -> str:

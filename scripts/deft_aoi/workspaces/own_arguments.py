@@ -6,6 +6,7 @@ import argparse
 import re
 
 from deft_aoi.contract.errors import UsageError
+from deft_aoi.contract.paths import given
 from deft_aoi.contract.text import safe_text
 from deft_aoi.workspaces.own_data import Sample, from_csv, from_folders, lights_of_map, parse_map
 
@@ -25,7 +26,7 @@ def find_samples(args: argparse.Namespace) -> tuple[list[Sample], tuple[str, ...
             raise UsageError("--lights and --board-regex go with folders", hint="use --map input.LIGHT=COLUMN, board=COLUMN")
         mapping = parse_map(args.map)
         root = args.images_root or args.csv.expanduser().absolute().parent
-        return from_csv(args.csv, mapping, images_root=root.resolve(), pass_label=args.pass_label), lights_of_map(mapping)
+        return from_csv(given(args.csv), mapping, images_root=root.resolve(), pass_label=args.pass_label), lights_of_map(mapping)
     if args.map or args.images_root:
         raise UsageError("--map and --images-root go with --csv")
     lights = tuple(light.strip() for light in args.lights.split(",") if light.strip()) or ("",)

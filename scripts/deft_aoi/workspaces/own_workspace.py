@@ -12,6 +12,7 @@ from deft_aoi.analysis.identity import identify
 from deft_aoi.contract.changenet_csv import MANDATORY
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.images import open_image
+from deft_aoi.contract.paths import given
 from deft_aoi.contract.spec import Spec, get, load_spec, put
 from deft_aoi.contract.text import PASS, check_name, safe_text
 from deft_aoi.workspaces.builder import SPLITS, WorkspaceBuilder, embedded_spec, encode
@@ -216,7 +217,7 @@ def _spec(lights: tuple[str, ...], extension: str, side: int, spec_file: Path | 
     own = embedded_spec(lights, extension, min(MAX_SIDE, max(MIN_SIDE, round(side / 32) * 32)))
     if spec_file is None:
         return own
-    spec = load_spec(spec_file)
+    spec = load_spec(given(spec_file))
     classify = own["dataset"]["classify"]
     for key in ("train_dataset", "validation_dataset", "infer_dataset", "image_ext", "num_input", "input_map"):
         put(spec, f"dataset.classify.{key}", classify[key])

@@ -97,7 +97,7 @@ class PairLayout:
         if data.concat_type == "grid" and len(lights) % 2 == 0:
             grid = (int(data.grid_map["x"]), int(data.grid_map["y"]))
         size = data.image_width, data.image_height
-        return cls(Path(images_dir), lights, data.image_ext, *size, grid, data.num_golden)
+        return cls(Path(images_dir).resolve(), lights, data.image_ext, *size, grid, data.num_golden)
 
     @property
     def shape(self) -> tuple[int, int, int]:

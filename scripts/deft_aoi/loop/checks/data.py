@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import label_text
 from deft_aoi.loop import dataset_view, primary_metric
 from deft_aoi.loop.checks.session import Session
 from deft_aoi.loop.config import RunConfig
@@ -20,10 +20,10 @@ def check_data(session: Session) -> None:
             raise HardStop(
                 f"the {name} set has {'no PASS rows' if 'PASS' not in labels else 'no defect rows'}",
                 expected="both PASS and defect rows",
-                found=", ".join(f"{plain_text(k, 30)}: {v}" for k, v in labels.items()),
+                found=", ".join(f"{label_text(k, 30)}: {v}" for k, v in labels.items()),
             )
         session.identities[name] = split.identities(identity_cache(), thumbs=name in ("train", "kpi"))
-        text = ", ".join(f"{plain_text(k, 20)} {v}" for k, v in list(labels.items())[:10])
+        text = ", ".join(f"{label_text(k, 20)} {v}" for k, v in list(labels.items())[:10])
         session.add(11, "ok", f"{name}: {len(split.frame)} rows ({text})")
     from deft_aoi.mining import pool
 

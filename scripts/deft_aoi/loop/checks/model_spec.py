@@ -9,7 +9,7 @@ from pathlib import Path
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.paths import Workspace
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import plain_text, safe_text
 from deft_aoi.loop.checks.session import Session
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.specs import train_spec
@@ -30,7 +30,7 @@ def check_spec(session: Session, config: RunConfig) -> None:
             check_tao_spec(derived, config.tao_version, rows)
     else:
         check_embedded_spec(session.workspace, session.spec, config, rows)
-    session.add(7, "ok", f"spec accepted for {config.engine}, backbone {plain_text(specs.backbone_type(session.spec))}")
+    session.add(7, "ok", f"spec accepted for {config.engine}, backbone {safe_text(specs.backbone_type(session.spec))}")
 
 
 def check_embedded_spec(workspace: Workspace, spec: specs.Spec, config: RunConfig, rows: dict[str, int]) -> None:

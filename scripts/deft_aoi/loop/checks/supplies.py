@@ -13,7 +13,7 @@ from pathlib import Path
 from deft_aoi.bootstrap import setup_command
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import Blocked, HardStop
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import plain_text, safe_text
 from deft_aoi.loop.checks.session import Session
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.specs import absolute
@@ -93,7 +93,7 @@ def check_backbone(session: Session, config: RunConfig) -> None:
         return
     path = absolute(session.workspace, str(backbone), "pretrained_backbone_path")
     if path.is_file():
-        session.add(8, "ok", f"backbone {path.name}")
+        session.add(8, "ok", f"backbone {safe_text(path.name)}")
         return
     twins = sorted(p.name for p in path.parent.glob(f"{path.stem}.*")) if path.parent.is_dir() else []
     if twins:
@@ -109,7 +109,7 @@ def check_backbone(session: Session, config: RunConfig) -> None:
             expected=str(path),
             hint="stage it under augmentation/backbone/, its real suffix kept",
         )
-    _fetch(session, f"backbone {path.name}", assets.source_of(specs.backbone_type(session.spec), path))
+    _fetch(session, f"backbone {safe_text(path.name)}", assets.source_of(specs.backbone_type(session.spec), path))
 
 
 def _fetch(session: Session, what: str, repository: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import Blocked, DeftError, HardStop
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import label_text
 from deft_aoi.loop.checks.session import Session
 from deft_aoi.loop.config import RunConfig
 
@@ -52,7 +52,7 @@ def check_pairs(session: Session) -> None:
 
     found = scan.scan(session.workspace, specs.lights(session.spec), specs.image_ext(session.spec))
     session.staging = {"pairs": len(found.pairs), "by_type": found.counts_by_type, "present": found.present}
-    types = ", ".join(f"{plain_text(k, 20)} {v}" for k, v in list(found.counts_by_type.items())[:12])
+    types = ", ".join(f"{label_text(k, 20)} {v}" for k, v in list(found.counts_by_type.items())[:9])
     session.add(8, "ok" if found.pairs else "warn", f"{len(found.pairs)} pre-generated pairs" + (f": {types}" if types else ""))
 
 

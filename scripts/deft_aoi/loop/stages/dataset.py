@@ -26,14 +26,26 @@ def files(ctx: RunContext, label: str) -> tuple[Path, Path]:
 
 def previous_training(ctx: RunContext, label: str) -> Part:
     """What iteration ``label`` starts from, workspace-relative, with identities."""
-    before = ctx.previous(label)
+    return training_set(ctx, ctx.previous(label))
+
+
+def training_set(ctx: RunContext, label: str) -> Part:
+    """What iteration ``label`` trains on, workspace-relative, with identities.
+
+    Raises:
+        HardStop: an image is not the one that the row came in with.
+    """
     layout = specs.layout(ctx.spec, ctx.workspace.root)
-    if before == "baseline":
+    if label == "baseline":
         split = ctx.splits["train"]
         frame = dataset.relative_rows(split.frame, split.layout.images_dir, ctx.workspace.root)
         return Part("base training set", frame, layout, ctx.identities["train"])
-    frame = read_changenet_csv(files(ctx, before)[0], what=f"training set of {before}")
-    return ContentIndex(ctx.digest_cache).part(f"training set of {before}", frame, layout)
+    frame = read_changenet_csv(files(ctx, label)[0], what=f"training set of {label}")
+    part = ContentIndex(ctx.digest_cache).part(f"training set of {label}", frame, layout)
+    recorded = _provenance(ctx, label)
+    assert recorded is not None  # every iteration has one
+    dataset.require_content(part, recorded["content_id"])
+    return part
 
 
 def _provenance(ctx: RunContext, label: str) -> pd.DataFrame | None:
@@ -53,6 +65,7 @@ def assemble(ctx: RunContext, label: str, _attempt: int) -> Outcome:
     rows_csv, provenance_csv = files(ctx, label)
     if publish.adopt(final, inputs_digest=inputs) is None:
         mined = index.part("mined rows", read_changenet_csv(mined_csv, what="mined rows"), layout)
+        dataset.require_content(mined, mined.frame["content_id"])
         frame, provenance = dataset.assemble(previous, mined, iteration=number, previous_provenance=_provenance(ctx, before))
         out = Path(publish.attempt_dir(final, inputs_digest=inputs))
         write_changenet_csv(frame, out / rows_csv.name)

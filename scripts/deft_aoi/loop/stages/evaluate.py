@@ -20,8 +20,8 @@ from deft_aoi.loop import primary_metric
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.stages.inference import CHOICES, scored_frame
 from deft_aoi.loop.stages.train import best_so_far, prune
+from deft_aoi.record.vouched import VOUCHER
 
-VOUCHER = "_EVALUATE.json"
 SCRATCH = "evaluate-"
 
 

@@ -29,7 +29,7 @@ def inference(ctx: RunContext, label: str, attempt: int) -> Outcome:
         out = Path(publish.attempt_dir(final, inputs_digest=inputs))
         score(ctx, label, "inference", "best-val", attempt, path, checkpoints["best_val"], out / "best_val", len(kpi.frame))
         if checkpoints["latest"] == checkpoints["best_val"]:
-            shutil.copytree(out / "best_val", out / "latest", dirs_exist_ok=True)
+            shutil.copytree(out / "best_val", out / "latest", symlinks=True, dirs_exist_ok=True)
         else:
             score(ctx, label, "inference", "latest", attempt, path, checkpoints["latest"], out / "latest", len(kpi.frame))
         publish.publish(out, final, inputs_digest=inputs)
@@ -56,17 +56,9 @@ def score(
 def scored_frame(ctx: RunContext, csv: Path, split_name: str) -> object:
     """The split's own rows with the scores of ``csv`` joined by row order.
 
-    TAO re-types columns on the way (``00041138`` → ``41138``), so only the score is taken from its file.
-
     Raises:
-        HardStop: another number of rows, or rows in another order.
+        HardStop: another number of rows, or another sample at a line.
     """
-    import pandas as pd
+    from deft_aoi.analysis.score_table import attach_scores, read_scores
 
-    from deft_aoi.contract.errors import HardStop
-
-    frame = ctx.splits[split_name].frame
-    scores = pd.read_csv(csv, usecols=["object_name", "label", "siamese_score"], dtype={"object_name": str, "label": str})
-    if len(scores) != len(frame) or list(scores["label"]) != list(frame["label"]):
-        raise HardStop(f"{csv.name} does not hold the rows of the {split_name} set in their order", found=str(csv))
-    return frame.assign(siamese_score=scores["siamese_score"].to_numpy(dtype=float))
+    return attach_scores(ctx.splits[split_name].frame, read_scores(csv))

@@ -26,8 +26,8 @@ _PAIRS = ["target_filepath", "source_filepath", "similarity", "provenance", "dec
 def write(ctx: RunContext) -> int:
     """Write ``run/gap_ledger.parquet`` over all evaluated iterations and ``run/data_requests.json``.
 
-    Both are pure functions of published files, so a killed write is simply done again; iterations that the ledger has
-    already are not computed twice.
+    Both are pure functions of published files, so a killed write is simply done again; what the ledger says already is not
+    believed.
 
     Returns:
         Rows of the ledger.
@@ -39,12 +39,7 @@ def write(ctx: RunContext) -> int:
         label for label, it in iterations.items() if label != "baseline" and it.get("inference_csv") and it.get("routing_dir")
     ]
     path = ctx.run.run / LEDGER
-    known = pd.read_parquet(path) if path.is_file() else pd.DataFrame(columns=list(ledger.LEDGER_COLUMNS))
-    parts = []
-    for label in closed:
-        number = int(label.removeprefix("iter"))
-        mine = known[known["iteration"] == number]
-        parts.append(mine if len(mine) and label != closed[-1] else _of(ctx, label, iterations[label]))
+    parts = [_of(ctx, label, iterations[label]) for label in closed]
     table = pd.concat(parts, ignore_index=True) if parts else None
     if table is not None:
         buffer = io.BytesIO()

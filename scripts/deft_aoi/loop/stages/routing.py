@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deft_aoi.contract.files import atomic_write_text, digest_json, sha256_file
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import label_text
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.stages.rca import excluded_samples, read_gaps
 from deft_aoi.loop.stages.train import publish_digest
@@ -45,6 +45,6 @@ def route(source: Path, out: Path, excluded: set[str] | None = None) -> dict[str
     write_parquet(kept.iloc[0:0], out / "anomalygen_gaps.parquet")
     counts = {str(k): int(v) for k, v in kept.drop_duplicates("sample_id")["label"].value_counts().items()}
     lines = [f"to mining: {sum(counts.values())} samples", "to inline generation: 0 (this edition mines pre-generated pairs)"]
-    lines += [f"  {plain_text(name, 64)}: {number}" for name, number in sorted(counts.items())]
+    lines += [f"  {label_text(name)}: {number}" for name, number in sorted(counts.items())]
     atomic_write_text(out / "routing_summary.txt", "\n".join(lines) + "\n")
     return counts

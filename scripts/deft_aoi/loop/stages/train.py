@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,13 @@ from typing import Any
 from deft_aoi.analysis.metric import iteration_rank
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.files import digest_json, read_manifest, sha256_file
+from deft_aoi.contract.files import copy_hashed, digest_json, read_manifest, sha256_file
 from deft_aoi.engines import success
 from deft_aoi.loop import specs as derive
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.launch import Job, run_job, write_spec
 from deft_aoi.loop.recorded_spec import training_spec_path
-from deft_aoi.record import publish
+from deft_aoi.record import publish, vouched
 
 LATEST = "changenet_model_classify_latest.pth"
 
@@ -40,6 +39,7 @@ def train(ctx: RunContext, label: str, attempt: int) -> Outcome:
         }
     )
     if publish.adopt(final, inputs_digest=inputs) is None:
+        _require_images(ctx, label)
         out = Path(publish.attempt_dir(final, inputs_digest=inputs))
         run_job(
             ctx,
@@ -48,9 +48,18 @@ def train(ctx: RunContext, label: str, attempt: int) -> Outcome:
                 (f"train.results_dir={out}",), out, out, out / "train.log", at_launch=lambda: _resume(out),
             ),
         )  # fmt: skip
+        _require_images(ctx, label)  # a pool image that changed meanwhile may have been seen in both states
         publish.publish(out, final, inputs_digest=inputs)
     outcome = _outcome(ctx, label, final, rows=_rows(train_csv), pretrained=pretrained)
     return replace(outcome, evidence={**outcome.evidence, "spec_sha256": sha256_file(path)})
+
+
+def _require_images(ctx: RunContext, label: str) -> None:
+    """The images that this iteration trains on are those that its rows were mined with (the baseline's are the plan's)."""
+    from deft_aoi.loop.stages.dataset import training_set  # which needs this module
+
+    if label != "baseline":
+        training_set(ctx, label)
 
 
 def _inputs(ctx: RunContext, label: str) -> tuple[Path, Path, Path | None]:
@@ -141,22 +150,34 @@ def epoch_of(checkpoint: Path) -> int:
     return int(checkpoint.name.split("_")[2])
 
 
-def _adopted(ctx: RunContext) -> Path | None:
-    folder = ctx.run.run / "adopted"
-    return next(iter(sorted(folder.glob("*.pth"))), None) if folder.is_dir() else None
+def _adopted(ctx: RunContext) -> dict[str, str]:
+    """File name → SHA-256 of what an upstream phase left, as the approval's event has it; empty: there was nothing."""
+    found: dict[str, str] = vouched.finished(ctx.events())["run", "approve"].get("adopted", {})
+    return found
 
 
-def _adopt_upstream(ctx: RunContext, final: Path, checkpoint: Path) -> Outcome:
-    """Take over the baseline checkpoint that an upstream AutoML phase left, with its own spec."""
-    digest = sha256_file(checkpoint)
-    inputs = digest_json({"adopted": digest})
-    name = checkpoint.name if checkpoint.name.startswith("model_epoch_") else "model_epoch_000_step_00001.pth"
+def _adopt_upstream(ctx: RunContext, final: Path, files: dict[str, str]) -> Outcome:
+    """Take over the baseline checkpoint that an upstream AutoML phase left, with its own spec.
+
+    Raises:
+        HardStop: a file is not the one that was scanned when the run was opened.
+    """
+    own = "experiment.yaml"
+    checkpoint = next(name for name in files if name != own)
+    digest = files[checkpoint]
+    inputs = digest_json({"adopted": files})
+    name = checkpoint if checkpoint.startswith("model_epoch_") else "model_epoch_000_step_00001.pth"
     if publish.adopt(final, inputs_digest=inputs) is None:
         out = Path(publish.attempt_dir(final, inputs_digest=inputs))
-        shutil.copyfile(checkpoint, out / name)
-        own = checkpoint.with_name("experiment.yaml")
-        if own.is_file():
-            shutil.copyfile(own, out / "experiment.yaml")
+        for source, recorded in files.items():
+            kept = ctx.run.run / "adopted" / source
+            if not kept.is_file() or copy_hashed(kept, out / (name if source == checkpoint else own))[1] != recorded:
+                raise HardStop(
+                    "the adopted baseline is not the one that was scanned when the run was opened",
+                    expected=f"sha256 {recorded[:16]}",
+                    found=str(kept),
+                    hint="restore it, or open a new run",
+                )
         publish.publish(out, final, inputs_digest=inputs)
     relative = ctx.run.rel(final / name)
     state = {"train_rows": None, "ckpt_best_val": relative, "ckpt_latest": relative, "val_loss": None, "adopted": True}
