@@ -48,11 +48,19 @@ POLICIES = {
     "knn_minus_sdg": "k-NN's own real rows, its synthetic ones left out",
     "pixels": "k-NN by appearance (16 x 16 pixels)",
     "knn_cut_80": "k-NN by pair feature, min_similarity 0.8, own budget",
+    "knn_quota": "k-NN, at most one neighbour of a label a target",
+    "knn_diverse": "k-NN, farthest first among neighbours within 0.05 of the nearest",
+    "knn_hard_pass": "k-NN, false alarms search among good rows only",
     "all": "all of the pool",
     "baseline_2": "2nd iteration after k-NN, encoder `baseline`",
     "latest_2": "2nd iteration after k-NN, encoder `latest`",
 }
 CUT = 0.8
+OPTIONS: dict[str, dict[str, Any]] = {
+    "knn_quota": {"quota_per_label": 1},
+    "knn_diverse": {"diversity_margin": 0.05},
+    "knn_hard_pass": {"hard_pass": True},
+}
 SIMILARITY_BINS = (-1.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.01)
 MAX_TOP_K = 400
 STREAMS = {"random": 8, "random_mix": 9}  # of random numbers, so that a policy's rows do not hang on the list of policies
@@ -62,7 +70,14 @@ class Study(LoopSteps):
     """One seed of the study: who picks the rows."""
 
     def nearest(
-        self, model: Trained, encoder: Path | None, *, budget: int | None = None, cut: float | None = None, real: bool = False
+        self,
+        model: Trained,
+        encoder: Path | None,
+        *,
+        budget: int | None = None,
+        cut: float | None = None,
+        real: bool = False,
+        options: dict[str, Any] | None = None,
     ) -> tuple[pd.DataFrame, dict[str, Any]]:
         """The rows that k-NN keeps, and what is known of its neighbours.
 
@@ -81,7 +96,7 @@ class Study(LoopSteps):
             taken = kept
             mined = select.select(
                 samples, store.matrix(samples["content_id"].tolist()), rows, store,
-                config=select.MiningConfig(top_k=top_k, min_similarity=cut, search_eligible=True),
+                config=select.MiningConfig(top_k=top_k, min_similarity=cut, search_eligible=True, **(options or {})),
                 encoder=store.encoder.name, exclusions=self.exclusions(model.rows),
             )  # fmt: skip
             kept, top_k = mined.kept, top_k + 1
@@ -137,6 +152,8 @@ class Study(LoopSteps):
             return self.nearest(base, base.checkpoint, budget=budget, real=True)
         if policy == "knn_cut_80":
             return self.nearest(base, base.checkpoint, cut=CUT)
+        if policy in OPTIONS:
+            return self.nearest(base, base.checkpoint, budget=budget, options=OPTIONS[policy])
         return self.nearest(base, None, budget=budget)  # pixels
 
     def fine_tune(self, policy: str, start: Trained, added: pd.DataFrame, facts: dict[str, Any], iteration: int) -> Trained:

@@ -65,9 +65,8 @@ class LoopSteps:
         found = pairs.scan(workspace, self.lights, self.ext)
         staged = pairs.stage(found, folder, workspace=workspace, final_dir=folder)
         self.leaks = prestage.forbidden(self.ctx)
-        built = pool.build(
-            workspace, self.lights, self.ext, index=self.index, out_dir=folder, sdg_rows=staged.rows, forbidden=self.leaks
-        )
+        built = pool.build(workspace, self.lights, self.ext, index=self.index, out_dir=folder, sdg_rows=staged.rows)
+        built = pool.identify(built, workspace, index=self.index, out_dir=folder, forbidden=self.leaks)
         self.pool = select.with_filepath(built.frame, self.lights[0], self.ext)
         self.key = digest_json([settings.effective_spec(user_spec, config), config.training_epochs, built.rows_digest])
 

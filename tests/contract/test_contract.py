@@ -16,6 +16,7 @@ from deft_aoi.contract.errors import Blocked, HardStop, UsageError
 from deft_aoi.contract.files import (
     atomic_write_text,
     copy_hashed,
+    sha256_bytes,
     sha256_file,
     verify_manifest,
     write_manifest,
@@ -196,6 +197,24 @@ def test_copies_are_private_and_digested(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(HardStop):
         copy_hashed(tmp_path / "fifo", tmp_path / "dst3")
+
+
+def test_shared_extents_are_digested_as_the_copy_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file systems of CI share no extents, so the call that asks for it is answered here: it clones, as btrfs would."""
+    source, target = tmp_path / "src", tmp_path / "dst"
+    source.write_bytes(b"picture" * 1000)
+
+    def ficlone(destination: int, request: int, origin: int) -> int:
+        assert request == 0x40049409
+        os.pwrite(destination, os.pread(origin, 1 << 20, 0), 0)
+        source.write_bytes(b"changed at once")  # a reading of the source would see this
+        return 0
+
+    monkeypatch.setattr("fcntl.ioctl", ficlone)
+    size, digest = copy_hashed(source, target)
+    assert (size, digest) == (7000, sha256_bytes(b"picture" * 1000))
+    assert target.read_bytes() == b"picture" * 1000
+    assert target.stat().st_ino != source.stat().st_ino
 
 
 def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
 
+from deft_aoi.mining.encoders import make_encoder
 from tests.mining.test_encoders import save_tiny_siglip
 
 from .conftest import FAST, deft, only_run
@@ -20,7 +22,11 @@ needs_siglip = pytest.mark.skipif(
 @pytest.fixture
 def run(workspace: Path) -> Path:
     """An approved run whose first stage is next."""
-    digest = deft("preflight", "--workspace", workspace, *FAST, "--json").json["digest"]
+    return _open_run(workspace)
+
+
+def _open_run(workspace: Path, *options: str) -> Path:
+    digest = deft("preflight", "--workspace", workspace, *FAST, *options, "--json").json["digest"]
     assert deft("approve", digest[:12], "--confirm", digest[-6:]).code == 0
     opened = deft("init_deft_state", "--plan-digest", digest[:12])
     assert opened.code == 0, opened.err
@@ -52,6 +58,24 @@ def test_force_stages_again_what_is_not_on_record_and_refuses_what_is(workspace:
     staged = next((left / "images" / "synth_ng").iterdir())
     staged.write_bytes(b"changed")
     assert _prestage(workspace, run).code == 3
+
+
+def test_an_encoder_that_needs_no_training_is_named_in_the_manifest(workspace: Path) -> None:
+    run = _open_run(workspace, "--encoder", "pixels")
+    done = _prestage(workspace, run)
+    assert done.code == 0, done.err
+    encoder = json.loads((run / "synth_pool" / "manifest.json").read_text())["encoder"]
+    assert encoder == make_encoder("pixels").identity.as_dict()
+
+
+def test_every_damaged_pool_image_is_named_before_anything_is_trained(workspace: Path, run: Path) -> None:
+    for path in sorted((workspace / "augmentation" / "mining_pool" / "images").rglob("*_SolderLight.*"))[:2]:
+        path.write_bytes(b"no image")
+    stopped = _prestage(workspace, run)
+    assert stopped.code == 3
+    assert "mining pool: 2 images cannot be used" in stopped.err
+    assert stopped.err.count("column input_path") == 2
+    assert not (run / "synth_pool").exists()
 
 
 @needs_siglip

@@ -80,7 +80,9 @@ def test_a_pool_is_embedded_once_whatever_the_executor(make, tmp_path):
     make.write_pool()
     out = tmp_path / "out"
     out.mkdir()
-    built = pool.build(make.workspace, (LIGHT,), ".png", index=ContentIndex(tmp_path / "c"), out_dir=out)
+    index = ContentIndex(tmp_path / "c")
+    built = pool.build(make.workspace, (LIGHT,), ".png", index=index, out_dir=out)
+    built = pool.identify(built, make.workspace, index=index, out_dir=out)
     options = {"cache_dir": tmp_path / "store", "encoder": "pixels", "shard_count": 3}
     assert embed_pool.embed_pool(make.workspace, out / "source_pool.csv", (LIGHT,), ".png", **options) == (9, 9)
     assert embed_pool.embed_pool(make.workspace, out / "source_pool.csv", (LIGHT,), ".png", **options) == (0, 9)

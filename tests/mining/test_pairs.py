@@ -76,11 +76,11 @@ def test_every_problem_is_in_one_hard_stop(make, tmp_path):
 def test_a_bomb_is_refused_before_it_is_decoded(make):
     make.pregen("bomb", 1)
     Image.new("1", (13000, 13000)).save(make.workspace.pregen_ng / "bomb.png")
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(HardStop) as stop:
         _scan(make)
     assert "too large" in stop.value.found
-    assert time.monotonic() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 def test_defect_spec_gives_types_by_stems_prefix_and_pattern(make):

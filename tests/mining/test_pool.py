@@ -12,6 +12,7 @@ from PIL import Image
 from deft_aoi.analysis.identity import ContentIndex
 from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.files import sha256_file
 from deft_aoi.mining import pairs, pool
 
 from .conftest import LIGHT, write_csv, write_image
@@ -22,7 +23,10 @@ LIGHTS = (LIGHT,)
 def _build(make, tmp_path, lights=LIGHTS, ext=".png", **options):
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
-    return pool.build(make.workspace, lights, ext, index=ContentIndex(tmp_path / "cache"), out_dir=out, **options), out
+    index = ContentIndex(tmp_path / "cache")
+    shared = {"index": index, "out_dir": out, "synth_now": options.pop("synth_now", None)}
+    built = pool.build(make.workspace, lights, ext, sdg_rows=options.pop("sdg_rows", None), **shared)
+    return pool.identify(built, make.workspace, **shared, **options), out
 
 
 def _three_rows(make):
@@ -40,8 +44,9 @@ def test_rows_become_workspace_relative_with_normal_labels(make, tmp_path):
     assert built.frame["defect_type"].tolist() == ["", "missing", "open"]
     ImageLayout(make.workspace.root, LIGHTS, ".png").require(built.frame, "pool")
     table = pq.read_table(out / "source_pool.parquet").to_pandas()
-    assert list(table.columns) == ["sample_id", "light", "filepath", "golden_filepath", "label", "provenance", "content_id"]
-    assert (make.workspace.root / table["filepath"][0]).is_file()
+    assert " ".join(table) == "sample_id light filepath golden_filepath label provenance sha256 golden_sha256"
+    for path, digest in (("filepath", "sha256"), ("golden_filepath", "golden_sha256")):
+        assert [sha256_file(make.workspace.root / p) for p in table[path]] == table[digest].tolist()
     again = pool.load(out / "source_pool.csv", LIGHTS, ".png")
     assert again.frame["content_id"].tolist() == built.frame["content_id"].tolist()
     assert again.counts == built.counts == {"real": 3, "sdg": 0, "featureless": 0}
@@ -142,12 +147,40 @@ def test_real_and_synthetic_rows_share_one_table_before_and_after_publication(ma
     assert (sdg["provenance"], sdg["label"], sdg["sample_id"], sdg["pool_row"]) == ("sdg", "bridge", "sdg-S1+bridge_00000", "")
 
 
-def test_a_second_build_decodes_nothing(make, tmp_path):
+def test_the_table_decodes_nothing_and_a_second_identification_neither(make, tmp_path):
     _three_rows(make)
-    _build(make, tmp_path)
-    index = ContentIndex(tmp_path / "cache")
-    pool.build(make.workspace, LIGHTS, ".png", index=index, out_dir=tmp_path / "out")
-    assert index.decoded == 0
+    out = tmp_path / "out"
+    out.mkdir()
+    for decoded in (3, 0):  # the golden that all three share is the picture of the first, byte by byte
+        index = ContentIndex(tmp_path / "cache")
+        built = pool.build(make.workspace, LIGHTS, ".png", index=index, out_dir=out)
+        assert index.decoded == 0
+        assert "content_id" not in built.frame.columns
+        pool.identify(built, make.workspace, index=index, out_dir=out)
+        assert index.decoded == decoded
+
+
+def test_every_image_that_is_not_decoded_is_named(make, tmp_path):
+    _three_rows(make)
+    for name in ("R1", "R3"):
+        (make.workspace.pool_dir / "images" / "a" / f"{name}_{LIGHT}.png").write_bytes(b"no image")
+    with pytest.raises(HardStop, match="mining pool: 2 images") as stop:
+        _build(make, tmp_path)
+    assert "line 2, column input_path" in stop.value.found
+    assert "line 4, column input_path" in stop.value.found
+    assert not (tmp_path / "out" / "source_pool.csv").exists()
+
+
+def test_the_table_has_every_light_of_a_row_together(make, tmp_path):
+    for name in ("R1", "R2"):
+        make.pool_row(name, "PASS", int(name[1]), lights=("Z", "A"))
+    make.write_pool()
+    _, out = _build(make, tmp_path, lights=("Z", "A"))
+    table = pq.read_table(out / "source_pool.parquet").to_pandas()
+    assert [p.rpartition("/")[2] for p in table["filepath"]] == ["R1_Z.png", "R1_A.png", "R2_Z.png", "R2_A.png"]
+    assert [sha256_file(make.workspace.root / p) for p in table["filepath"]] == table["sha256"].tolist()
+    assert table["sha256"].nunique() == 4
+    assert table["golden_sha256"].nunique() == 1
 
 
 def test_a_synthetic_pair_that_is_an_evaluation_pair_stops(make, tmp_path):
@@ -213,6 +246,8 @@ def test_deeppcb_pool_is_read_as_it_is(deeppcb_tiny, tmp_path):
     from deft_aoi.contract.paths import Workspace
 
     workspace = Workspace.at(deeppcb_tiny)
-    built = pool.build(workspace, LIGHTS, ".jpg", index=ContentIndex(tmp_path / "c"), out_dir=tmp_path)
+    index = ContentIndex(tmp_path / "c")
+    built = pool.build(workspace, LIGHTS, ".jpg", index=index, out_dir=tmp_path)
+    built = pool.identify(built, workspace, index=index, out_dir=tmp_path)
     assert built.counts["real"] == 108
     assert built.path_rules["input_path"] == "relative to augmentation/mining_pool"

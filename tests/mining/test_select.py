@@ -65,7 +65,7 @@ def test_each_row_has_one_decision_with_its_reason_and_they_balance():
         vectors,
         config=MiningConfig(top_k=6, min_similarity=0.9),
         encoder="x",
-        exclusions=Exclusions({"train"}, leaks={"kpi": {"leak"}, "validation": set()}),
+        exclusions=Exclusions({"train"}, leaks={"kpi": {"leak", "never"}, "validation": set()}),
         previous_kept=9,
     )
     assert _decisions(mined) == {
@@ -80,6 +80,8 @@ def test_each_row_has_one_decision_with_its_reason_and_they_balance():
     }
     assert mined.counts == {"targets": 1, "pool_rows": 9, "pairs": 8, "candidates": 8, "kept": 2, "rejected": 6}
     assert mined.leaks == {"kpi": 1}
+    assert mined.pool_leaks == {"kpi": ("real-00000003", "real-00000008")}  # the second one is near no target
+    assert '  Pool rows that are in kpi, never mined: 2: "real-00000003", "real-00000008"' in outputs.summary_lines(mined)
     assert mined.kept["object_name"].tolist() == ["R0", "R4"]
     assert mined.kept["target_ids"].tolist() == ["kpi/t0.png"] * 2
     assert "the yield fell" in mined.warnings[-1]

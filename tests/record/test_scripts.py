@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -71,10 +72,10 @@ def test_log_stage_refuses_with_its_exit_code_and_writes_nothing(run_dir, begun,
 
 def cpu_sec(argv: list[str], caches: Path) -> float:
     """CPU seconds of one process, compiled modules cached as an installed skill has them; waiting for the disk is not in it."""
-    before = os.times()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(argv, stdout=subprocess.DEVNULL, check=True, env={**ENV, "PYTHONPYCACHEPREFIX": str(caches)})
-    after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_log_stage_starts_in_at_most_twice_a_bare_interpreter(run_dir, begun, tmp_path):

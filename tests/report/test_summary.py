@@ -16,6 +16,7 @@ def test_summary_says_what_was_aimed_at_mined_and_reached(make_run) -> None:
     assert len(text.split()) <= summary.MAX_WORDS
     assert run.reports["iter2"]["verdict"] in text
     assert "Mined 4 rows: 3 real (1 of them defects), 1 synthetic; 2 candidates refused." in text
+    assert "- Warning: the yield fell." in text
     assert "weak parts" in text
     assert summary.NO_NOTE in text
 

@@ -277,6 +277,27 @@ def test_a_folder_exchanged_for_a_link_is_never_read_through(tmp_path: Path, mon
     assert refused >= 100, refused
 
 
+def test_a_file_that_is_replaced_while_it_is_opened_is_read_all_the_same(tmp_path: Path) -> None:
+    """Every file of ours is replaced by renaming a new one over it; whoever reads beside the writer is not refused."""
+    path, stop = tmp_path / "state.json", threading.Event()
+    path.write_bytes(b"0")
+
+    def replace() -> None:
+        new = tmp_path / "new"
+        while not stop.is_set():
+            new.write_bytes(b"1")
+            new.replace(path)
+
+    thread = threading.Thread(target=replace)
+    thread.start()
+    try:
+        for _ in range(20_000):
+            assert _all_of(open_regular(path)) in (b"0", b"1")
+    finally:
+        stop.set()
+        thread.join()
+
+
 def _all_of(fd: int) -> bytes:
     with os.fdopen(fd, "rb") as handle:
         return handle.read()

@@ -178,8 +178,10 @@ class Place:
         ):  # fmt: skip
             if word in line.split():
                 if word == "POOL.parquet":  # files and embeddings in one table, as the script's first line asks
-                    pool, vectors = (pd.read_parquet(run / f"synth_pool/source_{n}.parquet") for n in ("pool", "embeddings"))
-                    pool.merge(vectors, on="content_id").to_parquet(run / "pool_with_embeddings.parquet")
+                    files, vectors = (pd.read_parquet(run / f"synth_pool/source_{n}.parquet") for n in ("pool", "embeddings"))
+                    ids = pd.read_csv(run / "synth_pool/source_pool.csv")[["sample_id", "content_id"]]
+                    pool = files.merge(ids, on="sample_id").merge(vectors, on="content_id")
+                    pool.to_parquet(run / "pool_with_embeddings.parquet")
                 line = line.replace(word, str(sorted(run.glob(pattern))[0]))
         if " ID " in line:
             weak = json.loads(sorted(run.glob("iter1/rca_results/*/metrics.json"))[0].read_text())["images"]

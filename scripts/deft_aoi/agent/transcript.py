@@ -169,9 +169,12 @@ class Recorder:
                 token = match.group(0).rstrip(".:")
                 if len(token) < 6 or token not in value or token == workspace or "${" in value:
                     continue
-                line = text[: match.start()].rpartition("\n")[2]
-                rule = {"result": number, "after": line[-40:]}
-                if line.strip() and captured(rule, self.results) == token:
+                before = text[: match.start()].rpartition("\n")[2][-40:]
+                # A plain word flows from nowhere; a mark with a number in it (a time, a count) is another one next time.
+                if not any(c.isdigit() or c == "/" for c in token) or any(c.isdigit() for c in before):
+                    continue
+                rule = {"result": number, "after": before}
+                if before.strip() and captured(rule, self.results) == token:
                     name = f"v{number}_{match.start()}"
                     capture[name] = rule
                     return value.replace(token, f"${{{name}}}")

@@ -1,34 +1,41 @@
-"""The cache of image identities: one Parquet file, replaced atomically, safe to delete."""
+"""The cache of image identities: one Parquet file, replaced atomically, safe to delete.
+
+A row is a file: its path, its stamp, the SHA-256 of its bytes and, where it was decoded, what its pixels are. Equal bytes are
+equal pixels, so a copy of a known file is not decoded again; but a TIFF or WebP file is decoded under its own extension
+only, so what such a name allowed is no answer for another.
+"""
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from deft_aoi.contract.files import atomic_write_bytes
+from deft_aoi.contract.images import FileBytes, Stamp, has_own_extension, stamp_of
 
-Stamp = tuple[int, int, int, int]
-"""size_bytes, mtime_ns, ctime_ns, inode: a file with the same stamp is taken to be unchanged."""
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
 
-FILE_NAME = "image_digests.v1.parquet"
-COLUMNS = ("path", "size", "mtime_ns", "ctime_ns", "inode", "digest", "flat", "thumb")
+FILE_NAME = "image_digests.v2.parquet"
+STAMP = ("size", "mtime_ns", "ctime_ns", "inode")
 
 
 class FileIdentity(NamedTuple):
-    """One image: SHA-256 of shape and RGB8 pixels, whether it is flat, its 8 x 8 grey thumbnail."""
+    """One image: SHA-256 of shape and RGB8 pixels, whether it is flat, its 8 x 8 grey thumbnail if that was asked for."""
 
     digest: bytes
     flat: bool
-    thumb: bytes
+    thumb: bytes | None
 
 
 class DigestCache:
-    """Identities by path and stamp.
+    """What is known of files, by path and stamp.
 
-    Two processes may share a folder: each replaces the file as a whole, and what one of them did not see is decoded again.
+    Two processes may share a folder: each replaces the file as a whole, and what one of them did not see is read again.
 
     Args:
         folder: where the file lies.
@@ -36,64 +43,125 @@ class DigestCache:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
-        self._entries: dict[str, tuple[Stamp, FileIdentity]] | None = None
+        self._saved: pa.Table | None = None
+        self._new: list[tuple[str, FileBytes, FileIdentity | None]] = []
+        self._dirty = False
+        self._by_bytes: dict[bytes, FileIdentity] | None = None
 
-    @staticmethod
-    def stamp(path: str) -> Stamp:
-        """The stamp of a file. Raises FileNotFoundError."""
-        s = os.stat(path)  # noqa: PTH116  (100,000 rows: Path objects cost more than the call)
-        return s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino
+    def find(self, paths: Sequence[str]) -> tuple[pa.Table, np.ndarray]:
+        """The table of all that is known, and the row in it of each path that is there with the recorded stamp, else -1."""
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
 
-    def lookup(self, paths: Iterable[str]) -> tuple[dict[str, FileIdentity], list[tuple[str, Stamp]]]:
-        """Split distinct paths into known identities and ``(path, stamp)`` of the files to decode."""
-        entries = self._load()
-        known: dict[str, FileIdentity] = {}
-        unknown: list[tuple[str, Stamp]] = []
-        stat = os.stat
-        for path in dict.fromkeys(paths):
-            s = stat(path)
-            stamp = (s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
-            entry = entries.get(path)
-            if entry is not None and entry[0] == stamp:
-                known[path] = entry[1]
-            else:
-                unknown.append((path, stamp))
-        return known, unknown
+        table = self._table()
+        at = pc.index_in(pa.array(paths, pa.large_string()), value_set=table.column("path")).fill_null(-1)
+        rows = at.to_numpy(zero_copy_only=False).astype(np.int64)
+        hit = np.flatnonzero(rows >= 0)
+        now = np.array([_stamp(paths[i]) for i in hit.tolist()], dtype=np.int64).reshape(-1, 4)
+        same = np.ones(len(hit), dtype=bool)
+        for i, name in enumerate(STAMP):
+            same &= table.column(name).to_numpy()[rows[hit]] == now[:, i]
+        rows[hit[~same]] = -1
+        return table, rows
 
-    def add(self, path: str, stamp: Stamp, identity: FileIdentity) -> None:
-        """Remember an identity until :meth:`save`."""
-        self._load()[path] = (stamp, identity)
+    def of_bytes(self, sha256: bytes, *, thumb: bool) -> FileIdentity | None:
+        """What is known of the pixels of a file with these bytes, whatever it is called; with its thumbnail if need be."""
+        if self._by_bytes is None:
+            self._by_bytes = _decoded(self._table())
+        found = self._by_bytes.get(sha256)
+        return found if found and not (thumb and found.thumb is None) else None
+
+    def add(self, path: str, seen: FileBytes, pixels: FileIdentity | None) -> None:
+        """Remember a file until :meth:`save`."""
+        self._dirty = True
+        self._new.append((path, seen, pixels))
+        if pixels and self._by_bytes is not None and not has_own_extension(path):
+            self._by_bytes[seen.sha256] = pixels
 
     def save(self) -> None:
-        """Replace the file. A folder that cannot be written costs the cache, not the result."""
-        import pyarrow as pa
+        """Replace the file, if there is anything new. A folder that cannot be written costs the cache, not the result."""
         import pyarrow.parquet as pq
 
-        entries = self._load()
-        rows = [(path, *stamp, *identity) for path, (stamp, identity) in entries.items()]
-        columns = dict(zip(COLUMNS, zip(*rows, strict=True), strict=True)) if rows else {c: () for c in COLUMNS}
+        if not self._dirty:
+            return
+        self._dirty = False
         buffer = io.BytesIO()
-        pq.write_table(pa.table(columns), buffer, compression="zstd")
+        pq.write_table(self._table(), buffer, compression="lz4", use_dictionary=False)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write_bytes(self.path, buffer.getvalue())
         except OSError:
             return
 
-    def _load(self) -> dict[str, tuple[Stamp, FileIdentity]]:
-        if self._entries is None:
-            self._entries = self._read()
-        return self._entries
+    def _table(self) -> pa.Table:
+        """Everything known, one row a path; what is new replaces what was saved of the same path."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
 
-    def _read(self) -> dict[str, tuple[Stamp, FileIdentity]]:
+        if self._saved is None:
+            self._saved = self._read()
+        if self._new:
+            new, self._new = _as_table(self._new), []
+            old = self._saved.filter(pc.invert(pc.is_in(self._saved.column("path"), value_set=new.column("path"))))
+            self._saved = pa.concat_tables([old, new]).combine_chunks()
+        return self._saved
+
+    def _read(self) -> pa.Table:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(self.path, columns=list(COLUMNS))
+            table = pq.read_table(self.path)
+            if table.schema.equals(_schema()):
+                table.validate(full=True)
+                return table.combine_chunks()
         except (OSError, pa.ArrowException, ValueError, KeyError):
-            return {}  # absent, damaged or of another layout: decode again
-        data = [table.column(c).to_pylist() for c in COLUMNS]
-        stamps = zip(*data[1:5], strict=True)
-        identities = map(FileIdentity, *data[5:8])
-        return dict(zip(data[0], zip(stamps, identities, strict=True), strict=True))
+            pass  # absent, damaged or of another layout: read the files again
+        return _schema().empty_table()
+
+
+def _stamp(path: str) -> Stamp:
+    """The stamp of a file; -1 throughout where there is none, which no row has."""
+    try:
+        return stamp_of(os.stat(path))  # noqa: PTH116  (100,000 rows: Path objects cost more than the call)
+    except FileNotFoundError:
+        return -1, -1, -1, -1
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    stamps = [(name, pa.int64()) for name in STAMP]
+    pixels = [("digest", pa.binary(32)), ("flat", pa.bool_()), ("thumb", pa.binary(64))]
+    return pa.schema([("path", pa.large_string()), *stamps, ("sha256", pa.binary(32)), *pixels])
+
+
+def _as_table(files: list[tuple[str, FileBytes, FileIdentity | None]]) -> pa.Table:
+    """The rows of files; of one that comes twice the last."""
+    import numpy as np
+    import pyarrow as pa
+
+    if len({path for path, _seen, _pixels in files}) < len(files):
+        files = list({file[0]: file for file in files}.values())
+    stamps = np.array([seen.stamp for _path, seen, _pixels in files], dtype=np.int64)
+    pixels = [found or FileIdentity(b"", False, None) for _path, _seen, found in files]
+    unknown = np.array([found is None for _path, _seen, found in files])
+    columns = [
+        [path for path, _seen, _pixels in files],
+        *stamps.T,
+        [seen.sha256 for _path, seen, _pixels in files],
+        [identity.digest or None for identity in pixels],
+        pa.array([identity.flat for identity in pixels], mask=unknown),
+        [identity.thumb for identity in pixels],
+    ]
+    return pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, _schema(), strict=True)], schema=_schema())
+
+
+def _decoded(table: pa.Table) -> dict[bytes, FileIdentity]:
+    import pyarrow.compute as pc
+
+    known = table.filter(pc.is_valid(table.column("digest")))
+    paths, *columns = (known.column(name).to_pylist() for name in ("path", "sha256", "digest", "flat", "thumb"))
+    rows = zip(paths, columns[0], map(FileIdentity, *columns[1:]), strict=True)
+    return {sha256: identity for path, sha256, identity in rows if not has_own_extension(path)}

@@ -195,13 +195,19 @@ def open_regular(path: StrPath) -> int:
         HardStop: ``path`` is a link, a folder, a device or a FIFO, or a folder on the way is a link.
         FileNotFoundError: there is no such file.
     """
+    return open_regular_stat(path)[0]
+
+
+def open_regular_stat(path: StrPath) -> tuple[int, os.stat_result]:
+    """:func:`open_regular`, with the ``fstat`` that it needed anyway."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             raise HardStop(f"{os.fspath(path)} is not a regular file", found="a symbolic link or a special file") from error
         raise
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
         os.close(fd)
         raise HardStop(f"{os.fspath(path)} is not a regular file", found="a folder or a special file")
     if not _opened_as_named(fd, os.path.abspath(path)):
@@ -212,13 +218,14 @@ def open_regular(path: StrPath) -> int:
             found="a folder that is a link, or that was exchanged while the file was opened",
             hint="copy the data to where it is used",
         )
-    return fd
+    return fd, info
 
 
 def _opened_as_named(fd: int, path: str) -> bool:
     """Whether an open file is the one that this absolute path names when no link is followed."""
     try:
-        return os.readlink(f"/proc/self/fd/{fd}") == path  # the kernel's own word, for one system call
+        found = os.readlink(f"/proc/self/fd/{fd}")  # the kernel's own word, for one system call
+        return found in (path, f"{path} (deleted)")  # replaced since, under its own name, as every write of ours does
     except OSError:  # no /proc: walk, folder by folder
         return _walked(path) == _identity(os.fstat(fd))
 

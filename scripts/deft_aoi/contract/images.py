@@ -8,19 +8,23 @@ kind are known from the header, before a pixel is decoded.
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import os
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.files import StrPath, open_regular
+from deft_aoi.contract.files import StrPath, open_regular_stat
 from deft_aoi.contract.text import safe_text
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from PIL.Image import Image
+
+T = TypeVar("T")
 
 MAX_PIXELS = 64_000_000
 """An AOI crop is below 1 megapixel, a whole-board scan below 64; beyond it a file is a decompression bomb."""
@@ -37,6 +41,7 @@ FORMATS = ("PNG", "JPEG", "BMP")
 OWN_EXTENSION = {".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
 """Decoded only under their own names: containers of many kinds of content should not hide behind ``.png``."""
 
+_OWN = tuple(OWN_EXTENSION)
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", *OWN_EXTENSION)
 _MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
 
@@ -63,6 +68,30 @@ def _pillow() -> ModuleType:
     return Image
 
 
+def has_own_extension(path: StrPath) -> bool:
+    """Whether the file's name decides if it is decoded."""
+    return os.fspath(path).lower().endswith(_OWN)
+
+
+Stamp = tuple[int, int, int, int]
+"""size_bytes, mtime_ns, ctime_ns, inode: a file with the same stamp is taken to be unchanged."""
+
+
+def stamp_of(info: os.stat_result) -> Stamp:
+    """The stamp in a stat result; some file systems use all 64 bits of an inode number, tables have 63."""
+    return info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino & 0x7FFF_FFFF_FFFF_FFFF
+
+
+class FileBytes(NamedTuple):
+    """The bytes of a file as they were read: their SHA-256, and the file's stamp from before that.
+
+    A file that changed meanwhile has another stamp by now, so what is remembered under this one is not found again.
+    """
+
+    sha256: bytes
+    stamp: Stamp
+
+
 def open_image(path: StrPath) -> Image:
     """Open and decode an image as RGB8.
 
@@ -77,37 +106,105 @@ def open_image(path: StrPath) -> Image:
             under their own extension); animated; 16 bits a channel; over 64 megapixels or 256 MiB.
         FileNotFoundError: there is no such file.
     """
-    pillow = _pillow()
+    fd, info = _open_file(path)
     try:
-        fd = open_regular(path)
+        if info.st_size <= READ_WHOLE_BYTES:
+            return _decode(path, io.BytesIO(_read_all(fd, info.st_size)))
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            return _decode(path, file)
+    finally:
+        os.close(fd)
+
+
+def read_image_file(path: StrPath) -> FileBytes:
+    """Digest the file of an image without decoding it. Raises like :func:`open_image`, but for what only decoding tells."""
+    fd, info = _open_file(path)
+    try:
+        return _digest(fd, info)[0]
+    finally:
+        os.close(fd)
+
+
+def open_digested(path: StrPath, known: Callable[[bytes], T | None]) -> tuple[FileBytes, T | Image]:
+    """Digest an image's file and decode those very bytes, unless ``known`` has an answer for them. Raises as above."""
+    fd, info = _open_file(path)
+    try:
+        seen, data = _digest(fd, info)
+        answer = known(seen.sha256)
+        if answer is not None:
+            return seen, answer
+        if data is not None:
+            return seen, _decode(path, io.BytesIO(data))
+        os.lseek(fd, 0, os.SEEK_SET)
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            return seen, _decode(path, file)
+    finally:
+        os.close(fd)
+
+
+def _open_file(path: StrPath) -> tuple[int, os.stat_result]:
+    try:
+        fd, info = open_regular_stat(path)
     except HardStop as error:
         raise ImageRefused(path, "is not a regular file", expected="a real image file", found=error.found) from error
-    with os.fdopen(fd, "rb") as file:
-        stat = os.fstat(fd)
-        _check_file(path, stat)
-        handle = io.BytesIO(file.read()) if stat.st_size <= READ_WHOLE_BYTES else file
-        own = OWN_EXTENSION.get(os.path.splitext(path)[1].lower())  # noqa: PTH122  (a Path costs 5 us a crop)
-        try:
-            with pillow.open(handle, formats=(*FORMATS, own) if own else FORMATS) as image:
-                _check_header(path, image)
-                if image.mode != "RGB":
-                    converted: Image = image.convert("RGB")
-                    return converted
-                image.load()
-                decoded: Image = image
-                return decoded
-        except ImageRefused:
-            raise
-        except pillow.DecompressionBombError as error:
-            raise _too_large(path, safe_text(error, 120)) from error
-        except Exception as error:  # Pillow raises many types on damaged bytes: OSError, SyntaxError, struct.error, …
-            raise ImageRefused(
-                path,
-                "cannot be decoded",
-                expected="a whole PNG, JPEG or BMP file (TIFF or WebP under its own extension)",
-                found="no image of these kinds" if isinstance(error, pillow.UnidentifiedImageError) else safe_text(error, 120),
-                hint="replace the file or remove its row",
-            ) from error
+    try:
+        _check_file(path, info)
+    except ImageRefused:
+        os.close(fd)
+        raise
+    return fd, info
+
+
+def _read_all(fd: int, size: int) -> bytes:
+    """The file from its begin to its end, which one call gives as a rule: one byte more is asked for than it has."""
+    data = os.read(fd, size + 1)
+    if len(data) == size:
+        return data
+    parts = [data]
+    while data:
+        data = os.read(fd, READ_WHOLE_BYTES)
+        parts.append(data)
+    return b"".join(parts)
+
+
+def _digest(fd: int, info: os.stat_result) -> tuple[FileBytes, bytes | None]:
+    """Digest and stamp, and the bytes of a file that is small enough to be held."""
+    data = None
+    if info.st_size <= READ_WHOLE_BYTES:
+        data = _read_all(fd, info.st_size)
+        sha = hashlib.sha256(data).digest()
+    else:
+        whole = hashlib.sha256()
+        while chunk := os.read(fd, READ_WHOLE_BYTES):
+            whole.update(chunk)
+        sha = whole.digest()
+    return FileBytes(sha, stamp_of(info)), data
+
+
+def _decode(path: StrPath, handle: IO[bytes]) -> Image:
+    pillow = _pillow()
+    own = OWN_EXTENSION[os.path.splitext(path)[1].lower()] if has_own_extension(path) else None  # noqa: PTH122
+    try:
+        with pillow.open(handle, formats=(*FORMATS, own) if own else FORMATS) as image:
+            _check_header(path, image)
+            if image.mode != "RGB":
+                converted: Image = image.convert("RGB")
+                return converted
+            image.load()
+            decoded: Image = image
+            return decoded
+    except ImageRefused:
+        raise
+    except pillow.DecompressionBombError as error:
+        raise _too_large(path, safe_text(error, 120)) from error
+    except Exception as error:  # Pillow raises many types on damaged bytes: OSError, SyntaxError, struct.error, …
+        raise ImageRefused(
+            path,
+            "cannot be decoded",
+            expected="a whole PNG, JPEG or BMP file (TIFF or WebP under its own extension)",
+            found="no image of these kinds" if isinstance(error, pillow.UnidentifiedImageError) else safe_text(error, 120),
+            hint="replace the file or remove its row",
+        ) from error
 
 
 def _check_file(path: StrPath, stat: os.stat_result) -> None:

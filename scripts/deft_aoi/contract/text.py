@@ -19,6 +19,7 @@ MAX_LABEL = 64
 MAX_NAME = 128
 _LABEL_EXTRA = frozenset(" _.+-")
 _NAME_EXTRA = frozenset(" @_.+-")
+_PLAIN_NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9@_.+-]*")
 # CSI/OSC sequences first: dropping only ESC would leave "[31m" behind as text.
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])|\x9b[0-?]*[ -/]*[@-~]")
 
@@ -97,6 +98,8 @@ def check_name(name: str, what: str = "name") -> str:
         HardStop: empty, ``.``/``..``, over 128 characters, or a character other than letters and digits of any script,
             space and ``@ _ . + -``.
     """
+    if len(name) <= MAX_NAME and _PLAIN_NAME.fullmatch(name):
+        return name  # nearly every name of a large table, in a tenth of the time
     if not name or name in (".", "..") or len(name) > MAX_NAME or not _allowed(name, _NAME_EXTRA) or name != name.strip():
         raise HardStop(
             f"{what} {safe_text(name)} is not allowed",

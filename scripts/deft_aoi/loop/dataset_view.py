@@ -34,11 +34,11 @@ class Split:
     layout: ImageLayout
     frame: pd.DataFrame
 
-    def identities(self, cache_dir: Path) -> pd.DataFrame:
-        """Content identity of every row (decodes what the cache does not know)."""
+    def identities(self, cache_dir: Path, *, thumbs: bool = False) -> pd.DataFrame:
+        """Content identity of every row (decodes what the cache does not know); with thumbnails if asked for."""
         from deft_aoi.analysis.identity import ContentIndex
 
-        return ContentIndex(cache_dir).digest_pairs(self.frame, self.layout)
+        return ContentIndex(cache_dir).digest_pairs(self.frame, self.layout, what=f"the {_WHAT[self.name]}", thumbs=thumbs)
 
     def label_counts(self) -> dict[str, int]:
         """Rows per label, most frequent first."""

@@ -12,6 +12,7 @@ from deft_aoi.contract.text import plain_text, safe_text
 from deft_aoi.mining.pool import write_parquet
 from deft_aoi.mining.select import REASONS, Mined
 
+_LEAKS_LISTED = 10
 SHOWN = 8
 """Labels in a line of the summary, which stays below 400 characters."""
 
@@ -76,6 +77,9 @@ def summary_lines(mined: Mined) -> list[str]:
     ]
     lines += [f"    {reason}: {count}" for reason, count in mined.rejected.items() if count]
     lines += [f"      in {name}: {count}" for name, count in mined.leaks.items()]
+    for name, rows in mined.pool_leaks.items():
+        listed = ", ".join(safe_text(row) for row in rows[:_LEAKS_LISTED]) + (", …" if len(rows) > _LEAKS_LISTED else "")
+        lines.append(f"  Pool rows that are in {name}, never mined: {len(rows)}: {listed}")
     for column in ("label", "provenance"):
         if column in mined.kept.columns and len(mined.kept):
             tally = Counter(mined.kept[column]).most_common()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,15 +75,12 @@ def resolve_column(
             two undocumented rules both do and give different files.
     """
     cells, names = frame[column].tolist(), frame["object_name"].tolist()
+    wanted = list(zip(*([layout.file_name(name, light) for name in names] for light in layout.lights), strict=True))
     listings = _Listings()
     full: list[tuple[list[str], PathRule]] = []
     best: tuple[int, PathRule] = (-1, pool_rules(workspace)[0])
     for rule in pool_rules(workspace):
-        folders: list[str] = []
-        for folder in _resolve(cells, names, rule, workspace, layout, listings):
-            if folder is None:
-                break
-            folders.append(folder)
+        folders = _resolve(cells, wanted, rule, workspace, listings)
         if len(folders) == len(cells):
             full.append((folders, rule))
             if rule == pool_rules(workspace)[0]:
@@ -104,19 +100,24 @@ def resolve_column(
 
 
 def _resolve(
-    cells: list[str], names: list[str], rule: PathRule, workspace: Workspace, layout: ImageLayout, listings: _Listings
-) -> Iterator[str | None]:
-    """Each row's folder under ``rule``, ``None`` where a light's file is not there."""
-    for cell, name in zip(cells, names, strict=True):
-        wanted = [layout.file_name(name, light) for light in layout.lights]
+    cells: list[str], wanted: list[tuple[str, ...]], rule: PathRule, workspace: Workspace, listings: _Listings
+) -> list[str]:
+    """Each row's folder under ``rule``, up to the first row of which a light's file is not there."""
+    out: list[str] = []
+    known: dict[str, tuple[str, frozenset[str]]] = {}
+    for cell, files in zip(cells, wanted, strict=True):
         folder = cell
         if rule.file_style:
             folder, _, base = cell.rpartition("/")
-            if base not in wanted:
-                yield None
-                continue
-        rel, present = listings.of(workspace, rule.base, folder)
-        yield rel if all(w in present for w in wanted) else None
+            if base not in files:
+                break
+        if folder not in known:
+            known[folder] = listings.of(workspace, rule.base, folder)
+        rel, present = known[folder]
+        if not present.issuperset(files):
+            break
+        out.append(rel)
+    return out
 
 
 def _unresolved(

@@ -1,9 +1,11 @@
 """The one pool: real rows of ``mining_pool.csv`` and staged synthetic rows in one table.
 
-``source_pool.csv`` holds one row a sample: the ChangeNet columns (paths relative to the workspace) and ``provenance``
-(``real`` | ``sdg``), ``sample_id``, ``content_id``, ``featureless``, ``defect_type``, ``pool_row`` (from 0; empty for
-``sdg``). ``source_pool.parquet`` holds one row a sample and light: ``sample_id, light, filepath, golden_filepath, label,
-provenance, content_id``.
+It is made in two steps with two prices. :func:`build` is as fast as reading the files: it resolves every row, digests the
+bytes behind it and writes ``source_pool.parquet``, one row a sample and light: ``sample_id, light, filepath,
+golden_filepath, label, provenance, sha256, golden_sha256``. :func:`identify` decodes: identity is what the pixels are. It
+compares the pool with itself as it was and with the evaluation sets, and writes ``source_pool.csv``, one row a sample: the
+ChangeNet columns (paths relative to the workspace) and ``provenance`` (``real`` | ``sdg``), ``sample_id``, ``content_id``,
+``featureless``, ``defect_type``, ``pool_row`` (from 0; empty for ``sdg``). Nothing is mined from a pool that is not identified.
 """
 
 from __future__ import annotations
@@ -11,10 +13,11 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from deft_aoi.analysis.identity import image_paths
 from deft_aoi.contract.changenet_csv import ImageLayout, read_changenet_csv, write_changenet_csv
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_bytes, sha256_bytes
@@ -25,16 +28,14 @@ from deft_aoi.mining.path_rules import resolve_column
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
+    from deft_aoi.analysis.identity import ContentIndex
+
+CSV = "source_pool.csv"
+PARQUET = "source_pool.parquet"
 ROW_KEY = ("input_path", "golden_path", "object_name")
 _EXTRA = ("provenance", "sample_id", "content_id", "featureless", "defect_type", "pool_row")
-
-
-class ContentDigests(Protocol):
-    """What the pool needs of :class:`deft_aoi.analysis.identity.ContentIndex`."""
-
-    def digest_pairs(self, frame: pd.DataFrame, layout: ImageLayout) -> pd.DataFrame:
-        """Return a frame aligned with ``frame`` with at least ``content_id`` (str) and ``featureless`` (bool)."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,11 @@ class Pool:
     """The pool of one iteration.
 
     Attributes:
-        frame: one row a sample, as in ``source_pool.csv``; ``featureless`` is bool.
+        frame: one row a sample, as in ``source_pool.csv``; ``featureless`` is bool. ``content_id`` and ``featureless`` are
+            there when the pool is identified.
         lights: of the spec, in order.
         image_ext: of the spec.
         real_rows: rows of ``mining_pool.csv``.
-        rows_digest: digest of those rows, for the record.
         path_rules: column → name of the rule that resolved it.
     """
 
@@ -54,18 +55,24 @@ class Pool:
     lights: tuple[str, ...]
     image_ext: str
     real_rows: int
-    rows_digest: str
     path_rules: Mapping[str, str]
 
     @property
     def counts(self) -> dict[str, int]:
-        """``real``, ``sdg`` and ``featureless`` rows."""
+        """``real``, ``sdg`` and ``featureless`` rows of an identified pool."""
         provenance = self.frame["provenance"]
         return {
             "real": int((provenance == "real").sum()),
             "sdg": int((provenance == "sdg").sum()),
             "featureless": int(self.frame["featureless"].sum()),
         }
+
+    @property
+    def rows_digest(self) -> str:
+        """Digest of the real rows."""
+        text = io.StringIO()
+        self.frame.loc[self.frame["provenance"] == "real", [*ROW_KEY, "label"]].to_csv(text, index=False, lineterminator="\n")
+        return sha256_bytes(text.getvalue().encode("utf-8"))
 
 
 def read_real_rows(workspace: Workspace, lights: tuple[str, ...], image_ext: str) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -96,29 +103,28 @@ def build(
     lights: tuple[str, ...],
     image_ext: str,
     *,
-    index: ContentDigests,
+    index: ContentIndex,
     out_dir: Path,
     sdg_rows: pd.DataFrame | None = None,
     synth_now: Path | None = None,
-    previous: Path | None = None,
-    forbidden: Mapping[str, AbstractSet[str]] | None = None,
 ) -> Pool:
-    """Build the pool and write ``source_pool.csv`` and ``source_pool.parquet`` into ``out_dir``.
+    """Read the rows and digest the bytes behind them; write ``source_pool.parquet`` into ``out_dir``.
 
     Args:
         workspace: the customer's folder; read only.
         lights: keys of ``input_map``; ``("",)`` for none.
         image_ext: the spec's extension.
-        index: digests of decoded content, cached: an unchanged image is not decoded again.
+        index: digests, cached: an unchanged image is not read again.
         out_dir: written; must exist.
         sdg_rows: rows of :func:`deft_aoi.mining.pairs.stage`.
         synth_now: the folder that holds ``images/synth_ng`` at this moment, where that is not yet the folder that
             ``sdg_rows`` name (an attempt's folder before publication).
-        previous: an earlier ``source_pool.csv`` of this run; its real rows must be a prefix of today's.
-        forbidden: name of a set (``kpi``, ``validation``, …) → content ids; a synthetic pair among them stops the run.
+
+    Returns:
+        The pool, not yet identified.
 
     Raises:
-        HardStop: see :func:`read_real_rows`; the pool shrank or changed; a synthetic pair is an evaluation pair.
+        HardStop: see :func:`read_real_rows`; a file is a link or too large.
     """
     import pandas as pd
 
@@ -127,22 +133,58 @@ def build(
     real["defect_type"] = real["label"].where(real["label"] != PASS, "")
     real["pool_row"] = [str(i) for i in range(len(real))]
     real["sample_id"] = [f"real-{i:08d}" for i in range(len(real))]
-    parts = [real]
+    frame = real
     if sdg_rows is not None and len(sdg_rows):
         sdg = sdg_rows.copy()
         sdg["pool_row"] = ""
         sdg["sample_id"] = "sdg-" + sdg["object_name"]
-        parts.append(sdg)
-    frame = pd.concat(parts, ignore_index=True).fillna("").astype("object")
-    digests = index.digest_pairs(_as_lying_now(frame, workspace, synth_now), ImageLayout(workspace.root, lights, image_ext))
-    frame["content_id"] = digests["content_id"].to_numpy()
-    frame["featureless"] = digests["featureless"].to_numpy().astype(bool)
-    pool = Pool(frame, lights, image_ext, len(real), _rows_digest(real), rules)
+        frame = pd.concat([real, sdg], ignore_index=True).fillna("")
+    frame = frame.astype("object")
+    columns = image_paths(_as_lying_now(frame, workspace, synth_now), ImageLayout(workspace.root, lights, image_ext))
+    distinct = list(dict.fromkeys(path for column in columns for path in column))
+    text = index.file_digests(distinct).tobytes().hex()
+    sha256 = {path: text[i * 64 : i * 64 + 64] for i, path in enumerate(distinct)}
+    digests = [[sha256[path] for path in column] for column in columns]
+    _write_table(_files_table(frame, lights, image_ext, digests), out_dir / PARQUET)
+    return Pool(frame, lights, image_ext, len(real), rules)
+
+
+def identify(
+    pool: Pool,
+    workspace: Workspace,
+    *,
+    index: ContentIndex,
+    out_dir: Path,
+    synth_now: Path | None = None,
+    previous: Path | None = None,
+    forbidden: Mapping[str, AbstractSet[str]] | None = None,
+) -> Pool:
+    """Tell every row by its pixels and write ``source_pool.csv`` into ``out_dir``.
+
+    Args:
+        pool: of :func:`build`.
+        workspace: as there.
+        index: digests, cached: bytes that are known are not decoded again.
+        out_dir: written; must exist.
+        synth_now: as for :func:`build`.
+        previous: an earlier ``source_pool.csv`` of this run; its real rows must be a prefix of today's.
+        forbidden: name of a set (``kpi``, ``validation``, …) → content ids; a synthetic pair among them stops the run.
+
+    Raises:
+        HardStop: images that are not decoded (all of them); the pool shrank or changed; a synthetic pair is an evaluation
+            pair.
+    """
+    now = _as_lying_now(pool.frame, workspace, synth_now)
+    digests = index.digest_pairs(now, ImageLayout(workspace.root, pool.lights, pool.image_ext), what="mining pool")
+    frame = pool.frame.assign(
+        content_id=digests["content_id"].astype("object"), featureless=digests["featureless"].to_numpy().astype(bool)
+    )
     _check_synthetic(frame, forbidden or {})
     if previous is not None and previous.exists():
-        check_append_only(load(previous, lights, image_ext).frame, frame)
-    write(pool, out_dir)
-    return pool
+        check_append_only(load(previous, pool.lights, pool.image_ext).frame, frame)
+    text = frame.assign(featureless=frame["featureless"].map({True: "true", False: "false"}).astype("object"))
+    write_changenet_csv(text, out_dir / CSV)
+    return replace(pool, frame=frame)
 
 
 def _as_lying_now(frame: pd.DataFrame, workspace: Workspace, synth_now: Path | None) -> pd.DataFrame:
@@ -157,10 +199,32 @@ def _as_lying_now(frame: pd.DataFrame, workspace: Workspace, synth_now: Path | N
     return now
 
 
-def _rows_digest(real: pd.DataFrame) -> str:
-    text = io.StringIO()
-    real[[*ROW_KEY, "label"]].to_csv(text, index=False, lineterminator="\n")
-    return sha256_bytes(text.getvalue().encode("utf-8"))
+def _files_table(frame: pd.DataFrame, lights: tuple[str, ...], image_ext: str, digests: list[list[str]]) -> pa.Table:
+    """``source_pool.parquet``: sample by sample, lights in ``input_map`` order.
+
+    ``digests``: of each light's input, then of each light's golden, one a row.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    names, lists = frame["object_name"].tolist(), {c: frame[c].tolist() for c in ("input_path", "golden_path")}
+    parts = []
+    for i, light in enumerate(lights):
+        tail = ImageLayout(Path(), lights, image_ext).file_name("", light)
+        paths = [[f"{folder}/{name}{tail}" for folder, name in zip(lists[c], names, strict=True)] for c in lists]
+        columns = {
+            "sample_id": frame["sample_id"].tolist(),
+            "light": [light] * len(frame),
+            "filepath": paths[0],
+            "golden_filepath": paths[1],
+            "label": frame["label"].tolist(),
+            "provenance": frame["provenance"].tolist(),
+            "sha256": digests[i],
+            "golden_sha256": digests[len(lights) + i],
+        }
+        parts.append(pa.table(columns))
+    table = pa.concat_tables(parts)
+    return table if len(lights) == 1 else table.take(np.arange(len(table)).reshape(len(lights), -1).T.ravel())
 
 
 def _check_synthetic(frame: pd.DataFrame, forbidden: Mapping[str, AbstractSet[str]]) -> None:
@@ -210,20 +274,12 @@ def check_append_only(before: pd.DataFrame, now: pd.DataFrame) -> int:
     return len(new) - len(old)
 
 
-def write(pool: Pool, out_dir: Path) -> None:
-    """Write both tables of ``pool`` atomically."""
-    frame = pool.frame.copy()
-    frame["featureless"] = frame["featureless"].map({True: "true", False: "false"})
-    write_changenet_csv(frame, out_dir / "source_pool.csv")
-    write_parquet(per_light(pool.frame, pool.lights, pool.image_ext), out_dir / "source_pool.parquet")
-
-
 def load(path: Path, lights: tuple[str, ...], image_ext: str) -> Pool:
     """Read a ``source_pool.csv`` back."""
     frame = read_changenet_csv(path, what="source pool")
     frame["featureless"] = frame["featureless"] == "true"
     real = frame[frame["provenance"] == "real"]
-    return Pool(frame, lights, image_ext, len(real), _rows_digest(real), {})
+    return Pool(frame, lights, image_ext, len(real), {})
 
 
 def per_light(frame: pd.DataFrame, lights: Sequence[str], image_ext: str) -> pd.DataFrame:
@@ -253,10 +309,15 @@ def per_light(frame: pd.DataFrame, lights: Sequence[str], image_ext: str) -> pd.
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame as Parquet, atomically."""
     import pyarrow as pa
+
+    _write_table(pa.Table.from_pandas(frame, preserve_index=False), path)
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
     import pyarrow.parquet as pq
 
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), sink)
+    pq.write_table(table, sink)
     atomic_write_bytes(path, sink.getvalue())
 
 

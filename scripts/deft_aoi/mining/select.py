@@ -8,24 +8,21 @@ balance, else the run stops: a silent drop.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.text import is_pass, safe_text
 from deft_aoi.mining import variants
 from deft_aoi.mining.defaults import BLOCK_BYTES, METRIC, METRICS, TOP_K_PER_TARGET
+from deft_aoi.mining.items import KEPT, Exclusions, Items, item_matrix, make_items, zero_rows
 from deft_aoi.mining.neighbours import top_k
-from deft_aoi.mining.pool import ROW_KEY
 from deft_aoi.mining.store import EmbeddingStore
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-KEPT = "kept"
 PAIR_REASONS = ("below_min_similarity", "label_filter")
 SOURCE_REASONS = ("leaks", "already_in_training", "featureless", "zero_embedding", "conflicting_labels", "duplicate_content")
 REASONS = PAIR_REASONS + SOURCE_REASONS
@@ -84,21 +81,6 @@ class MiningConfig:
 
 
 @dataclass(frozen=True)
-class Exclusions:
-    """What may not be mined.
-
-    Attributes:
-        training_ids: contents that training has.
-        training_keys: ``(input_path, golden_path, object_name)`` of its rows (:func:`deft_aoi.mining.pool.row_keys`).
-        leaks: name of an evaluation set (``validation``, ``kpi``, ``holdout``) → its contents.
-    """
-
-    training_ids: AbstractSet[str] = frozenset()
-    training_keys: AbstractSet[tuple[str, str, str]] = frozenset()
-    leaks: Mapping[str, AbstractSet[str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Mined:
     """The outcome.
 
@@ -109,6 +91,7 @@ class Mined:
         counts: ``candidates``, ``kept``, ``rejected``, ``targets``, ``pool_rows``, ``pairs``.
         rejected: reason → rows; every reason is there.
         leaks: evaluation set → rejected rows.
+        pool_leaks: evaluation set → ``sample_id`` of every pool row that is in it, whether a target was near it or not.
         config: what was asked for.
         encoder: name of the encoder.
         warnings: lines for a person.
@@ -121,6 +104,7 @@ class Mined:
     counts: dict[str, int]
     rejected: dict[str, int]
     leaks: dict[str, int]
+    pool_leaks: dict[str, tuple[str, ...]]
     config: MiningConfig
     encoder: str
     warnings: tuple[str, ...]
@@ -169,14 +153,14 @@ def select(
     excluded = exclusions or Exclusions()
     targets = targets.reset_index(drop=True)
     pool = pool.reset_index(drop=True)
-    items = _make_items(pool, excluded)
+    items = make_items(pool, excluded)
     everything = np.arange(len(items.first))
     lost = np.zeros(len(targets), dtype=bool)
     if config.metric == "cosine":  # a zero vector has no direction, so nothing is similar to it: a flat pair, usually
-        matrix, _ = _item_matrix(items, everything, pool, pool_embeddings)
-        zero = _zero_rows(matrix)
+        matrix, _ = item_matrix(items, everything, pool, pool_embeddings)
+        zero = zero_rows(matrix)
         items.reason[zero[items.reason[zero] == KEPT]] = "zero_embedding"
-        lost[_zero_rows(target_embeddings)] = True
+        lost[zero_rows(target_embeddings)] = True
     proposals = _propose(targets, target_embeddings, pool, pool_embeddings, items, everything, config)
     if config.search_eligible:
         usable = np.flatnonzero(items.reason == KEPT)
@@ -195,7 +179,7 @@ def _propose(
     target_embeddings: np.ndarray,
     pool: pd.DataFrame,
     pool_embeddings: EmbeddingStore | np.ndarray,
-    items: _Items,
+    items: Items,
     searched: np.ndarray,
     config: MiningConfig,
 ) -> list[list[tuple[int, float]]]:
@@ -204,7 +188,7 @@ def _propose(
 
     if not len(searched):
         return [[] for _ in range(len(targets))]
-    matrix, rows = _item_matrix(items, searched, pool, pool_embeddings)
+    matrix, rows = item_matrix(items, searched, pool, pool_embeddings)
     tie_order = np.argsort(np.argsort(items.key[searched], kind="stable"), kind="stable")
 
     def _search(queries: np.ndarray, among: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -233,77 +217,10 @@ def with_filepath(frame: pd.DataFrame, light: str, image_ext: str) -> pd.DataFra
     return frame.assign(filepath=frame["input_path"] + "/" + name)
 
 
-@dataclass(frozen=True)
-class _Items:
-    """Distinct contents: ``first`` row, ``reason`` (or ``kept``), ``label``, tie ``key``; ``of_row`` maps rows to items."""
-
-    first: np.ndarray
-    reason: np.ndarray
-    leak: np.ndarray
-    label: np.ndarray
-    key: np.ndarray
-    of_row: np.ndarray
-
-
-def _make_items(pool: pd.DataFrame, excluded: Exclusions) -> _Items:
-    import numpy as np
-    import pandas as pd
-
-    sample = pool["sample_id"] if "sample_id" in pool.columns else pd.Series([f"row-{i:09d}" for i in range(len(pool))])
-    featureless = pool["featureless"].to_numpy(bool) if "featureless" in pool.columns else np.zeros(len(pool), bool)
-    identity = pool["content_id"].where(~featureless, pool["content_id"] + ":" + sample)
-    of_row, keys = pd.factorize(identity)
-    first = np.zeros(len(keys), dtype=np.int64)
-    first[of_row[::-1]] = np.arange(len(pool))[::-1]
-    label = pool["label"].to_numpy(object)[first]
-    content = pool["content_id"].to_numpy(object)[first]
-    reason = np.full(len(keys), KEPT, dtype=object)
-    leak = np.full(len(keys), "", dtype=object)
-    plain = ~featureless[first]
-    labels = pd.Series(pool["label"].to_numpy(object)).groupby(of_row).nunique().to_numpy()
-    reason[(labels > 1) & plain] = "conflicting_labels"
-    reason[np.isin(content, list(excluded.training_ids)) & plain] = "already_in_training"
-    for name, ids in excluded.leaks.items():
-        mine = np.isin(content, list(ids)) & plain
-        reason[mine], leak[mine] = "leaks", name
-    if excluded.training_keys and (~plain).any() and set(ROW_KEY) <= set(pool.columns):
-        rows = first[~plain]
-        keys_of = pool.iloc[rows][list(ROW_KEY)].itertuples(index=False, name=None)
-        used = np.array([key in excluded.training_keys for key in keys_of], dtype=bool)
-        reason[np.flatnonzero(~plain)[used]] = "featureless"
-    return _Items(first, reason, leak, label, np.asarray(keys, dtype=object), of_row)
-
-
-def _item_matrix(
-    items: _Items, searched: np.ndarray, pool: pd.DataFrame, source: EmbeddingStore | np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings of the searched items, and the matrix row of each."""
-    import numpy as np
-
-    first = items.first[searched]
-    if isinstance(source, EmbeddingStore):
-        return source.mapped(pool["content_id"].to_numpy(object)[first].tolist()), np.arange(len(first))
-    if len(source) != len(pool):
-        raise HardStop("pool and embeddings do not match", expected=f"{len(pool)} rows", found=f"{len(source)}")
-    whole = len(first) == len(pool) and bool((first == np.arange(len(first))).all())
-    return (source if whole else np.asarray(source)[first]), np.arange(len(first))
-
-
-def _zero_rows(matrix: np.ndarray) -> np.ndarray:
-    """Rows of ``(N, D)`` that are zero throughout; a mapped matrix is not pulled into memory."""
-    import numpy as np
-
-    if not matrix.size:
-        return np.empty(0, dtype=np.int64)
-    maybe = np.flatnonzero(matrix[:, 0] == 0)
-    parts = [maybe[at : at + 65536] for at in range(0, len(maybe), 65536)]
-    return np.concatenate([part[~np.asarray(matrix[part]).any(axis=1)] for part in parts] or [maybe])
-
-
 def _judge(
     targets: pd.DataFrame,
     pool: pd.DataFrame,
-    items: _Items,
+    items: Items,
     proposals: list[list[tuple[int, float]]],
     config: MiningConfig,
 ) -> pd.DataFrame:
@@ -336,7 +253,7 @@ def _conclude(
     targets: pd.DataFrame,
     target_embeddings: np.ndarray,
     pool: pd.DataFrame,
-    items: _Items,
+    items: Items,
     config: MiningConfig,
     encoder: str,
     previous_kept: int | None,
@@ -368,15 +285,24 @@ def _conclude(
             found=f"{counts['kept']} kept + {counts['rejected']} rejected",
         )
     warnings = [*premine_warnings(targets, pool)]
-    silent = len(_zero_rows(np.asarray(target_embeddings))) if config.metric == "cosine" else 0
+    silent = len(zero_rows(np.asarray(target_embeddings))) if config.metric == "cosine" else 0
     if silent:
         warnings.append(f"{silent} targets have an embedding of zero (flat images): nothing is similar to them")
     if previous_kept is not None:
         warnings += variants.yield_warning(counts["kept"], previous_kept)
     table = _pair_table(pairs, targets, pool, encoder)
-    return Mined(
-        table, kept, counts, rejected, dict(sorted(leaks.items())), config, encoder, tuple(warnings), targets, target_embeddings
-    )
+    barred = _pool_leaks(pool, items)
+    leaks_of = dict(sorted(leaks.items()))
+    return Mined(table, kept, counts, rejected, leaks_of, barred, config, encoder, tuple(warnings), targets, target_embeddings)
+
+
+def _pool_leaks(pool: pd.DataFrame, items: Items) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    leak = items.leak[items.of_row]
+    names = pool["sample_id"] if "sample_id" in pool.columns else pool["content_id"]
+    for row in (leak != "").nonzero()[0]:
+        found.setdefault(str(leak[row]), []).append(str(names.iat[row]))
+    return {name: tuple(rows) for name, rows in sorted(found.items())}
 
 
 def _kept_frame(pairs: pd.DataFrame, targets: pd.DataFrame, pool: pd.DataFrame, rows: list[int], encoder: str) -> pd.DataFrame:

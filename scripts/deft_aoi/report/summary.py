@@ -15,6 +15,7 @@ from deft_aoi.report.verdict import sentence
 
 MAX_WORDS = 300
 MAX_NOTE = 380
+MAX_WARNINGS = 3
 NO_NOTE = "(none yet; add one with render_report.py --iteration N --note TEXT)"
 
 
@@ -82,6 +83,8 @@ def _lines(view: RunView, it: Iteration) -> list[str]:
             f"({state.get('mined_real_defects', 0):,} of them defects), {state.get('mined_sdg', 0):,} synthetic; "
             f"{rejected:,} candidates refused."
         )
+    warnings = it.evidence("data_mining").get("warnings") or []
+    lines += [f"- Warning: {words.data(warning, 200)}." for warning in warnings[:MAX_WARNINGS]]
     if state.get("train_rows") is not None:
         lines.append(f"- Trained on {state['train_rows']:,} rows, {state.get('train_added', 0):,} of them new.")
     lines += _ledger(view, it.label)

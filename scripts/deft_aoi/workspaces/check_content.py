@@ -111,15 +111,15 @@ def check_pair_leakage(
     if pairs is None or not pairs.pairs:
         return
     files = {str(workspace.root / rel): rel for pair in pairs.pairs for rel in (pair.ng, pair.ok)}
-    synthetic = index.identities(files)
+    synthetic = index.pixel_digests(files)
     rels = _rels(workspace)
     for name in ("validation", "kpi", "holdout"):
         if name not in parts:
             continue
         part = parts[name]
         rows = [str(p) for row in part.frame.to_dict("records") for p in part.layout.input_paths(row)]
-        known = {i.digest for i in index.identities(rows).values() if not i.flat}
-        hits = [files[path] for path, identity in synthetic.items() if identity.digest in known]
+        known = {digest for digest, flat in index.pixel_digests(rows).values() if not flat}
+        hits = [files[path] for path, (digest, _flat) in synthetic.items() if digest in known]
         if hits:
             message = f"{len(hits)} pictures are test pictures of {rels[name]}, first {safe_text(hits[0], 160)}"
             fix = "remove them from augmentation/anomalygen, the NG and the OK picture"

@@ -132,9 +132,9 @@ def check_images(source: Source, frame: pd.DataFrame, index: ContentIndex) -> tu
     names = ["input_path"] * len(layout.lights) + ["golden_path"] * len(layout.lights)
     paths = list(dict.fromkeys(p for column in columns for p in column))
     try:
-        index.identities(paths)
+        index.pixels(paths, thumbs=True)
         state = dict.fromkeys(paths, "")
-    except (HardStop, FileNotFoundError):  # it stops at the first; here every one is wanted
+    except (HardStop, FileNotFoundError):
         state = {path: _state(path) for path in paths}
     broken: dict[int, tuple[str, str, str]] = {}
     for column, files in zip(names, columns, strict=True):

@@ -103,7 +103,7 @@ def _part(source: Source, layout: ImageLayout, frame: pd.DataFrame, index: Conte
     if usable.empty:
         return None
     # The frame keeps its own index, so that findings name the file's lines.
-    return Part(source.what, usable, layout, index.digest_pairs(usable, layout, what=source.what))
+    return Part(source.what, usable, layout, index.digest_pairs(usable, layout, what=source.what, thumbs=True))
 
 
 def _check_pool(

@@ -22,7 +22,7 @@ def check_data(session: Session) -> None:
                 expected="both PASS and defect rows",
                 found=", ".join(f"{label_text(k, 30)}: {v}" for k, v in labels.items()),
             )
-        session.identities[name] = split.identities(identity_cache())
+        session.identities[name] = split.identities(identity_cache(), thumbs=name in ("train", "kpi"))
         text = ", ".join(f"{label_text(k, 20)} {v}" for k, v in list(labels.items())[:10])
         session.add(11, "ok", f"{name}: {len(split.frame)} rows ({text})")
     from deft_aoi.mining import pool

@@ -80,6 +80,7 @@ def mine(ctx: RunContext, label: str, attempt: int) -> Outcome:
         extra = {
             "decoded": decoded, "warnings": list(mined.warnings), "mining_config": config.as_dict(),
             "rejected": {reason: count for reason, count in mined.rejected.items() if count}, "leaks": mined.leaks,
+            "pool_leaks": {name: len(rows) for name, rows in mined.pool_leaks.items()},
         }  # fmt: skip
         publish.publish(out, final, inputs_digest=inputs, extra=extra)
     return _outcome(ctx, label, final, encoder.identity.name, encoder.identity.digest)
@@ -91,18 +92,11 @@ def refresh_pool(ctx: RunContext, out: Path) -> pool.Pool:
     Today's table replaces ``synth_pool/source_pool.*``, which the next refresh is compared with.
     """
     staged = pairs.load_staged(ctx.run.synth_pool)
-    previous = ctx.run.synth_pool / "source_pool.csv"
-    built = pool.build(
-        ctx.workspace,
-        specs.lights(ctx.spec),
-        specs.image_ext(ctx.spec),
-        index=ContentIndex(ctx.digest_cache),
-        out_dir=out,
-        sdg_rows=staged.rows,
-        previous=previous,
-        forbidden=forbidden(ctx),
-    )
-    for name in ("source_pool.csv", "source_pool.parquet"):
+    previous = ctx.run.synth_pool / pool.CSV
+    lights, ext, index = specs.lights(ctx.spec), specs.image_ext(ctx.spec), ContentIndex(ctx.digest_cache)
+    built = pool.build(ctx.workspace, lights, ext, index=index, out_dir=out, sdg_rows=staged.rows)
+    built = pool.identify(built, ctx.workspace, index=index, out_dir=out, previous=previous, forbidden=forbidden(ctx))
+    for name in (pool.CSV, pool.PARQUET):
         data = (out / name).read_bytes()
         if (ctx.run.synth_pool / name).read_bytes() != data:
             atomic_write_bytes(ctx.run.synth_pool / name, data)
@@ -179,6 +173,7 @@ def _outcome(ctx: RunContext, label: str, final: Path, encoder: str, digest: str
         "mining_config": extra.get("mining_config", {}),
         "rejected_by_reason": extra.get("rejected", {}),
         "leaks": extra.get("leaks", {}),
+        "pool_leaks": extra.get("pool_leaks", {}),
         "decoded": extra.get("decoded", 0),
         "warnings": [w[:200] for w in extra.get("warnings", [])][:5],
         "files": digests_below(ctx.run.root, POOL_FILES),

@@ -8,6 +8,7 @@ from deft_aoi.analysis.identity import ContentIndex
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.files import digest_json, sha256_file
 from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.loop.stages.embedding import encoder_for
 from deft_aoi.loop.stages.train import publish_digest
 from deft_aoi.mining import pairs, pool
 from deft_aoi.record import publish
@@ -21,19 +22,15 @@ def prestage(ctx: RunContext, _label: str, _attempt: int) -> Outcome:
     inputs = digest_json([ctx.plan["digest"], sha256_file(ctx.workspace.pool_csv), found.counts_by_type])
     if publish.adopt(final, inputs_digest=inputs) is None:
         out = Path(publish.attempt_dir(final, inputs_digest=inputs))
-        staged = pairs.stage(found, out, workspace=ctx.workspace, final_dir=final)
-        pool.build(
-            ctx.workspace,
-            lights,
-            ext,
-            index=ContentIndex(ctx.digest_cache),
-            out_dir=out,
-            sdg_rows=staged.rows,
-            synth_now=out,
-            forbidden=forbidden(ctx),
-        )
+        # A pair feature has no identity before the baseline is trained; every mined row names it then.
+        encoder = None if ctx.config.encoder == "pair_feature" else encoder_for(ctx, "iter1").identity.as_dict()
+        staged = pairs.stage(found, out, workspace=ctx.workspace, final_dir=final, encoder=encoder)
+        index = ContentIndex(ctx.digest_cache)
+        built = pool.build(ctx.workspace, lights, ext, index=index, out_dir=out, sdg_rows=staged.rows, synth_now=out)
+        # Here rather than before the first mining: a damaged image is found while somebody looks, not after the training.
+        pool.identify(built, ctx.workspace, index=index, out_dir=out, synth_now=out, forbidden=forbidden(ctx))
         publish.publish(out, final, inputs_digest=inputs)
-    built = pool.load(final / "source_pool.csv", lights, ext)
+    built = pool.load(final / pool.CSV, lights, ext)
     state = {"pool": built.counts, "pairs": len(found.pairs)}
     evidence = {"manifest": publish_digest(final), "pairs_by_type": dict(list(found.counts_by_type.items())[:20])}
     return Outcome(

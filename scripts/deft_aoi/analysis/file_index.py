@@ -1,0 +1,260 @@
+"""What files and their pixels are, each read once and each distinct content of bytes decoded once.
+
+Two questions with two prices: the SHA-256 of a file's bytes is as fast as reading it, what its pixels are needs the decoder.
+Both answers are remembered by path and stamp, and that of the pixels by the bytes as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from deft_aoi.analysis import digest_workers
+from deft_aoi.analysis.constants import MAX_LISTED, THUMB_SIDE
+from deft_aoi.analysis.digest_cache import STAMP, DigestCache, FileIdentity
+from deft_aoi.analysis.digest_workers import Work
+from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.images import FileBytes, ImageRefused, has_own_extension, open_digested, read_image_file
+from deft_aoi.contract.text import safe_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+SAVE_SECONDS = 30.0
+"""What a killed process has to read again, at most; a long save makes the next one wait twenty times as long."""
+
+Learned = tuple[FileBytes, FileIdentity | None]
+
+
+class Pixels(NamedTuple):
+    """What N images are: ``digest`` (N, 32) uint8, ``flat`` (N,) bool, ``thumb`` (N, 64) uint8 if asked for."""
+
+    digest: np.ndarray
+    flat: np.ndarray
+    thumb: np.ndarray | None
+
+
+class UnusableImages(HardStop):
+    """More than one image is missing or is not decoded.
+
+    Attributes:
+        problems: error by path.
+    """
+
+    def __init__(self, problems: dict[str, Exception], named: Iterable[str], *, what: str = "") -> None:
+        listed = list(named)
+        more = f"; and {len(problems) - MAX_LISTED} more" if len(problems) > MAX_LISTED else ""
+        super().__init__(
+            f"{what}{len(problems)} images cannot be used",
+            expected="every image there, whole, and of a kind that is decoded",
+            found="; ".join(listed[:MAX_LISTED]) + more,
+            hint="replace the files, or remove their rows",
+        )
+        self.problems = problems
+
+
+def reason(error: Exception) -> str:
+    """Why an image is not used, without its path."""
+    if isinstance(error, FileNotFoundError):
+        return "missing"
+    return error.found if isinstance(error, HardStop) and error.found else safe_text(error, 120)
+
+
+def identify(image: Image.Image, *, thumb: bool = True) -> FileIdentity:
+    """Digest (SHA-256 over shape and pixels), flatness and, if asked for, thumbnail of an RGB image.
+
+    The thumbnail (block means in grey levels) costs as much as the rest, and only the search for near-duplicates needs it.
+    """
+    raw = image.tobytes()
+    digest = hashlib.sha256(b"RGB8 %d %d\n" % image.size)
+    digest.update(raw)
+    flat = raw[:3] == raw[-3:] and raw == raw[:3] * (len(raw) // 3)
+    return FileIdentity(digest.digest(), flat, _thumb(image) if thumb else None)
+
+
+def _thumb(image: Image.Image) -> bytes:
+    from PIL import Image
+
+    if image.width % THUMB_SIDE or image.height % THUMB_SIDE:
+        small = image.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BOX)
+    else:  # the same block means, in half the time
+        small = image.reduce((image.width // THUMB_SIDE, image.height // THUMB_SIDE))
+    return small.convert("L").tobytes()
+
+
+class FileIndex:
+    """Digests of image files and of their pixels, with a cache.
+
+    Args:
+        cache_dir: folder of the cache file; made when needed.
+        workers: child processes that read and decode; by default one a processor when there are thousands of new files.
+    """
+
+    def __init__(self, cache_dir: str | os.PathLike[str], *, workers: int | None = None) -> None:
+        self._cache = DigestCache(Path(cache_dir))
+        self._workers = workers
+        self.decoded = 0
+
+    def file_digests(self, paths: Sequence[str]) -> np.ndarray:
+        """SHA-256 of the bytes of each of N distinct files, (N, 32) uint8; nothing is decoded.
+
+        Raises:
+            FileNotFoundError, ImageRefused, UnusableImages: a file is missing, no regular file, linked, or too large.
+        """
+        problems: dict[str, Exception] = {}
+        table, rows = self._cache.find(paths)
+        new = [path for path, row in zip(paths, rows.tolist(), strict=True) if row < 0]
+        with self._saving():
+            learned = self._learn(new, problems, Work.READ)
+        _raise(problems)
+        return _filled(_matrix(table, "sha256"), rows, [learned[path][0].sha256 for path in new])
+
+    def pixels(self, paths: Sequence[str], *, thumbs: bool = False) -> Pixels:
+        """What each of N distinct images is; decodes bytes that the cache does not know, and saves what it learns.
+
+        Raises:
+            FileNotFoundError, ImageRefused, UnusableImages: images are missing or cannot be decoded.
+        """
+        import numpy as np
+
+        problems: dict[str, Exception] = {}
+        table, rows = self._cache.find(paths)
+        decoded = table.column("thumb" if thumbs else "digest").is_valid().to_numpy()
+        rows[rows >= 0] = np.where(decoded[rows[rows >= 0]], rows[rows >= 0], -1)
+        new = [path for path, row in zip(paths, rows.tolist(), strict=True) if row < 0]
+        with self._saving():
+            found = self._identify(new, problems, Work.THUMB if thumbs else Work.DECODE)
+        _raise(problems)
+        fresh = [found[path] for path in new]
+        flat = np.empty(len(paths), dtype=bool)
+        flat[rows >= 0] = table.column("flat").to_numpy()[rows[rows >= 0]].astype(bool)
+        flat[rows < 0] = [identity.flat for identity in fresh]
+        digest = _filled(_matrix(table, "digest"), rows, [identity.digest for identity in fresh])
+        thumb = _filled(_matrix(table, "thumb"), rows, [identity.thumb or b"" for identity in fresh]) if thumbs else None
+        return Pixels(digest, flat, thumb)
+
+    def pixel_digests(self, paths: Iterable[str]) -> dict[str, tuple[bytes, bool]]:
+        """Digest and flatness of each distinct path; raises like :meth:`pixels`."""
+        distinct = list(dict.fromkeys(paths))
+        found = self.pixels(distinct)
+        digests = (row.tobytes() for row in found.digest)
+        return dict(zip(distinct, zip(digests, found.flat.tolist(), strict=True), strict=True))
+
+    def _identify(self, new: list[str], problems: dict[str, Exception], work: Work) -> dict[str, FileIdentity]:
+        if self._children(len(new)) < 2:  # each file is opened once, and decoded unless its bytes are known
+            return _identities(self._learn(new, problems, work))
+        # Children do not know of one another: first the bytes of all, then the pixels of each distinct content of bytes.
+        seen = self._read(new, problems)
+        thumb, first = work is Work.THUMB, dict[bytes, str]()
+        for path, read in seen.items():
+            if self._cache.of_bytes(read.sha256, thumb=thumb) is None:
+                first.setdefault(os.fsencode(path) if has_own_extension(path) else read.sha256, path)
+        found = _identities(self._learn(list(first.values()), problems, work))
+        rest = []
+        for path, read in seen.items():
+            if path in found or path in problems:
+                continue
+            known = self._cache.of_bytes(read.sha256, thumb=thumb)
+            if known is None:  # a copy of bytes that are no image, or a file that changed meanwhile
+                rest.append(path)
+            else:
+                found[path] = known
+                self._cache.add(path, read, known)
+        return found | _identities(self._learn(rest, problems, work))
+
+    def _read(self, paths: list[str], problems: dict[str, Exception]) -> dict[str, FileBytes]:
+        """The bytes' digests of files, which the cache may know although it does not know the pixels."""
+        table, rows = self._cache.find(paths)
+        known = table.column("sha256").to_pylist()
+        stamps = zip(*(table.column(name).to_pylist() for name in STAMP), strict=True)
+        read = [FileBytes(digest, stamp) for digest, stamp in zip(known, stamps, strict=True)]
+        out = {path: read[row] for path, row in zip(paths, rows.tolist(), strict=True) if row >= 0}
+        unread = [path for path in paths if path not in out]
+        return out | {path: learned[0] for path, learned in self._learn(unread, problems, Work.READ).items()}
+
+    def _learn(self, paths: Sequence[str], problems: dict[str, Exception], work: Work) -> dict[str, Learned]:
+        """Read (and decode) files; what cannot be goes to ``problems``."""
+        out: dict[str, Learned] = {}
+        wait, saved = SAVE_SECONDS, time.monotonic()
+        for path, answer in zip(paths, self._answers(paths, work), strict=True):
+            if isinstance(answer, Exception):
+                problems[path] = answer
+                continue
+            out[path] = answer
+            self._cache.add(path, *answer)
+            if (now := time.monotonic()) - saved > wait:
+                self._cache.save()
+                saved = time.monotonic()
+                wait = max(SAVE_SECONDS, 20 * (saved - now))
+        return out
+
+    def _answers(self, paths: Sequence[str], work: Work) -> Iterator[Learned | Exception]:
+        workers = self._children(len(paths))
+        if workers < 2:
+            yield from (self._alone(path, work) for path in paths)
+            return
+        for path, answer in zip(paths, digest_workers.ask_children(paths, workers, work=work), strict=True):
+            self.decoded += work is not Work.READ and answer is not None
+            yield answer or self._alone(path, work)
+
+    def _alone(self, path: str, work: Work) -> Learned | Exception:
+        thumb = work is Work.THUMB
+        try:
+            if work is Work.READ:
+                return read_image_file(path), None
+            seen, found = open_digested(path, lambda sha256: self._cache.of_bytes(sha256, thumb=thumb))
+            if isinstance(found, FileIdentity):
+                return seen, found
+            self.decoded += 1
+            return seen, identify(found, thumb=thumb)
+        except (ImageRefused, FileNotFoundError) as error:
+            return error
+
+    def _children(self, files: int) -> int:
+        return digest_workers.worker_count(files) if self._workers is None else self._workers if files else 0
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._cache.save()
+
+
+def _identities(learned: dict[str, Learned]) -> dict[str, FileIdentity]:
+    return {path: identity for path, (_read, identity) in learned.items() if identity is not None}
+
+
+def _matrix(table: Any, name: str) -> np.ndarray:
+    """A column of fixed-size binary values as (rows, bytes) uint8; what is null there has arbitrary bytes here."""
+    import numpy as np
+
+    width = table.schema.field(name).type.byte_width
+    chunks = table.column(name).chunks
+    if not chunks:
+        return np.empty((0, width), dtype=np.uint8)
+    (chunk,) = chunks
+    return np.frombuffer(chunk.buffers()[1], dtype=np.uint8)[chunk.offset * width :][: len(chunk) * width].reshape(-1, width)
+
+
+def _filled(matrix: np.ndarray, rows: np.ndarray, new: list[bytes]) -> np.ndarray:
+    """The ``matrix`` at ``rows``, and the ``new`` values, in their order, where a row is -1."""
+    import numpy as np
+
+    out = np.empty((len(rows), matrix.shape[1]), dtype=np.uint8)
+    out[rows >= 0] = matrix[rows[rows >= 0]]
+    out[rows < 0] = np.frombuffer(b"".join(new), dtype=np.uint8).reshape(-1, matrix.shape[1])
+    return out
+
+
+def _raise(problems: dict[str, Exception]) -> None:
+    if len(problems) == 1:
+        raise next(iter(problems.values()))
+    if problems:
+        raise UnusableImages(problems, (f"{safe_text(path, 200)}: {reason(error)}" for path, error in problems.items()))
