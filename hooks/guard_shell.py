@@ -212,7 +212,8 @@ class Lexer:
         if self.into.startswith("here"):
             self.waiting.append((self.command, word, self.into == "here-", self.quoted))
         else:
-            getattr(self.command, self.into).append(word)
+            to = self.command
+            {"words": to.words, "targets": to.targets, "sources": to.sources, "texts": to.texts}[self.into].append(word)
         self.word, self.quoted, self.into = None, False, "words"
 
     def end_command(self, piped: bool = False) -> None:

@@ -23,10 +23,12 @@ EXCEPTIONS = {
 }
 ENVIRONMENT = {
     "agent/headless.py": "the model's id", "agent/replay.py": "a child's environment without the caller's keys",
-    "agent/tools.py": "a child's environment without the model's keys", "analysis/digest_workers.py": "threads of a worker",
+    "agent/tools.py": "a child's environment without the model's keys", "agent/usage.py": "where Claude Code keeps transcripts",
+    "analysis/digest_workers.py": "threads of a worker",
     "analysis/metric_values.py": "threads of a worker", "bootstrap.py": "where the skill's own environment is",
     "cli.py": "the user's state folder", "contract/paths.py": "the user's folders",
     "contract/plans.py": "the user's state folder",
+    "hooks/guard_paths.py": "what a variable of a command line stands for",
     "engines/images.py": "the registry's key, for the engine's API", "loop/launch.py": "the model cache",
     "loop/checks/model_spec.py": "a child's environment", "mining/encoders.py": "the model cache",
     "mining/shards_ray.py": "Ray's switch",
