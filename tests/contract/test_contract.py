@@ -9,19 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deft_aoi.contract import files
+from deft_aoi.contract import files, manifests
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import ImageLayout, read_changenet_csv, write_changenet_csv
 from deft_aoi.contract.errors import Blocked, HardStop, UsageError
-from deft_aoi.contract.files import (
-    atomic_write_text,
-    copy_hashed,
-    sha256_bytes,
-    sha256_file,
-    verify_manifest,
-    write_manifest,
-)
+from deft_aoi.contract.files import atomic_write_text, copy_hashed, sha256_bytes, sha256_file
 from deft_aoi.contract.kpi_target import parse_kpi_target
+from deft_aoi.contract.manifests import verify_manifest, write_manifest
 from deft_aoi.contract.paths import resolve_under
 from deft_aoi.contract.text import check_name, normalize_label, plain_text, safe_text
 
@@ -237,8 +231,8 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_folder_that_cannot_be_read_is_an_error_not_an_empty_folder(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a.txt").write_text("a")
-    assert files.list_files(tmp_path) == ["sub/a.txt"]
-    assert files.list_files(tmp_path / "absent") == []
+    assert manifests.list_files(tmp_path) == ["sub/a.txt"]
+    assert manifests.list_files(tmp_path / "absent") == []
     real = os.scandir
 
     def scandir(path):
@@ -247,6 +241,6 @@ def test_a_folder_that_cannot_be_read_is_an_error_not_an_empty_folder(tmp_path, 
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    for reader in (files.list_files, files.fsync_tree):
+    for reader in (manifests.list_files, files.fsync_tree):
         with pytest.raises(PermissionError):
             reader(tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.files import verify_manifest
+from deft_aoi.contract.manifests import verify_manifest
 from deft_aoi.contract.schema import validate
 from deft_aoi.record import publish
 

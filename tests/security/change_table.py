@@ -23,7 +23,7 @@ from pathlib import Path
 from unittest import mock
 
 from deft_aoi.contract.errors import DeftError
-from deft_aoi.contract.files import MANIFEST_NAME
+from deft_aoi.contract.manifests import MANIFEST_NAME
 from deft_aoi.loop import drive, launch
 
 from ..faults import normaliser

@@ -17,7 +17,8 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
-from deft_aoi.contract.files import MANIFEST_NAME, atomic_write_json, read_json, sha256_file
+from deft_aoi.contract.files import atomic_write_json, read_json, sha256_file
+from deft_aoi.contract.manifests import MANIFEST_NAME
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.loop import drive
 from deft_aoi.loop.gate import load_plan

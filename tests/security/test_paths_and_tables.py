@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import ImageLayout, read_changenet_csv, write_changenet_csv
 from deft_aoi.contract.errors import DeftError, HardStop
-from deft_aoi.contract.files import copy_hashed, list_files, open_regular, write_manifest
+from deft_aoi.contract.files import copy_hashed, open_regular
+from deft_aoi.contract.manifests import list_files, write_manifest
 from deft_aoi.contract.paths import Workspace, resolve_under
 from deft_aoi.contract.text import check_name, normalize_label, plain_text, safe_text
 from deft_aoi.loop.open_run import _folder

@@ -141,7 +141,11 @@ def _where(columns: list[list[str]], path: str) -> tuple[str, int | None]:
 def _missing(frame: pd.DataFrame, columns: list[list[str]], path: str, what: str) -> HardStop:
     where, row = _where(columns, path)
     if row is None:
-        return HardStop(f"{what}: an image is missing", expected=safe_text(path, 300))
+        return HardStop(
+            f"{what}: an image is missing",
+            expected=safe_text(path, 300),
+            hint="restore the image or remove its row; check_data.py lists them all",
+        )
     return HardStop(
         f"{what}, {where}the image is missing",
         expected=safe_text(path, 300),

@@ -194,7 +194,12 @@ def read_metric_plan(path: Path) -> dict[str, Any]:
             raise ValueError(f"longer than {MAX_PLAN_BYTES} bytes")
         body: dict[str, Any] = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise HardStop("the metric plan is not JSON", expected="one JSON object", found=safe_text(error, 160)) from error
+        raise HardStop(
+            "the metric plan is not JSON",
+            expected="one JSON object",
+            found=safe_text(error, 160),
+            hint="references/pre-flight.md shows a metric plan",
+        ) from error
     parse_metric_plan(body)
     return body
 
@@ -218,7 +223,7 @@ def parse_metric_plan(obj: Any) -> MetricPlan:
         time_limit_sec=float(evaluator.get("time_limit_sec", 3600)),
     )
     if any(not math.isfinite(c.target) for c in criteria):
-        raise HardStop("a target of the metric plan is not a finite number")
+        raise HardStop("a target of the metric plan is not a finite number", hint="write the target as a plain number")
     shown = [*plan.argv, plan.result_file, *(text for c in criteria for text in (c.name, c.unit))]
     hidden = next((text for text in shown if has_hidden(text)), None)
     if hidden is not None:
@@ -227,9 +232,14 @@ def parse_metric_plan(obj: Any) -> MetricPlan:
         )
     names = safe_text(", ".join(c.name for c in criteria), 200)
     if len({(c.name, c.operator, c.target) for c in criteria}) != len(criteria):
-        raise HardStop("a criterion stands twice in the metric plan", found=names)
+        raise HardStop("a criterion stands twice in the metric plan", found=names, hint="keep one criterion of each name")
     if len({c.name for c in criteria}) != len({(c.name, plan.is_builtin(c)) for c in criteria}):
-        raise HardStop("one name is asked of two evaluators", expected="each name from one evaluator", found=names)
+        raise HardStop(
+            "one name is asked of two evaluators",
+            expected="each name from one evaluator",
+            found=names,
+            hint="give both criteria the same evaluator, or another name",
+        )
     return plan
 
 

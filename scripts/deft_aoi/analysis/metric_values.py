@@ -160,7 +160,12 @@ def _result_text(path: Path, candidate: Candidate) -> str:
             hint=f"measure the candidate whose scores are in {plain_text(candidate.inference_csv, 300)}, write the file, go on",
         ) from error
     except OSError as error:
-        raise HardStop("the metric's result file cannot be read", expected=safe_text(path, 300), found=str(error)) from error
+        raise HardStop(
+            "the metric's result file cannot be read",
+            expected=safe_text(path, 300),
+            found=str(error),
+            hint="write it again as one JSON object of numbers",
+        ) from error
 
 
 def _numbers(text: str, what: str) -> dict[str, float]:

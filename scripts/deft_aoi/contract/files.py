@@ -1,4 +1,4 @@
-"""The one way to write a file, to digest one, to copy one and to vouch for a folder.
+"""The one way to write a file, to open one, to digest one and to copy one.
 
 A write is: temporary file in the same folder, fsync, rename, fsync of the folder. A reader therefore sees the old
 content or the new, never a part. Paths are accepted as ``str`` or ``os.PathLike``; ``pathlib`` is not imported here
@@ -20,7 +20,6 @@ from deft_aoi.contract.errors import Blocked, HardStop
 
 StrPath = str | os.PathLike[str]
 
-MANIFEST_NAME = "_MANIFEST.json"
 _CHUNK = 1 << 20
 _FICLONE = 0x40049409  # linux/fs.h: share the extents of another file (btrfs, xfs)
 
@@ -34,7 +33,7 @@ def fsync_dir(path: StrPath) -> None:
         os.close(fd)
 
 
-def _unreadable(error: OSError) -> None:
+def unreadable(error: OSError) -> None:
     """For ``os.walk``, which passes over what it cannot read: only what is not there (any more) may be missing."""
     if not isinstance(error, FileNotFoundError):
         raise error
@@ -46,7 +45,7 @@ def fsync_tree(path: StrPath) -> None:
     Raises:
         OSError: a folder cannot be read, or something cannot be made durable.
     """
-    for folder, _dirs, names in os.walk(path, topdown=False, onerror=_unreadable):
+    for folder, _dirs, names in os.walk(path, topdown=False, onerror=unreadable):
         for name in names:
             full = os.path.join(folder, name)
             if not stat.S_ISREG(os.lstat(full).st_mode):
@@ -114,9 +113,17 @@ def read_json(path: StrPath, *, what: str) -> Any:
         with os.fdopen(open_file(path), encoding="utf-8") as handle:
             return json.load(handle)
     except FileNotFoundError as error:
-        raise HardStop(f"{what} is missing", expected=os.fspath(path)) from error
+        raise HardStop(
+            f"{what} is missing",
+            expected=os.fspath(path),
+            hint="restore the file; verify_run.py says what else is gone",
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise HardStop(f"{what} is damaged", found=f"{type(error).__name__} in {os.fspath(path)}") from error
+        raise HardStop(
+            f"{what} is damaged",
+            found=f"{type(error).__name__} in {os.fspath(path)}",
+            hint="restore the file from a backup; nothing repairs it silently",
+        ) from error
 
 
 def canonical_json(obj: Any) -> str:
@@ -156,7 +163,11 @@ def open_file(path: StrPath) -> int:
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise HardStop(f"{os.fspath(path)} is not a regular file", found="a folder or a special file")
+        raise HardStop(
+            f"{os.fspath(path)} is not a regular file",
+            found="a folder or a special file",
+            hint="put a copy of the data itself there",
+        )
     return fd
 
 
@@ -204,12 +215,20 @@ def open_regular_stat(path: StrPath) -> tuple[int, os.stat_result]:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
-            raise HardStop(f"{os.fspath(path)} is not a regular file", found="a symbolic link or a special file") from error
+            raise HardStop(
+                f"{os.fspath(path)} is not a regular file",
+                found="a symbolic link or a special file",
+                hint="put a copy of the data itself there",
+            ) from error
         raise
     info = os.fstat(fd)
     if not stat.S_ISREG(info.st_mode):
         os.close(fd)
-        raise HardStop(f"{os.fspath(path)} is not a regular file", found="a folder or a special file")
+        raise HardStop(
+            f"{os.fspath(path)} is not a regular file",
+            found="a folder or a special file",
+            hint="put a copy of the data itself there",
+        )
     if not _opened_as_named(fd, os.path.abspath(path)):
         os.close(fd)
         raise HardStop(
@@ -285,95 +304,3 @@ def copy_hashed(src: StrPath, dst: StrPath) -> tuple[int, str]:
             os.close(target)
     finally:
         os.close(source)
-
-
-def list_files(root: StrPath) -> list[str]:
-    """Relative POSIX paths of every entry under ``root`` that is no real folder, sorted; the manifest itself left out.
-
-    Raises:
-        OSError: a folder under ``root`` cannot be read; its files would be missing without a word.
-    """
-    top, found = os.fspath(root), []
-    for folder, dirs, names in os.walk(top, onerror=_unreadable):
-        for name in [*names, *(d for d in dirs if os.path.islink(os.path.join(folder, d)))]:
-            rel = os.path.relpath(os.path.join(folder, name), top)
-            if rel != MANIFEST_NAME:
-                found.append(rel)
-    return sorted(found)
-
-
-def _entry(root: str, rel: str) -> dict[str, Any]:
-    full = os.path.join(root, rel)
-    if os.path.islink(full):
-        link = os.readlink(full)
-        if os.path.isabs(link) or ".." in link.split(os.sep):
-            raise HardStop(f"symbolic link leaves its folder: {rel}", found=link)
-        return {"path": rel, "link": link}
-    if not stat.S_ISREG(os.lstat(full).st_mode):
-        raise HardStop(f"a special file is in a stage's folder: {rel}", found="a FIFO, a socket or a device")
-    return {"path": rel, "size": os.stat(full).st_size, "sha256": sha256_file(full)}
-
-
-def require_plain(root: StrPath) -> None:
-    """Stop when something lies under ``root`` that is no file, folder or link within its own folder.
-
-    Raises:
-        HardStop: a link that leaves its folder (reading or copying it would bring in what lies elsewhere), or a special file.
-    """
-    top = os.fspath(root)
-    for rel in list_files(top):
-        full = os.path.join(top, rel)
-        if os.path.islink(full) or not os.path.isfile(full):
-            _entry(top, rel)
-
-
-def write_manifest(root: StrPath, *, inputs_digest: str, extra: dict[str, Any] | None = None) -> str:
-    """Vouch for every file under ``root``; written last, so that its presence means that the folder is whole.
-
-    Args:
-        root: the folder.
-        inputs_digest: digest of everything that the content was made from.
-        extra: further facts to keep.
-
-    Returns:
-        Hex SHA-256 of the manifest file.
-    """
-    top = os.fspath(root)
-    body = {
-        "version": 1,
-        "inputs_digest": inputs_digest,
-        "files": [_entry(top, rel) for rel in list_files(top)],
-        "extra": extra or {},
-    }
-    atomic_write_json(os.path.join(top, MANIFEST_NAME), body)
-    return sha256_file(os.path.join(top, MANIFEST_NAME))
-
-
-def read_manifest(root: StrPath) -> dict[str, Any]:
-    """Read the folder's manifest.
-
-    Raises:
-        HardStop: there is none, or it is damaged.
-    """
-    body = read_json(os.path.join(root, MANIFEST_NAME), what="folder manifest")
-    if not isinstance(body, dict) or not isinstance(body.get("files"), list):
-        raise HardStop("folder manifest is damaged", found=os.path.join(root, MANIFEST_NAME))
-    return body
-
-
-def verify_manifest(root: StrPath) -> list[str]:
-    """Compare the folder with its manifest.
-
-    Returns:
-        One line for each thing that does not hold; an empty list means that the folder is as it was published.
-    """
-    top = os.fspath(root)
-    listed = {entry["path"]: entry for entry in read_manifest(top)["files"]}
-    problems = [f"not in the manifest: {rel}" for rel in list_files(top) if rel not in listed]
-    for rel, entry in listed.items():
-        full = os.path.join(top, rel)
-        if not os.path.lexists(full):
-            problems.append(f"missing: {rel}")
-        elif _entry(top, rel) != entry:
-            problems.append(f"changed: {rel}")
-    return problems

@@ -64,6 +64,7 @@ def resolve_under(root: Path, *parts: str) -> Path:
                 f"the path {safe_text(part)} is not allowed",
                 expected="a relative path with / between folders",
                 found=safe_text(part),
+                hint="write the path as it is below the images folder, with no .. and no link",
             )
         for piece in part.split("/"):
             if piece in ("", "."):
@@ -73,6 +74,7 @@ def resolve_under(root: Path, *parts: str) -> Path:
                     f"the path {safe_text(part)} leaves its folder or is too long",
                     expected=f"a path below {root}",
                     found=safe_text(part),
+                    hint="write a short path below that folder",
                 )
             current = f"{current}/{piece}"
             if os.path.islink(current):
@@ -223,7 +225,11 @@ class Workspace:
         try:
             return Path(path).relative_to(self.root).as_posix()
         except ValueError as error:
-            raise HardStop(f"{safe_text(path, 200)} is outside the workspace", expected=f"below {self.root}") from error
+            raise HardStop(
+                f"{safe_text(path, 200)} is outside the workspace",
+                expected=f"below {self.root}",
+                hint="copy the data into the workspace",
+            ) from error
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ def validate(obj: Any, name: str) -> None:
             f"the {name} record breaks its schema at {safe_text(where)}",
             expected=safe_text(f"{first.validator}: {first.validator_value}", 200),
             found=safe_text(first.instance, 120),
+            hint="write it with the command that makes it, not by hand",
         )
 
 

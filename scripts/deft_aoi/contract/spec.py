@@ -82,21 +82,32 @@ def load_yaml(path: StrPath, *, what: str = "spec") -> Any:
     """
     file = Path(path)
     if not file.is_file():
-        raise HardStop(f"the {what} is missing", expected=str(file))
+        raise HardStop(
+            f"the {what} is missing",
+            expected=str(file),
+            hint="copy one from the skill's specs folder; make_workspace.py writes it, too",
+        )
     if file.is_symlink():
         raise HardStop(f"the {what} is a symbolic link", expected="a file of its own", found=safe_text(file, 200), hint="copy it")
     with os.fdopen(open_regular(file), "rb") as handle:
         data = handle.read(MAX_SPEC_BYTES + 1)
     if len(data) > MAX_SPEC_BYTES:
         size = file.stat().st_size
-        raise HardStop(f"the {what} is too large", expected=f"at most {MAX_SPEC_BYTES} bytes", found=f"{size} bytes")
+        raise HardStop(
+            f"the {what} is too large",
+            expected=f"at most {MAX_SPEC_BYTES} bytes",
+            found=f"{size} bytes",
+            hint="a spec holds settings only; data belongs into CSV files",
+        )
     try:
         return _parse(data.decode("utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise HardStop(
-            f"the {what} {file.name} cannot be read", found=where + safe_text(getattr(error, "problem", None) or error, 160)
+            f"the {what} {file.name} cannot be read",
+            found=where + safe_text(getattr(error, "problem", None) or error, 160),
+            hint="correct the YAML at that place",
         ) from error
 
 
@@ -104,7 +115,12 @@ def load_spec(path: StrPath, *, what: str = "spec") -> Spec:
     """Read a spec: a YAML mapping. Raises :class:`HardStop` otherwise."""
     spec = load_yaml(path, what=what)
     if not isinstance(spec, dict):
-        raise HardStop(f"the {what} is not a mapping", expected="task, model, dataset, train …", found=type(spec).__name__)
+        raise HardStop(
+            f"the {what} is not a mapping",
+            expected="task, model, dataset, train …",
+            found=type(spec).__name__,
+            hint="the skill's specs folder has a spec to start from",
+        )
     _check_no_resolver(spec, what)
     return spec
 
@@ -174,11 +190,20 @@ def apply_overrides(spec: Spec, overrides: list[str] | tuple[str, ...]) -> Spec:
     for text in overrides:
         key, sep, raw = text.partition("=")
         if not sep or not re.fullmatch(r"[A-Za-z_][\w]*(\.[A-Za-z_0-9][\w]*)*", key):
-            raise HardStop("a spec override cannot be read", expected="a.b.c=value", found=safe_text(text))
+            raise HardStop(
+                "a spec override cannot be read",
+                expected="a.b.c=value",
+                found=safe_text(text),
+                hint="quote the whole argument: --set 'train.optim.lr=1e-4'",
+            )
         try:
             put(out, key, _parse(raw))
         except yaml.YAMLError as error:
-            raise HardStop(f"the value of the override {key} cannot be read", found=safe_text(raw)) from error
+            raise HardStop(
+                f"the value of the override {key} cannot be read",
+                found=safe_text(raw),
+                hint="write the value as YAML, in quotes where it has special characters",
+            ) from error
         _check_no_resolver(get(out, key), f"override {key}")
     return out
 
@@ -192,7 +217,12 @@ def lights(spec: Spec) -> tuple[str, ...]:
     """Keys of ``dataset.classify.input_map`` in their order; ``("",)`` when it is null or empty."""
     mapping = get(spec, "dataset.classify.input_map") or {}
     if not isinstance(mapping, dict):
-        raise HardStop("dataset.classify.input_map is not a mapping", expected="{LightName: 0}", found=safe_text(mapping))
+        raise HardStop(
+            "dataset.classify.input_map is not a mapping",
+            expected="{LightName: 0}",
+            found=safe_text(mapping),
+            hint="write one key for each light, such as input_map: {SolderLight: 0}",
+        )
     return tuple(check_name(str(light), "light") for light in mapping) or ("",)
 
 
@@ -205,7 +235,10 @@ def image_ext(spec: Spec) -> str:
     ext = get(spec, "dataset.classify.image_ext")
     if not isinstance(ext, str) or not _EXT.fullmatch(ext):
         raise HardStop(
-            "dataset.classify.image_ext is not an extension with its dot", expected=".jpg, .png, .bmp", found=safe_text(ext)
+            "dataset.classify.image_ext is not an extension with its dot",
+            expected=".jpg, .png, .bmp",
+            found=safe_text(ext),
+            hint="write it with its dot, as the image files end",
         )
     return ext
 

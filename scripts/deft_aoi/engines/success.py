@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from deft_aoi.contract.errors import JobFailed
-from deft_aoi.contract.files import require_plain
+from deft_aoi.contract.manifests import require_plain
 from deft_aoi.contract.text import safe_text
 from deft_aoi.engines import known_errors
 from deft_aoi.engines.known_errors import KnownError

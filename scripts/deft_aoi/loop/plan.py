@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import ApprovalNeeded, HardStop
-from deft_aoi.contract.files import digest_json, list_files, sha256_file
+from deft_aoi.contract.files import digest_json, sha256_file
+from deft_aoi.contract.manifests import list_files
 from deft_aoi.contract.paths import Workspace
 from deft_aoi.loop import dataset_view, primary_metric
 from deft_aoi.loop.config import RunConfig, resolve

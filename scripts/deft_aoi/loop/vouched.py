@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from deft_aoi.contract.errors import DeftError, HardStop
-from deft_aoi.contract.files import MANIFEST_NAME, digests_below, list_files, read_manifest, sha256_file, verify_manifest
+from deft_aoi.contract.files import digests_below, sha256_file
+from deft_aoi.contract.manifests import MANIFEST_NAME, list_files, read_manifest, verify_manifest
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.text import plain_text
 from deft_aoi.loop.stages import evaluate, ledger

@@ -56,7 +56,12 @@ def read_defect_spec(path: Path) -> list[DefectLine]:
         with os.fdopen(open_regular(path), encoding="utf-8-sig", newline="") as handle:
             text = handle.read()
     except (OSError, UnicodeDecodeError) as error:
-        raise HardStop("defect_spec.jsonl cannot be read", expected="UTF-8, one JSON object a line", found=str(error)) from error
+        raise HardStop(
+            "defect_spec.jsonl cannot be read",
+            expected="UTF-8, one JSON object a line",
+            found=str(error),
+            hint="save it as UTF-8, one JSON object a line",
+        ) from error
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             lines.append(_parse(line, number))
@@ -69,7 +74,11 @@ def _parse(line: str, number: int) -> DefectLine:
         validate(obj, "defect_spec")
         defect_type = normalize_label(obj["defect_type"])
     except (ValueError, RecursionError) as error:
-        raise HardStop(f"defect_spec.jsonl, line {number}: not JSON", found=safe_text(error)) from error
+        raise HardStop(
+            f"defect_spec.jsonl, line {number}: not JSON",
+            found=safe_text(error),
+            hint="write that line as one JSON object; references/data-layout.md has an example",
+        ) from error
     except HardStop as error:
         raise HardStop(
             f"defect_spec.jsonl, line {number}: {error.message}", expected=error.expected, found=error.found, hint=error.hint

@@ -117,7 +117,12 @@ class SiglipEncoder:
             # A local folder whose weights are digested: nothing is downloaded here.
             model = SiglipVisionModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)  # nosec B615
         except (OSError, ValueError, RuntimeError) as error:
-            raise HardStop("the SigLIP model cannot be loaded", found=safe_text(error, 160), expected=str(folder)) from error
+            raise HardStop(
+                "the SigLIP model cannot be loaded",
+                found=safe_text(error, 160),
+                expected=str(folder),
+                hint="download the model again, or name its folder with --model-path",
+            ) from error
         self.model: Any = model.to(self.device).train(False)
 
     def encode(self, paths: Sequence[str]) -> np.ndarray:
@@ -181,7 +186,7 @@ def make_encoder(kind: str, model_path: str | None = None) -> Encoder:
     if kind == "pixels":
         return PixelEncoder()
     if kind != "siglip":
-        raise HardStop("unknown encoder", expected="siglip or pixels", found=safe_text(kind))
+        raise HardStop("unknown encoder", expected="siglip or pixels", found=safe_text(kind), hint="name one of them")
     folder = find_siglip(model_path)
     if folder is None:
         raise Blocked(

@@ -28,5 +28,9 @@ def save_as(image: Image.Image, path: Path, extension: str) -> None:
     elif kind in IMAGE_FORMATS:
         image.save(buffer, kind)
     else:
-        raise HardStop("the spec's image_ext is not an image format we write", found=safe_text(extension))
+        raise HardStop(
+            "the spec's image_ext is not an image format we write",
+            found=safe_text(extension),
+            hint="use .jpg, .png or .bmp",
+        )
     atomic_write_bytes(path, buffer.getvalue())

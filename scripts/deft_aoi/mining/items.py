@@ -85,7 +85,12 @@ def item_matrix(
     if isinstance(source, EmbeddingStore):
         return source.mapped(pool["content_id"].to_numpy(object)[first].tolist()), np.arange(len(first))
     if len(source) != len(pool):
-        raise HardStop("pool and embeddings do not match", expected=f"{len(pool)} rows", found=f"{len(source)}")
+        raise HardStop(
+            "pool and embeddings do not match",
+            expected=f"{len(pool)} rows",
+            found=f"{len(source)}",
+            hint="embed the pool again: prestage_pregen.py --force",
+        )
     whole = len(first) == len(pool) and bool((first == np.arange(len(first))).all())
     return (source if whole else np.asarray(source)[first]), np.arange(len(first))
 

@@ -83,7 +83,12 @@ def read_job_output(
     keys, vectors = _read_embeddings(path, ("sample_id", "light") if pair else ("filepath",))
     at = {key: i for i, key in enumerate(keys)}
     if len(at) != len(keys):
-        raise HardStop("the embedding job gave a row twice", expected=f"{len(at)} rows", found=f"{len(keys)} rows in {path.name}")
+        raise HardStop(
+            "the embedding job gave a row twice",
+            expected=f"{len(at)} rows",
+            found=f"{len(keys)} rows in {path.name}",
+            hint="read the job's log; an encoder of your own gives one row for each it was given",
+        )
     samples = rows.drop_duplicates("sample_id")
     blocks = []
     for light in lights:
@@ -96,7 +101,10 @@ def read_job_output(
         absent = [w for w in wanted if w not in at]
         if absent:
             raise HardStop(
-                f"the embedding job left out {len(absent)} of {len(wanted)} rows", found=safe_text(absent[0]), expected=str(path)
+                f"the embedding job left out {len(absent)} of {len(wanted)} rows",
+                found=safe_text(absent[0]),
+                expected=str(path),
+                hint="read the job's log: which image could it not take?",
             )
         blocks.append(normalize_rows(vectors[[at[w] for w in wanted]]))
     return samples["content_id"].tolist(), normalize_rows(np.concatenate(blocks, axis=1))
@@ -112,7 +120,11 @@ def read_embedding_column(table: Any, path: Path) -> np.ndarray:
     import pyarrow as pa
 
     if "embedding" not in table.column_names:
-        raise HardStop(f"{path.name} has no column embedding", found=safe_text(", ".join(table.column_names)))
+        raise HardStop(
+            f"{path.name} has no column embedding",
+            found=safe_text(", ".join(table.column_names)),
+            hint="read the job's log; its output needs that column",
+        )
     column = table.column("embedding").combine_chunks()
     count = len(column)
     if isinstance(column, pa.ChunkedArray):
@@ -122,7 +134,11 @@ def read_embedding_column(table: Any, path: Path) -> np.ndarray:
         np.asarray(column.value_lengths() if not pa.types.is_fixed_size_list(column.type) else [column.type.list_size])
     )
     if count and (len(lengths) != 1 or column.null_count or len(values) != count * lengths[0]):
-        raise HardStop(f"the embeddings in {path.name} differ in length or are missing", expected="one length for all rows")
+        raise HardStop(
+            f"the embeddings in {path.name} differ in length or are missing",
+            expected="one length for all rows",
+            hint="read the job's log: was the model exchanged while it ran?",
+        )
     return values.reshape(count, -1) if count else np.empty((0, 0), dtype=np.float32)
 
 
@@ -133,9 +149,18 @@ def _read_embeddings(path: Path, columns: tuple[str, ...]) -> tuple[list[tuple[s
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise HardStop("the embedding job's output cannot be read", expected=str(path), found=safe_text(error, 160)) from error
+        raise HardStop(
+            "the embedding job's output cannot be read",
+            expected=str(path),
+            found=safe_text(error, 160),
+            hint="read the job's log, then run the stage again",
+        ) from error
     absent = [c for c in columns if c not in table.column_names]
     if absent:
-        raise HardStop(f"{path.name} lacks the column {', '.join(absent)}", found=safe_text(", ".join(table.column_names)))
+        raise HardStop(
+            f"{path.name} lacks the column {', '.join(absent)}",
+            found=safe_text(", ".join(table.column_names)),
+            hint="read the job's log; its output needs that column",
+        )
     keys = list(zip(*(table.column(c).to_pylist() for c in columns), strict=True))
     return keys, read_embedding_column(table, path)

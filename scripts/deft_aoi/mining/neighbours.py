@@ -87,13 +87,20 @@ def top_k(
     queries = np.ascontiguousarray(targets, dtype=np.float32)
     if queries.ndim != 2 or pool.ndim != 2 or (len(queries) and len(pool) and queries.shape[1] != pool.shape[1]):
         raise HardStop(
-            "target and pool embeddings do not fit", expected="(T, D) and (N, D)", found=f"{targets.shape} and {pool.shape}"
+            "target and pool embeddings do not fit",
+            expected="(T, D) and (N, D)",
+            found=f"{targets.shape} and {pool.shape}",
+            hint="embed both with the same encoder",
         )
     k = min(k, len(pool))
     if not len(queries) or not k:
         return np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
     if not np.isfinite(queries).all():
-        raise HardStop("a target's embedding is not finite", expected="finite numbers")
+        raise HardStop(
+            "a target's embedding is not finite",
+            expected="finite numbers",
+            hint="embed the targets again; look at the image whose row it is",
+        )
     search = _Search(queries, pool, k, metric, normalized, block_bytes, tie_order)
     search.run(_proposer(backend, search))
     return search.result()
@@ -166,7 +173,11 @@ class _Search:
             if self.metric == "euclidean":
                 longest = float((block * block).sum(1).max()) ** 0.5
                 if not longest < float("inf"):
-                    raise HardStop("a pool embedding is not finite", expected="finite numbers")
+                    raise HardStop(
+                        "a pool embedding is not finite",
+                        expected="finite numbers",
+                        hint="embed the pool again: prestage_pregen.py --force",
+                    )
                 self.longest = max(self.longest, longest)
             for first in range(0, len(self.queries), proposer.target_rows):
                 last = min(first + proposer.target_rows, len(self.queries))
@@ -253,6 +264,7 @@ class _Search:
                 "a pool embedding is not finite",
                 expected="finite numbers",
                 found=f"{len(similarity)} of {shape[0] * shape[1]} found",
+                hint="embed the pool again: prestage_pregen.py --force",
             )
         return self.cols.reshape(shape), similarity.reshape(shape)
 
@@ -283,7 +295,11 @@ class _BlockReader:
         while done < len(view):
             got = self.file.readinto(view[done:])
             if not got:
-                raise HardStop("an embedding file is shorter than it says", found=str(self.pool.filename))
+                raise HardStop(
+                    "an embedding file is shorter than it says",
+                    found=str(self.pool.filename),
+                    hint="embed the pool again: prestage_pregen.py --force",
+                )
             done += got
         return out
 
@@ -298,7 +314,11 @@ class _BlockReader:
         width = self.pool.shape[1] * 4
         for line, row in zip(out, distinct.tolist(), strict=True):
             if os.preadv(self.file.fileno(), [line], self.pool.offset + row * width) != width:
-                raise HardStop("an embedding file is shorter than it says", found=str(self.pool.filename))
+                raise HardStop(
+                    "an embedding file is shorter than it says",
+                    found=str(self.pool.filename),
+                    hint="embed the pool again: prestage_pregen.py --force",
+                )
         return out[inverse]
 
     def __del__(self) -> None:

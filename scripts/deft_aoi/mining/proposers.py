@@ -99,7 +99,11 @@ class NumpyProposer:
         queries, metric = self.search.queries[first:last], self.search.metric
         if metric == "manhattan":
             if not np.isfinite(block).all():
-                raise HardStop("a pool embedding is not finite", expected="finite numbers")
+                raise HardStop(
+                    "a pool embedding is not finite",
+                    expected="finite numbers",
+                    hint="embed the pool again: prestage_pregen.py --force",
+                )
             step = max(1, (8 << 20) // (4 * block.shape[1]))
             for at in range(0, len(block), step):
                 part = block[at : at + step]
@@ -128,7 +132,11 @@ def inverse_lengths(block: np.ndarray) -> np.ndarray:
 
     lengths = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
     if not np.isfinite(lengths).all():
-        raise HardStop("a pool embedding is not finite", expected="finite numbers")
+        raise HardStop(
+            "a pool embedding is not finite",
+            expected="finite numbers",
+            hint="embed the pool again: prestage_pregen.py --force",
+        )
     return (1.0 / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
 

@@ -149,7 +149,12 @@ def select(
     import numpy as np
 
     if len(targets) != len(target_embeddings):
-        raise HardStop("targets and embeddings do not match", expected=f"{len(targets)} rows", found=f"{len(target_embeddings)}")
+        raise HardStop(
+            "targets and embeddings do not match",
+            expected=f"{len(targets)} rows",
+            found=f"{len(target_embeddings)}",
+            hint="embed the targets again: run the mining stage again",
+        )
     excluded = exclusions or Exclusions()
     targets = targets.reset_index(drop=True)
     pool = pool.reset_index(drop=True)
@@ -283,6 +288,7 @@ def _conclude(
             "silent drop: the mined rows do not balance",
             expected=f"{counts['candidates']} candidates = kept + rejected",
             found=f"{counts['kept']} kept + {counts['rejected']} rejected",
+            hint="this is a defect of the program, not of the data: please report it with mining_summary.txt",
         )
     warnings = [*premine_warnings(targets, pool)]
     silent = len(zero_rows(np.asarray(target_embeddings))) if config.metric == "cosine" else 0

@@ -72,7 +72,11 @@ def shard_rows(job: ShardJob, shard: int) -> Any:
 
     table = pq.read_table(job.source)
     if not {"filepath", "content_id"} <= set(table.column_names):
-        raise HardStop("the shard input lacks filepath or content_id", found=safe_text(", ".join(table.column_names)))
+        raise HardStop(
+            "the shard input lacks filepath or content_id",
+            found=safe_text(", ".join(table.column_names)),
+            hint="make the shard's table with prestage_pregen.py",
+        )
     return table.filter(pa.array(shard_of(table.column("content_id").to_pylist(), job.shards) == shard))
 
 

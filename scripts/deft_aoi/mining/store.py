@@ -75,7 +75,12 @@ def normalize_rows(vectors: np.ndarray) -> np.ndarray:
     out = np.array(vectors, dtype=np.float32, order="C", ndmin=2)
     if not np.isfinite(out).all():
         bad = int((~np.isfinite(out).all(axis=1)).argmax())
-        raise HardStop("an embedding is not finite", expected="finite numbers", found=f"row {bad} of {len(out)}")
+        raise HardStop(
+            "an embedding is not finite",
+            expected="finite numbers",
+            found=f"row {bad} of {len(out)}",
+            hint="look at the image of that row, then embed again",
+        )
     lengths = np.sqrt(np.einsum("ij,ij->i", out, out, dtype=np.float64))
     out /= np.where(lengths > 0, lengths, 1.0).astype(np.float32)[:, None]
     return out
@@ -141,11 +146,17 @@ class EmbeddingStore:
         matrix = np.asarray(embeddings)
         if matrix.ndim != 2 or len(matrix) != len(content_ids):
             raise HardStop(
-                "embeddings and ids do not match", expected=f"({len(content_ids)}, D) numbers", found=f"shape {matrix.shape}"
+                "embeddings and ids do not match",
+                expected=f"({len(content_ids)}, D) numbers",
+                found=f"shape {matrix.shape}",
+                hint="embed again: one row for each id",
             )
         if self.dim is not None and matrix.shape[1] != self.dim:
             raise HardStop(
-                f"the encoder {self.encoder.name} changed its size", expected=f"{self.dim} numbers", found=f"{matrix.shape[1]}"
+                f"the encoder {self.encoder.name} changed its size",
+                expected=f"{self.dim} numbers",
+                found=f"{matrix.shape[1]}",
+                hint="one folder holds one model: give a changed encoder another name or folder",
             )
         wanted = set(self.missing(content_ids))
         rows = [i for i, cid in enumerate(content_ids) if cid in wanted and not wanted.discard(cid)]

@@ -37,9 +37,17 @@ def read_embedded(path: Path, what: str) -> tuple[pd.DataFrame, np.ndarray]:
         table = pq.read_table(path)
         table.validate(full=True)  # text that is not UTF-8 would only fail later, and without a name
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise HardStop(f"the {what} table is not Parquet", found=safe_text(error, 160)) from error
+        raise HardStop(
+            f"the {what} table is not Parquet",
+            found=safe_text(error, 160),
+            hint="write it as Parquet with the columns filepath, label and embedding",
+        ) from error
     if "filepath" not in table.column_names:
-        raise HardStop(f"the {what} table has no column filepath", found=safe_text(", ".join(table.column_names), 200))
+        raise HardStop(
+            f"the {what} table has no column filepath",
+            found=safe_text(", ".join(table.column_names), 200),
+            hint="the table needs filepath, label and embedding",
+        )
     vectors = read_embedding_column(table, path)
     frame = table.drop_columns(["embedding"]).to_pandas()
     if what == "pool" and frame["filepath"].duplicated().any():

@@ -13,16 +13,8 @@ import shutil
 from collections.abc import Iterator
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.files import (
-    MANIFEST_NAME,
-    atomic_write_text,
-    fsync_dir,
-    fsync_tree,
-    read_manifest,
-    sha256_file,
-    verify_manifest,
-    write_manifest,
-)
+from deft_aoi.contract.files import atomic_write_text, fsync_dir, fsync_tree, sha256_file
+from deft_aoi.contract.manifests import MANIFEST_NAME, read_manifest, verify_manifest, write_manifest
 from deft_aoi.record.journal import refusal
 
 StrPath = str | os.PathLike[str]

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.files import MANIFEST_NAME, read_json, read_manifest, sha256_file
+from deft_aoi.contract.files import read_json, sha256_file
+from deft_aoi.contract.manifests import MANIFEST_NAME, read_manifest
 from deft_aoi.contract.paths import RunPaths
 
 VOUCHER = "_EVALUATE.json"

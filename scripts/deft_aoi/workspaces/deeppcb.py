@@ -206,7 +206,12 @@ def _write_split(
     for board in boards:
         test, template = load_pair(board)
         if min(template.size) < side:
-            raise HardStop(f"{board.test.name} is smaller than a crop", expected=f"{side} px", found=f"{template.size}")
+            raise HardStop(
+                f"{board.test.name} is smaller than a crop",
+                expected=f"{side} px",
+                found=f"{template.size}",
+                hint="leave the board out, or choose smaller crops",
+            )
         rng = np.random.default_rng([options.seed, *board.name.encode()])
         for crop in _defect_crops(board, template.size, side, rng):
             if changed_pixels(_cut(test, crop.x, crop.y, side), _cut(template, crop.x, crop.y, side)) >= MIN_CHANGED:

@@ -91,7 +91,12 @@ def read_boards(pcbdata: Path) -> list[Board]:
         boxes = _read_boxes(_existing(pcbdata, [annotation], origin))
         boards[stem] = Board(stem, Path(image).parts[0], test, template, boxes)
     if not boards:
-        raise HardStop("the clone has no board", expected="*_test.jpg with *_temp.jpg and a .txt", found=str(pcbdata))
+        raise HardStop(
+            "the clone has no board",
+            expected="*_test.jpg with *_temp.jpg and a .txt",
+            found=str(pcbdata),
+            hint="name the clone's own folder, the one with PCBData in it",
+        )
     return [boards[name] for name in sorted(boards)]
 
 
@@ -106,7 +111,12 @@ def _listed(pcbdata: Path) -> list[tuple[str, str, str]]:
             if len(parts) == 2:
                 out.append((parts[0], parts[1], f"{name}, line {number}"))
             elif parts:
-                raise HardStop(f"{name}, line {number} cannot be read", expected="image annotation", found=safe_text(line))
+                raise HardStop(
+                    f"{name}, line {number} cannot be read",
+                    expected="image annotation",
+                    found=safe_text(line),
+                    hint="clone the data again: that line is not DeepPCB's",
+                )
     return out
 
 
@@ -143,6 +153,7 @@ def _read_boxes(path: Path) -> tuple[Box, ...]:
                 f"{path.name}, line {number} cannot be read",
                 expected="x1 y1 x2 y2 type with type 1 to 6, separated by spaces or commas",
                 found=safe_text(line),
+                hint="clone the data again: that line is not DeepPCB's",
             ) from error
     return tuple(boxes)
 
@@ -155,7 +166,11 @@ def load_pair(board: Board) -> tuple[Image.Image, Image.Image]:
     """
     test, template = open_image(board.test), open_image(board.template)
     if test.size != template.size:
-        raise HardStop(f"{board.test.name} and its template differ in size", found=f"{test.size} and {template.size}")
+        raise HardStop(
+            f"{board.test.name} and its template differ in size",
+            found=f"{test.size} and {template.size}",
+            hint="clone the data again: that file is not DeepPCB's",
+        )
     return test, template
 
 

@@ -146,7 +146,11 @@ def from_folders(test: Path, golden: Path, *, lights: tuple[str, ...], pass_labe
     tests = _group_lights(_images_below(test), lights, "test")
     goldens = _group_lights(_images_below(golden), lights, "golden")
     if not tests:
-        raise HardStop("there is no test image", expected=f"<label>/<board>/<name>.jpg below {test}")
+        raise HardStop(
+            "there is no test image",
+            expected=f"<label>/<board>/<name>.jpg below {test}",
+            hint="put the crops below one folder for each label",
+        )
     by_name: dict[str, list[str]] = {}
     for key in goldens:
         by_name.setdefault(key.rpartition("/")[2], []).append(key)
@@ -154,7 +158,11 @@ def from_folders(test: Path, golden: Path, *, lights: tuple[str, ...], pass_labe
     for key, files in tests.items():
         label, _, below = key.partition("/")
         if not below:
-            raise HardStop(f"{safe_text(files[0])} is in no label folder", expected="test/<label>/…")
+            raise HardStop(
+                f"{safe_text(files[0])} is in no label folder",
+                expected="test/<label>/…",
+                hint="put it below a folder that has its label's name",
+            )
         origin = f"test image {safe_text(files[0], 160)}"
         match = _golden_of(key, below, goldens, by_name, origin)
         samples.append(
@@ -197,7 +205,12 @@ def _board_of(below: str, board_regex: str | None, origin: str) -> str:
         )
     found = re.search(board_regex, below)
     if not found or not found.groups():
-        raise HardStop(f"{origin}: --board-regex finds no board", expected="one group", found=safe_text(below))
+        raise HardStop(
+            f"{origin}: --board-regex finds no board",
+            expected="one group",
+            found=safe_text(below),
+            hint="give the expression one group that matches the board's name",
+        )
     return str(found.groupdict().get("board") or found.group(1))
 
 

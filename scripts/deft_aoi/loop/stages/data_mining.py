@@ -144,7 +144,7 @@ def _kept_embeddings(path: Path) -> tuple[list[str], set[str]] | None:
 def _outcome(ctx: RunContext, label: str, final: Path, encoder: str, digest: str) -> Outcome:
     import csv
 
-    from deft_aoi.contract.files import read_manifest
+    from deft_aoi.contract.manifests import read_manifest
 
     with (final / "knn_summary.csv").open(encoding="utf-8", newline="") as handle:
         row = next(csv.DictReader(handle))

@@ -8,7 +8,8 @@ from typing import Any
 
 from deft_aoi.analysis import kpi
 from deft_aoi.contract.errors import DeftError, HardStop, UsageError
-from deft_aoi.contract.files import MANIFEST_NAME, atomic_write_json, digest_json, digests_below, read_json, sha256_file
+from deft_aoi.contract.files import atomic_write_json, digest_json, digests_below, read_json, sha256_file
+from deft_aoi.contract.manifests import MANIFEST_NAME
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.schema import read_checked, write_checked
 from deft_aoi.contract.text import plain_text

@@ -9,7 +9,8 @@ from typing import Any
 from deft_aoi.analysis.metric import iteration_rank
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.files import copy_hashed, digest_json, read_manifest, sha256_file
+from deft_aoi.contract.files import copy_hashed, digest_json, sha256_file
+from deft_aoi.contract.manifests import read_manifest
 from deft_aoi.engines import success
 from deft_aoi.loop import specs as derive
 from deft_aoi.loop.context import Outcome, RunContext
