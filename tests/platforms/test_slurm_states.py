@@ -60,6 +60,17 @@ def test_accounting_is_asked_first_and_its_words_are_translated(commands, job, t
     assert calls(tmp_path, "sacct") == ["sacct -X -n -P -j 42 --format=State,ExitCode"]
 
 
+@pytest.mark.parametrize(("scheduler", "written", "state"), [
+    ("0:0", None, JobState.RUNNING), ("0:15", None, JobState.RUNNING), ("0:15", 143, JobState.RUNNING),
+    ("1:0", 1, JobState.RUNNING), ("0:0", 0, JobState.COMPLETE)])
+def test_a_job_that_is_ending_has_no_reason_yet_unless_it_ended_well(commands, job, tmp_path, scheduler, written, state):
+    commands("sacct", f"echo 'COMPLETING|{scheduler}'")
+    platform = submitted(job, tmp_path)
+    if written is not None:
+        (tmp_path / "jobs" / f"{NAME}.exit").write_text(f"{written}\n")
+    assert platform.status(NAME, tmp_path / "jobs").state is state
+
+
 @pytest.mark.parametrize("sacct", ["exit 1", ""], ids=["no accounting", "nothing yet"])
 def test_without_accounting_the_controller_is_asked(commands, job, tmp_path, sacct):
     commands("sacct", sacct)

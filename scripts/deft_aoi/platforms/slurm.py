@@ -98,6 +98,8 @@ class SlurmPlatform:
         if state in (JobState.PENDING, JobState.RUNNING) and word != "COMPLETING":
             return JobStatus(state, None, f"job {job_id} {word.lower()}", started)
         written = _exit_code(name, record_dir)
+        if word == "COMPLETING" and written != 0:  # it failed, or scancel ended it: the next word says which
+            return JobStatus(JobState.RUNNING, None, f"job {job_id} ends", started)
         if state is JobState.UNKNOWN:
             code = None  # a word of a newer release: its 0:0 may be that of a job which has not even begun
         if state is JobState.CANCELED:
@@ -107,8 +109,7 @@ class SlurmPlatform:
         if written is not None:
             code = written
         if code is None:
-            detail = f"job {job_id}: the scheduler says {word or 'nothing'}"
-            return JobStatus(JobState.RUNNING if word == "COMPLETING" else JobState.UNKNOWN, None, detail, started)
+            return JobStatus(JobState.UNKNOWN, None, f"job {job_id}: the scheduler says {word or 'nothing'}", started)
         if code == 0:
             return JobStatus(JobState.COMPLETE, 0, "", started)
         return JobStatus(JobState.ERROR, code, f"exit code {code}", started)
