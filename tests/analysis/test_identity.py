@@ -151,6 +151,21 @@ def test_a_damaged_cache_costs_time_and_nothing_else(build, damage: bytes) -> No
     assert again.decoded == b.index.decoded == 5
 
 
+def test_a_cache_with_any_bit_changed_is_not_believed(build) -> None:
+    """A changed identity that still reads as Parquet would let a copy of a KPI image into the training set."""
+    b = build()
+    frame = b.frame(3)
+    first = b.part(frame).ids
+    cache = next((b.root / ".deft/digests").iterdir())
+    whole = cache.read_bytes()
+    at = whole.find(digest(b.root / "a/C0_SolderLight.png"))
+    assert at >= 0, "the identity of the first image does not stand in the file as it is"
+    cache.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    again = ContentIndex(b.root / ".deft" / "digests")
+    pd.testing.assert_frame_equal(again.digest_pairs(frame, b.layout, thumbs=True), first)
+    assert again.decoded == 5
+
+
 def test_a_leak_is_found_across_names_folders_and_encodings(build, tmp_path: Path) -> None:
     b = build()
     train = b.part(b.frame(6), "training set")

@@ -12,6 +12,7 @@ Prints the counts and each cell that does not hold. Exit codes: 0, or 1 where th
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import sys
@@ -25,6 +26,7 @@ from unittest import mock
 from deft_aoi.contract.errors import DeftError
 from deft_aoi.contract.manifests import MANIFEST_NAME
 from deft_aoi.loop import drive, launch
+from deft_aoi.loop.stages.data_mining import POOL_FILES
 
 from ..faults import normaliser
 from ..loop.conftest import deft
@@ -36,6 +38,8 @@ JOBS = ("train", "inference", "data_mining", "handoff")
 RECORDED_HERE = {("image of a pool row, input", "run prestage"), ("image of a pool row, golden", "run prestage")}
 """The pool is digested after approval, by this stage: what it finds there is what the run is bound to from then on."""
 
+
+EMBEDDINGS = ".deft/embeddings/"
 
 Change = Callable[[Path, random.Random], None]
 
@@ -146,6 +150,8 @@ class Table:
         return root if rel.is_relative_to(root) else Path(rel.parts[0])
 
     def _difference(self, step: Step, changed: set[str]) -> str:
+        if all(name.startswith(EMBEDDINGS) for name in changed):
+            return self._healed(step)
         changed = {normaliser.STAMP.sub("<time>", name) for name in changed}
         found, expected = ({k: v for k, v in t.items() if k not in changed} for t in (self.loop.tree(), step.tree))
         differs = normaliser.difference(found, expected)
@@ -153,6 +159,21 @@ class Table:
             new = [e for e in self.loop.events() if e not in step.events]
             differs.append(f"events: {new}")
         return "; ".join(differs)
+
+    def _healed(self, step: Step) -> str:
+        """Damaged embeddings are set aside and made again: other parts and logs, the same tables and the same decisions."""
+        trees = [
+            {name: digest for name, digest in tree.items() if name.endswith((".csv", ".txt")) or name in POOL_FILES}
+            for tree in (self.loop.tree(), step.tree)
+        ]
+        states = [
+            [(e["iter"], e["stage"], e["data"].get("state")) for e in map(json.loads, events)]
+            for events in (self.loop.events(), step.events)
+        ]
+        assert trees[0]
+        assert any(state for _label, _stage, state in states[0])
+        differs = normaliser.difference(*trees)
+        return "; ".join(differs + ([] if states[0] == states[1] else [f"decisions: {states}"]))
 
     @contextmanager
     def _changed(self, rels: list[Path]) -> Iterator[bool]:

@@ -1,12 +1,14 @@
-"""The cache of image identities: one Parquet file, replaced atomically, safe to delete.
+"""The cache of image identities: one file, replaced atomically, safe to delete: Parquet, then the SHA-256 of it.
 
 A row is a file: its path, its stamp, the SHA-256 of its bytes and, where it was decoded, what its pixels are. Equal bytes are
 equal pixels, so a copy of a known file is not decoded again; but a TIFF or WebP file is decoded under its own extension
-only, so what such a name allowed is no answer for another.
+only, so what such a name allowed is no answer for another. The digest at the end is for damage: an identity that lost a bit
+would let a copy of a KPI image pass, so a file that does not match it is not believed and the images are decoded again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Sequence
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-FILE_NAME = "image_digests.v2.parquet"
+FILE_NAME = "image_digests.v3"
 STAMP = ("size", "mtime_ns", "ctime_ns", "inode")
 
 
@@ -90,7 +92,8 @@ class DigestCache:
         pq.write_table(self._table(), buffer, compression="lz4", use_dictionary=False)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write_bytes(self.path, buffer.getvalue())
+            data = buffer.getvalue()
+            atomic_write_bytes(self.path, data + hashlib.sha256(data).digest())
         except OSError:
             return
 
@@ -112,10 +115,13 @@ class DigestCache:
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(self.path)
-            if table.schema.equals(_schema()):
-                table.validate(full=True)
-                return table.combine_chunks()
+            whole = memoryview(self.path.read_bytes())
+            data = whole[:-32]
+            if hashlib.sha256(data).digest() == whole[-32:]:
+                table = pq.read_table(pa.BufferReader(data))
+                if table.schema.equals(_schema()):
+                    table.validate(full=True)
+                    return table.combine_chunks()
         except (OSError, pa.ArrowException, ValueError, KeyError):
             pass  # absent, damaged or of another layout: read the files again
         return _schema().empty_table()

@@ -17,7 +17,7 @@ from deft_aoi.loop.stages.rca import read_gaps
 from deft_aoi.loop.stages.train import publish_digest
 from deft_aoi.mining import outputs, pairs, pool, select
 from deft_aoi.mining.store import EmbeddingStore
-from deft_aoi.record import publish
+from deft_aoi.record import publish, vouched
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,12 +119,17 @@ def _previous_kept(ctx: RunContext, label: str) -> int | None:
 
 
 def _keep_pool_embeddings(ctx: RunContext, built: pool.Pool, store: EmbeddingStore) -> None:
-    """``synth_pool/source_embeddings.parquet``: the pool as it was mined; left alone where it says the same already."""
+    """``synth_pool/source_embeddings.parquet``: the pool as it was mined.
+
+    Left alone where it is the file on record and says the same already: this stage's event will vouch for it.
+    """
     import pandas as pd
 
     target = ctx.run.synth_pool / "source_embeddings.parquet"
     ids = list(dict.fromkeys(built.frame["content_id"]))
-    if _kept_embeddings(target) != (ids, {store.encoder.digest}):
+    known = vouched.digests(ctx.run, ctx.events()).get(ctx.run.rel(target))
+    kept = known is not None and vouched.is_on_record(target, known)
+    if not kept or _kept_embeddings(target) != (ids, {store.encoder.digest}):
         table = pd.DataFrame({"content_id": ids, "encoder": store.encoder.digest, "embedding": list(store.matrix(ids))})
         pool.write_parquet(table, target)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract import spec as specs
-from deft_aoi.contract.errors import Blocked
+from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.contract.files import sha256_file
 from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.launch import Job, run_job, write_spec
@@ -43,14 +43,23 @@ def encoder_for(ctx: RunContext, label: str) -> Encoder:
 
     Raises:
         Blocked: the SigLIP model is not at hand.
+        HardStop: the checkpoint that encodes is not the one on record.
     """
     if ctx.config.encoder == "pair_feature":
         source = "baseline" if ctx.config.encoder_checkpoint == "baseline" else ctx.previous(label)
         it = ctx.iteration(source)
         checkpoint = ctx.path(it["best_ckpt_path"])
+        digest = sha256_file(checkpoint)
+        if digest != it["best_ckpt_sha256"]:
+            raise HardStop(
+                f"{it['best_ckpt_path']} is not the file on record",
+                expected=f"sha256 {it['best_ckpt_sha256'][:16]}, which encodes since {source}",
+                found=f"sha256 {digest[:16]}",
+                hint="restore it; verify_run.py tells what else does not hold",
+            )
         size = [specs.get(ctx.spec, f"dataset.classify.image_{side}") for side in ("width", "height")]
         identity = EncoderIdentity(
-            "pair_feature", sha256_file(checkpoint), f"{size[0]}x{size[1]} {','.join(specs.lights(ctx.spec))}"
+            "pair_feature", digest, f"{size[0]}x{size[1]} {','.join(specs.lights(ctx.spec))}"
         )
         return Encoder(identity, True, {"model": "pair_feature", "model_path": str(checkpoint)})
     from deft_aoi.mining import encoders
