@@ -9,6 +9,8 @@ import re
 import shutil
 from pathlib import Path
 
+from deft_aoi.contract.paths import RunPaths
+from deft_aoi.loop import vouched
 from deft_aoi.loop.verify import Verdict, verify_run
 from deft_aoi.record import line, log, state
 
@@ -173,6 +175,18 @@ def test_an_event_logged_by_hand_vouches_for_nothing(finished_copy: Path) -> Non
         assert said.code == 0, said.err
     problems = verify_run(finished_copy).problems
     assert [p.split(" is ")[0] for p in problems] == [f"run/specs/{spec.name}", "DEFT_Loop_Report.html"]
+
+
+def test_a_stage_killed_while_it_wrote_a_file_anew_is_not_stopped_by_that_file(finished_copy: Path) -> None:
+    """The hand-over writes the list of data to collect again, which the last analysis vouches for until it is done."""
+    run, events = RunPaths(finished_copy), log.read(finished_copy)
+    before = events[: next(i for i, e in enumerate(events) if e["stage"] == "handoff")]
+    named = vouched.on_record(run, before)
+    assert named["run/data_requests.json"].stage == "rca"
+    (run.run / "data_requests.json").write_text("{}")
+    assert vouched.single_problems(run, named, vouched.unsettled(before)) == []
+    found = vouched.single_problems(run, named, set())
+    assert found == ["run/data_requests.json is not the one on record"]
 
 
 def test_a_report_rendered_again_holds_and_a_finding_that_cites_a_wrong_number_does_not(finished_copy: Path) -> None:

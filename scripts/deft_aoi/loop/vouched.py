@@ -75,7 +75,8 @@ def unsettled(events: list[dict[str, Any]]) -> set[str]:
     for event in events:
         last[event["stage"]] = event["status"]
     due = transitions.next_stage(state.fold(events))
-    return {stage for stage, status in last.items() if status != "ok" and stage != "note"} | ({due[1]} if due else set())
+    ending = {"handoff"} if due is None and last.get("handoff") != "ok" else set()
+    return {stage for stage, status in last.items() if status != "ok" and stage != "note"} | ({due[1]} if due else ending)
 
 
 def folder_problems(run: RunPaths, view: dict[str, Any], named: dict[str, Named], label: str, stage: str) -> list[str]:
@@ -177,8 +178,12 @@ def is_single(path: str) -> bool:
 
 
 def single_problems(run: RunPaths, named: dict[str, Named], moving: set[str]) -> list[str]:
-    """Single files that are not the ones on record."""
-    single = {path: known.digest for path, known in sorted(named.items()) if known.stage not in moving and is_single(path)}
+    """Single files that are not the ones on record; those that a moving stage writes anew may be another's no longer."""
+    rewritten = {path for stage in moving for path in WRITTEN_BY.get(stage, ())}
+    single = {
+        path: known.digest for path, known in sorted(named.items())
+        if known.stage not in moving and path not in rewritten and is_single(path)
+    }  # fmt: skip
     found = digests_below(run.root, single)
     return [
         plain_text(f"{path} is {'missing' if path not in found else 'not the one on record'}", 300)
