@@ -21,7 +21,7 @@ def check_data(session: Session) -> None:
                 f"the {name} set has {'no PASS rows' if 'PASS' not in labels else 'no defect rows'}",
                 expected="both PASS and defect rows",
                 found=", ".join(f"{label_text(k, 30)}: {v}" for k, v in labels.items()),
-                hint="add rows of the missing class; labels are compared as TAO does, PASS in capitals",
+                hint="add rows of the missing class: both PASS (in capitals, as TAO compares it) and defect rows are needed",
             )
         session.identities[name] = split.identities(identity_cache(), thumbs=name in ("train", "kpi"))
         text = ", ".join(f"{label_text(k, 20)} {v}" for k, v in list(labels.items())[:10])

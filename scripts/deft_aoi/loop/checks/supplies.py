@@ -95,7 +95,8 @@ def check_backbone(session: Session, config: RunConfig) -> None:
     if path.is_file():
         session.add(8, "ok", f"backbone {safe_text(path.name)}")
         return
-    twins = sorted(p.name for p in path.parent.glob(f"{path.stem}.*")) if path.parent.is_dir() else []
+    near = path.parent.iterdir() if path.parent.is_dir() else ()
+    twins = sorted(p.name for p in near if p.name.startswith(f"{path.stem}."))
     if twins:
         raise HardStop(
             "the backbone lies there under another suffix",
