@@ -41,7 +41,11 @@ def test_what_a_local_job_leaves_behind_is_valid_by_schema(tmp_path):
 
 def test_the_shipped_versions_file_is_valid_by_schema():
     path = Path(__file__).resolve().parents[2] / "specs" / "versions.yaml"
-    schema.validate(spec.load_spec(path), "versions")
+    versions = spec.load_spec(path)
+    schema.validate(versions, "versions")
+    assert versions["images"]["tao_toolkit"]["pyt"].endswith(f":{versions['tao_version']}-pyt")
+    with pytest.raises(HardStop):
+        schema.validate({**versions, "images": "latest"}, "versions")
 
 
 @pytest.mark.parametrize("name", base.PLATFORMS)
