@@ -56,15 +56,15 @@ FROM_THE_WORKSPACE = [
     f"f() {{ cd {RUN}/run; }}; f; echo x > log.index",
     f"bash -c 'cd {RUN}/run; echo x > log.index'",
     f"eval \"cd {RUN}/run; echo x > log.index\"",
-    f"env -C {RUN}/run tee log.index < /elsewhere/x",
+    f"env -C {RUN}/run tee log.index < /else/x",
     f"env --chdir={RUN}/run sed -i s/a/b/ plan.json",
-    f"sudo -D {RUN}/run tee log.index < /elsewhere/x",
+    f"sudo -D {RUN}/run tee log.index < /else/x",
     f"git -C {RUN}/run checkout -- log.index",
     f"git -C {RUN} clean -fdx",
-    f"make -C {RUN}/run && cp /elsewhere/x log.index && ls -C",
-    f"tar -C {RUN} -xf /elsewhere/x.tar",
-    f"cd {RUN} && tar xf /elsewhere/x.tar",
-    f"unzip -o /elsewhere/x.zip -d {RUN}",
+    f"make -C {RUN}/run && cp /else/x log.index && ls -C",
+    f"tar -C {RUN} -xf /else/x.tar",
+    f"cd {RUN} && tar xf /else/x.tar",
+    f"unzip -o /else/x.zip -d {RUN}",
     "echo x > link/log.index",
     "cd link && echo x > log.index",
     "echo x >> plain.txt",
@@ -77,8 +77,8 @@ FROM_THE_WORKSPACE = [
     f"ls {RUN}/loop_log.jsonl | while read f; do rm \"$f\"; done",
     f"f() {{ echo x > $1; }}; f {RUN}/loop_log.jsonl",
     f"set -- {RUN}/loop_log.jsonl; echo x > $1",
-    f"xargs -a /elsewhere/names -I{{}} cp /elsewhere/x {RUN}/run/log.index",
-    f"cat /elsewhere/x | tee >(cat > {RUN}/deft_state.json)",
+    f"xargs -a /else/names -I{{}} cp /else/x {RUN}/run/log.index",
+    f"cat /else/x | tee >(cat > {RUN}/deft_state.json)",
     f"echo x > $(echo {RUN}/loop_log.jsonl)",
     f"echo x > `echo {RUN}/loop_log.jsonl`",
     # spelled
@@ -108,30 +108,30 @@ FROM_THE_WORKSPACE = [
     f"echo \"open('{RUN}/loop_log.jsonl','w')\" | python3",
     f"echo 'rm {RUN}/loop_log.jsonl' | sh",
     f"sh <<E\nrm {RUN}/loop_log.jsonl\nE",
-    f"awk '{{print > \"{RUN}/loop_log.jsonl\"}}' /elsewhere/x",
+    f"awk '{{print > \"{RUN}/loop_log.jsonl\"}}' /else/x",
     "python3 -c 'from deft_aoi.contract import plans; plans.write_approval(\"x\", \"y\", \"z\", \"\")'",
     "python3 - <<E\nfrom deft_aoi.record import log\nE",
     # writers that look like viewers, and copies
-    f"sort /elsewhere/x -o {RUN}/loop_log.jsonl",
-    f"uniq /elsewhere/x {RUN}/loop_log.jsonl",
-    f"xxd -r /elsewhere/x {RUN}/loop_log.jsonl",
-    f"sed -n 'w {RUN}/loop_log.jsonl' /elsewhere/x",
+    f"sort /else/x -o {RUN}/loop_log.jsonl",
+    f"uniq /else/x {RUN}/loop_log.jsonl",
+    f"xxd -r /else/x {RUN}/loop_log.jsonl",
+    f"sed -n 'w {RUN}/loop_log.jsonl' /else/x",
     f"sed -ni p {RUN}/loop_log.jsonl",
-    f"dd if=/elsewhere/x of={RUN}/run/log.index",
+    f"dd if=/else/x of={RUN}/run/log.index",
     f"curl -o {RUN}/deft_state.json http://x",
     f"curl -o{RUN}/deft_state.json http://x",
     f"wget --output-document={RUN}/deft_state.json http://x",
-    f"cp /elsewhere/loop_log.jsonl {RUN}/",
-    f"cp -t {RUN} /elsewhere/deft_state.json",
-    f"cp -r /elsewhere/forged/. {RUN}/",
-    f"rsync -a /elsewhere/forged/ {RUN}",
-    f"cp -l {RUN}/loop_log.jsonl /elsewhere/x",
-    f"ln {RUN}/loop_log.jsonl /elsewhere/x",
-    f"ln -s $PWD/{RUN}/run /elsewhere/a && echo x > /elsewhere/a/log.index",
-    f"install -m 600 /elsewhere/plan.json {RUN}/run",
+    f"cp /else/loop_log.jsonl {RUN}/",
+    f"cp -t {RUN} /else/deft_state.json",
+    f"cp -r /else/forged/. {RUN}/",
+    f"rsync -a /else/forged/ {RUN}",
+    f"cp -l {RUN}/loop_log.jsonl /else/x",
+    f"ln {RUN}/loop_log.jsonl /else/x",
+    f"ln -s $PWD/{RUN}/run /else/a && echo x > /else/a/log.index",
+    f"install -m 600 /else/plan.json {RUN}/run",
     # whole folders
-    f"mv {RUN} /elsewhere/away",
-    "mv results /elsewhere/away",
+    f"mv {RUN} /else/away",
+    "mv results /else/away",
     f"rm -rf {RUN}",
     "rm -rf results",
     "rm -rf .",
@@ -139,7 +139,7 @@ FROM_THE_WORKSPACE = [
     f"chmod -R a+w {RUN}",
     "git clean -fdx",
     # text that hides the rest
-    f"cat <<E > /elsewhere/x\nit's\nE\nrm {RUN}/loop_log.jsonl",
+    f"cat <<E > /else/x\nit's\nE\nrm {RUN}/loop_log.jsonl",
     f"# it's a comment\nrm {RUN}/loop_log.jsonl",
     f"echo a#b; rm {RUN}/loop_log.jsonl",
     f"cat <<E\n$(rm {RUN}/loop_log.jsonl)\nE",
@@ -152,8 +152,8 @@ FROM_THE_WORKSPACE = [
     f"/bin/rm {RUN}/loop_log.jsonl",
     f"command rm {RUN}/loop_log.jsonl",
     f"X=1 rm {RUN}/loop_log.jsonl",
-    f"cat /elsewhere/x >| {RUN}/loop_log.jsonl",
-    f"cat /elsewhere/x &>> {RUN}/loop_log.jsonl",
+    f"cat /else/x >| {RUN}/loop_log.jsonl",
+    f"cat /else/x &>> {RUN}/loop_log.jsonl",
     f"exec 3<>{RUN}/loop_log.jsonl",
     f"echo x >{RUN}/loop_log.jsonl; true",
 ]
@@ -162,7 +162,7 @@ PERSONS_COMMANDS = [
     f"deft approve {DIGEST}", f"deft repair-run --results-dir {RUN}", "deft run-loop --workspace w --yes",
     f"python3 -m deft_aoi approve {DIGEST}", "python3 -m deft_aoi run-loop --workspace w --yes",
     f"cd /opt/skill/scripts && python3 -m approve {DIGEST}",
-    "cat <<E > /elsewhere/x\nit's\nE\n" + f"{S}run_loop.py --workspace w --yes", f"# it's\n{S}run_loop.py --workspace w --yes",
+    "cat <<E > /else/x\nit's\nE\n" + f"{S}run_loop.py --workspace w --yes", f"# it's\n{S}run_loop.py --workspace w --yes",
     f"Y=--yes; {S}run_loop.py --workspace w $Y", f"read F <<< --yes; {S}run_loop.py --workspace w $F",
     f"echo --yes | xargs {S}run_loop.py --workspace w", f"{S}run_loop.py --workspace w --{{ye,x}}s",
     f"{S}run_loop.py --workspace w $'--\\x79es'", f"cat <<E\n$({S}approve.py {DIGEST})\nE",
@@ -177,10 +177,10 @@ PERSONS_COMMANDS = [
 
 LEFT_ALONE = [
     "cd other && echo x > run/plan.json", "cd other/run && echo x > plan.json && rm plan.json",
-    "touch /elsewhere/reserve /elsewhere/run.lock", f"cat {RUN}/loop_log.jsonl | jq .seq | sort | uniq -c",
-    f"F={RUN}/loop_log.jsonl; wc -l $F", f"cd {RUN} && tail -n 3 loop_log.jsonl", f"cp -r {RUN} /elsewhere/backup",
-    f"cp {RUN}/best_model.json /elsewhere/", f"tar czf /elsewhere/run.tgz {RUN}", f"rsync -a {RUN} /elsewhere/backup/",
-    f"cp /elsewhere/notes.md {RUN}/", f"echo x > {RUN}/iter1_summary.md", f"cd {RUN}/run && ls -la && cat plan.json > /elsewhere/plan_copy",
+    "touch /else/reserve /else/run.lock", f"cat {RUN}/loop_log.jsonl | jq .seq | sort | uniq -c",
+    f"F={RUN}/loop_log.jsonl; wc -l $F", f"cd {RUN} && tail -n 3 loop_log.jsonl", f"cp -r {RUN} /else/backup",
+    f"cp {RUN}/best_model.json /else/", f"tar czf /else/run.tgz {RUN}", f"rsync -a {RUN} /else/backup/",
+    f"cp /else/notes.md {RUN}/", f"echo x > {RUN}/iter1_summary.md", f"cd {RUN}/run && ls -la && cat plan.json > /else/plan_copy",
     f"find {RUN} -name '*.png'", "find . -name '*.tmp' -delete", "find . -name '*.jsonl' -exec wc -l {} +",
     "find . -name loop_log.jsonl | xargs wc -l", f"rm -rf {RUN}/iter1.tmp-x build dist", "rm *.tmp", "rm -rf node_modules",
     "rm -f *.json.bak", "git clean -n", "git -C other status", f"grep -rn run_loop {RUN}",
@@ -189,9 +189,9 @@ LEFT_ALONE = [
     "make -C other -j4 test",
     "python3 -c \"import json; print(json.load(open('results/run_20260101_120000/best_model.json'))['threshold'])\"",
     "python3 - <<'E'\nprint('hello; it is fine')\nE", "for f in *.py; do python3 -m py_compile $f; done",
-    "cat > notes.md <<'E'\nit's a note\nE", "npm install && npm run build 2>&1 | tee /elsewhere/log",
+    "cat > notes.md <<'E'\nit's a note\nE", "npm install && npm run build 2>&1 | tee /else/log",
     "docker ps -a --format '{{.Names}}'", "echo \"unbalanced", "# just a comment with it's",
-    "x=$(ls | wc -l); echo \"$x files\"", "tar xf /elsewhere/x.tar -C other", "curl -s http://x | python3 -m json.tool",
+    "x=$(ls | wc -l); echo \"$x files\"", "tar xf /else/x.tar -C other", "curl -s http://x | python3 -m json.tool",
     "awk '{print $1}' other/x | sort -u", f"{S}status.py --results-dir {RUN}", "deft status --results-dir r",
     "python3 -m deft_aoi status --results-dir r", "python -m pytest tests -q",
     f"{S}next_stage.py --results-dir {RUN} | tail -3", f"tail -f {RUN}/run/logs/driver.log",
@@ -215,7 +215,7 @@ def test_everyday_work_is_left_alone(w, command):
     assert judge_command(command, str(w)) == ""
 
 
-HERE = ["echo x > log.index", "rm -f plan.json", "sed -i s/a/b/ ../loop_log.jsonl", "cp /elsewhere/x reserve", "rm *"]
+HERE = ["echo x > log.index", "rm -f plan.json", "sed -i s/a/b/ ../loop_log.jsonl", "cp /else/x reserve", "rm *"]
 
 
 @pytest.mark.parametrize("command", HERE)
@@ -225,12 +225,12 @@ def test_the_shells_own_folder_counts(w, command):
 
 
 WAYS = [
-    "echo x > {}", "tee -a {} < /elsewhere/x", "sed -i s/a/b/ {}", "cp /elsewhere/x {}", "mv /elsewhere/x {}", "rm -f {}", "truncate -s 0 {}",
-    "dd if=/elsewhere/x of={}", "ln -sf /elsewhere/x {}", "python3 -c \"open('{}','w')\"", "install /elsewhere/x {}", "touch {}",
+    "echo x > {}", "tee -a {} < /else/x", "sed -i s/a/b/ {}", "cp /else/x {}", "mv /else/x {}", "rm -f {}", "truncate -s 0 {}",
+    "dd if=/else/x of={}", "ln -sf /else/x {}", "python3 -c \"open('{}','w')\"", "install /else/x {}", "touch {}",
 ]  # fmt: skip
 WRAPS = [
     "{}", "sudo {}", "bash -c '{}'", "true && {}", "if true; then {}; fi", "( {} )", "{{ {}; }}", "x=$({})", "nohup {} &",
-    "echo it; # it's\n{}", "cat <<E > /elsewhere/x\nit's\nE\n{}", "f() {{ {}; }}; f", "for i in 1; do {}; done", "eval '{}'",
+    "echo it; # it's\n{}", "cat <<E > /else/x\nit's\nE\n{}", "f() {{ {}; }}; f", "for i in 1; do {}; done", "eval '{}'",
 ]  # fmt: skip
 NAMES = ["../loop_log.jsonl", "../deft_state.json", *("plan.json log.index log.lock run.lock reserve spot_check.json".split())]
 ENTRIES = [
