@@ -16,8 +16,8 @@ from deft_aoi.contract.errors import DeftError
 
 VICTIM = Path(__file__).with_name("victims.py")
 CALLS = (
-    "openat", "read", "pread64", "write", "pwrite64", "fsync", "close", "flock", "ftruncate", "rename", "mkdir", "unlink",
-    "newfstatat", "lseek", "getdents64", "rmdir",
+    "openat", "openat2", "read", "pread64", "write", "pwrite64", "fsync", "close", "flock", "ftruncate", "rename", "mkdir",
+    "unlink", "newfstatat", "lseek", "getdents64", "rmdir",
 )  # fmt: skip
 KILLS = {"killed before": "error=EIO:signal=KILL", "killed after": "signal=KILL"}
 ERRORS = {name: f"error={name}" for name in ("EIO", "ENOSPC", "EDQUOT", "EROFS", "EINTR")}

@@ -93,8 +93,11 @@ def python_for(uid: int | None) -> str:
     folder = services.CACHE / f"python-{version}"
     if not (folder / "bin" / "python").exists():
         subprocess.run([f"/usr/bin/python{version}", "-m", "venv", "--without-pip", str(folder)], check=True)
-    own = folder / "lib" / f"python{version}" / "site-packages" / "packages.pth"
-    own.write_text(sysconfig.get_path("purelib") + "\n")
+    own, line = folder / "lib" / f"python{version}" / "site-packages" / "packages.pth", sysconfig.get_path("purelib") + "\n"
+    if not own.exists() or own.read_text() != line:  # never cut short: a driver may be starting from it at this moment
+        ready = own.with_suffix(f".{os.getpid()}")
+        ready.write_text(line)
+        ready.replace(own)
     return str(folder / "bin" / "python")
 
 

@@ -7,8 +7,6 @@ import csv
 import json
 import os
 import secrets
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,7 @@ from hypothesis import strategies as st
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import ImageLayout, read_changenet_csv, write_changenet_csv
 from deft_aoi.contract.errors import DeftError, HardStop
-from deft_aoi.contract.files import copy_hashed, open_regular
+from deft_aoi.contract.files import copy_hashed
 from deft_aoi.contract.manifests import list_files, write_manifest
 from deft_aoi.contract.paths import Workspace, resolve_under
 from deft_aoi.contract.text import check_name, normalize_label, plain_text, safe_text
@@ -218,94 +216,6 @@ def test_a_prepared_results_folder_with_a_link_is_refused(tmp_path: Path, name: 
 def test_a_fifo_in_the_place_of_the_credentials_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / ".env")
     assert credentials.read_file(tmp_path / ".env") == {}
-
-
-def _exchanged(folder: Path, outside: Path, stop: threading.Event, rounds: list[int]) -> None:
-    """Exchange a folder for a link to another and back, as fast as it goes."""
-    aside = folder.with_name("aside")
-    while not stop.is_set():
-        folder.rename(aside)
-        folder.symlink_to(outside)
-        folder.unlink()
-        aside.rename(folder)
-        rounds[0] += 1
-
-
-@pytest.mark.parametrize("walk", [False, True], ids=["by /proc", "by walking"])
-def test_a_folder_exchanged_for_a_link_is_never_read_through(tmp_path: Path, monkeypatch, walk: bool) -> None:
-    """Every reader, copier and digester of data, against a thread that exchanges the folder thousands of times."""
-    folder, outside = tmp_path / "ws" / "data", tmp_path / "outside"
-    for place, canary in ((folder, b""), (outside, b"canary77")):
-        place.mkdir(parents=True)
-        picture().save(place / "i.png")
-        with (place / "i.png").open("ab") as handle:
-            handle.write(canary)
-        cells = "a,g,PASS,canary77,b" if canary else "a,g,PASS,C1,b"
-        (place / "t.csv").write_text(f"input_path,golden_path,label,object_name,boardname\n{cells}\n")
-        (place / "s.yaml").write_text(f"a: {canary.decode() or 'fine'}\n")
-        (place / "d.jsonl").write_text(json.dumps({"defect_type": canary.decode() or "open", "stems": ["a"]}) + "\n")
-    if walk:
-        monkeypatch.setattr(os, "readlink", _no_proc)
-    stop, rounds, read, refused = threading.Event(), [0], 0, 0
-    thread = threading.Thread(target=_exchanged, args=(folder, outside, stop, rounds))
-    thread.start()
-    copy = tmp_path / "copy"
-    readers = (
-        lambda: copy_hashed(folder / "i.png", copy) and copy.read_bytes(),
-        lambda: _all_of(open_regular(folder / "i.png")),
-        lambda: read_changenet_csv(folder / "t.csv", what="pool").to_csv().encode(),
-        lambda: json.dumps(specs.load_spec(folder / "s.yaml")).encode(),
-        lambda: repr(read_defect_spec(folder / "d.jsonl")).encode(),
-        lambda: _all_of(open_regular(resolve_under(tmp_path / "ws", "data", "i.png"))),
-    )
-    try:
-        end = time.monotonic() + 60
-        while (rounds[0] < 3000 or read < 300 or refused < 300) and time.monotonic() < end:
-            for reader in readers:
-                try:
-                    found = reader()
-                except (HardStop, OSError) as error:
-                    refused += 1
-                    assert "canary77" not in str(error)
-                else:
-                    read += 1
-                    assert b"canary77" not in found
-    finally:
-        stop.set()
-        thread.join()
-    assert rounds[0] >= 1000, rounds
-    assert read >= 100, read
-    assert refused >= 100, refused
-
-
-def test_a_file_that_is_replaced_while_it_is_opened_is_read_all_the_same(tmp_path: Path) -> None:
-    """Every file of ours is replaced by renaming a new one over it; whoever reads beside the writer is not refused."""
-    path, stop = tmp_path / "state.json", threading.Event()
-    path.write_bytes(b"0")
-
-    def replace() -> None:
-        new = tmp_path / "new"
-        while not stop.is_set():
-            new.write_bytes(b"1")
-            new.replace(path)
-
-    thread = threading.Thread(target=replace)
-    thread.start()
-    try:
-        for _ in range(20_000):
-            assert _all_of(open_regular(path)) in (b"0", b"1")
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _all_of(fd: int) -> bytes:
-    with os.fdopen(fd, "rb") as handle:
-        return handle.read()
-
-
-def _no_proc(_path: object) -> str:
-    raise OSError("no /proc here")
 
 
 CELL = st.text(st.characters(codec="utf-8"), max_size=30) | st.sampled_from(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -46,19 +47,15 @@ class DigestCache:
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
         self._saved: pa.Table | None = None
-        self._new: list[tuple[str, FileBytes, FileIdentity | None]] = []
+        self._new = _New()
         self._dirty = False
-        self._by_bytes: dict[bytes, FileIdentity] | None = None
+        self._by_bytes: dict[bytes, int] | None = None
 
     def find(self, paths: Sequence[str]) -> tuple[pa.Table, np.ndarray]:
         """The table of all that is known, and the row in it of each path that is there with the recorded stamp, else -1."""
         import numpy as np
-        import pyarrow as pa
-        import pyarrow.compute as pc
 
-        table = self._table()
-        at = pc.index_in(pa.array(paths, pa.large_string()), value_set=table.column("path")).fill_null(-1)
-        rows = at.to_numpy(zero_copy_only=False).astype(np.int64)
+        table, rows = self.rows(paths)
         hit = np.flatnonzero(rows >= 0)
         now = np.array([_stamp(paths[i]) for i in hit.tolist()], dtype=np.int64).reshape(-1, 4)
         same = np.ones(len(hit), dtype=bool)
@@ -67,19 +64,32 @@ class DigestCache:
         rows[hit[~same]] = -1
         return table, rows
 
+    def rows(self, paths: Sequence[str]) -> tuple[pa.Table, np.ndarray]:
+        """The table and the row of each path as it was read, whatever its stamp is by now; -1 where there is none."""
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        table = self._table()
+        at = pc.index_in(pa.array(paths, pa.large_string()), value_set=table.column("path")).fill_null(-1)
+        return table, at.to_numpy(zero_copy_only=False).astype(np.int64)
+
     def of_bytes(self, sha256: bytes, *, thumb: bool) -> FileIdentity | None:
         """What is known of the pixels of a file with these bytes, whatever it is called; with its thumbnail if need be."""
         if self._by_bytes is None:
             self._by_bytes = _decoded(self._table())
-        found = self._by_bytes.get(sha256)
+        row = self._by_bytes.get(sha256)
+        if row is None:
+            return None
+        found = self._new.identity(~row) if row < 0 else _identity(self._saved, row)
         return found if found and not (thumb and found.thumb is None) else None
 
     def add(self, path: str, seen: FileBytes, pixels: FileIdentity | None) -> None:
         """Remember a file until :meth:`save`."""
         self._dirty = True
-        self._new.append((path, seen, pixels))
+        at = self._new.add(path, seen, pixels)
         if pixels and self._by_bytes is not None and not has_own_extension(path):
-            self._by_bytes[seen.sha256] = pixels
+            self._by_bytes[seen.sha256] = ~at  # below 0: not saved yet
 
     def save(self) -> None:
         """Replace the file, if there is anything new. A folder that cannot be written costs the cache, not the result."""
@@ -104,8 +114,8 @@ class DigestCache:
 
         if self._saved is None:
             self._saved = self._read()
-        if self._new:
-            new, self._new = _as_table(self._new), []
+        if self._new.paths:
+            new, self._new, self._by_bytes = self._new.table(), _New(), None
             old = self._saved.filter(pc.invert(pc.is_in(self._saved.column("path"), value_set=new.column("path"))))
             self._saved = pa.concat_tables([old, new]).combine_chunks()
         return self._saved
@@ -143,31 +153,51 @@ def _schema() -> pa.Schema:
     return pa.schema([("path", pa.large_string()), *stamps, ("sha256", pa.binary(32)), *pixels])
 
 
-def _as_table(files: list[tuple[str, FileBytes, FileIdentity | None]]) -> pa.Table:
-    """The rows of files; of one that comes twice the last."""
-    import numpy as np
-    import pyarrow as pa
+class _New:
+    """The rows that are not in the table yet, by column: an object a row costs the garbage collector a tenth of a file's time."""
 
-    if len({path for path, _seen, _pixels in files}) < len(files):
-        files = list({file[0]: file for file in files}.values())
-    stamps = np.array([seen.stamp for _path, seen, _pixels in files], dtype=np.int64)
-    pixels = [found or FileIdentity(b"", False, None) for _path, _seen, found in files]
-    unknown = np.array([found is None for _path, _seen, found in files])
-    columns = [
-        [path for path, _seen, _pixels in files],
-        *stamps.T,
-        [seen.sha256 for _path, seen, _pixels in files],
-        [identity.digest or None for identity in pixels],
-        pa.array([identity.flat for identity in pixels], mask=unknown),
-        [identity.thumb for identity in pixels],
-    ]
-    return pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, _schema(), strict=True)], schema=_schema())
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self._stamps = array("q")
+        self._sha256: list[bytes] = []
+        self._digest: list[bytes | None] = []
+        self._flat: list[bool | None] = []
+        self._thumb: list[bytes | None] = []
+
+    def add(self, path: str, seen: FileBytes, pixels: FileIdentity | None) -> int:
+        """Add a row and return its number."""
+        self.paths.append(path)
+        self._stamps.extend(seen.stamp)
+        self._sha256.append(seen.sha256)
+        digest, flat, thumb = pixels or (None, None, None)
+        self._digest.append(digest)
+        self._flat.append(flat)
+        self._thumb.append(thumb)
+        return len(self.paths) - 1
+
+    def identity(self, at: int) -> FileIdentity | None:
+        """What the pixels of a row are."""
+        digest, flat = self._digest[at], self._flat[at]
+        return None if digest is None or flat is None else FileIdentity(digest, flat, self._thumb[at])
+
+    def table(self) -> pa.Table:
+        """The rows; of a path that comes twice the last."""
+        import numpy as np
+        import pyarrow as pa
+
+        stamps = np.frombuffer(self._stamps, dtype=np.int64).reshape(-1, len(STAMP))
+        columns = [self.paths, *stamps.T, self._sha256, self._digest, self._flat, self._thumb]
+        table = pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, _schema(), strict=True)], schema=_schema())
+        last = {path: at for at, path in enumerate(self.paths)}
+        return table if len(last) == len(table) else table.take(pa.array(last.values()))
 
 
-def _decoded(table: pa.Table) -> dict[bytes, FileIdentity]:
-    import pyarrow.compute as pc
+def _decoded(table: pa.Table) -> dict[bytes, int]:
+    """The row of each content of bytes whose pixels are known, whatever a file with them is called."""
+    decoded = table.column("digest").is_valid().to_pylist()
+    rows = zip(table.column("path").to_pylist(), table.column("sha256").to_pylist(), decoded, strict=True)
+    return {sha256: at for at, (path, sha256, known) in enumerate(rows) if known and not has_own_extension(path)}
 
-    known = table.filter(pc.is_valid(table.column("digest")))
-    paths, *columns = (known.column(name).to_pylist() for name in ("path", "sha256", "digest", "flat", "thumb"))
-    rows = zip(paths, columns[0], map(FileIdentity, *columns[1:]), strict=True)
-    return {sha256: identity for path, sha256, identity in rows if not has_own_extension(path)}
+
+def _identity(table: pa.Table | None, row: int) -> FileIdentity | None:
+    return table and FileIdentity(*(table.column(name)[row].as_py() for name in ("digest", "flat", "thumb")))

@@ -109,11 +109,13 @@ class FileIndex:
         """
         problems: dict[str, Exception] = {}
         table, rows = self._cache.find(paths)
-        new = [path for path, row in zip(paths, rows.tolist(), strict=True) if row < 0]
-        with self._saving():
-            learned = self._learn(new, problems, Work.READ)
-        _raise(problems)
-        return _filled(_matrix(table, "sha256"), rows, [learned[path][0].sha256 for path in new])
+        if new := _at(paths, rows < 0):
+            with self._saving():
+                self._learn(new, problems, Work.READ)
+            _raise(problems)
+            table, rows = self._cache.rows(paths)
+        sha256: np.ndarray = _matrix(table, "sha256")[rows]
+        return sha256
 
     def pixels(self, paths: Sequence[str], *, thumbs: bool = False) -> Pixels:
         """What each of N distinct images is; decodes bytes that the cache does not know, and saves what it learns.
@@ -121,23 +123,18 @@ class FileIndex:
         Raises:
             FileNotFoundError, ImageRefused, UnusableImages: images are missing or cannot be decoded.
         """
-        import numpy as np
-
         problems: dict[str, Exception] = {}
         table, rows = self._cache.find(paths)
         decoded = table.column("thumb" if thumbs else "digest").is_valid().to_numpy()
-        rows[rows >= 0] = np.where(decoded[rows[rows >= 0]], rows[rows >= 0], -1)
-        new = [path for path, row in zip(paths, rows.tolist(), strict=True) if row < 0]
-        with self._saving():
-            found = self._identify(new, problems, Work.THUMB if thumbs else Work.DECODE)
-        _raise(problems)
-        fresh = [found[path] for path in new]
-        flat = np.empty(len(paths), dtype=bool)
-        flat[rows >= 0] = table.column("flat").to_numpy()[rows[rows >= 0]].astype(bool)
-        flat[rows < 0] = [identity.flat for identity in fresh]
-        digest = _filled(_matrix(table, "digest"), rows, [identity.digest for identity in fresh])
-        thumb = _filled(_matrix(table, "thumb"), rows, [identity.thumb or b"" for identity in fresh]) if thumbs else None
-        return Pixels(digest, flat, thumb)
+        known = rows >= 0
+        known[known] = decoded[rows[known]]
+        if new := _at(paths, ~known):
+            with self._saving():
+                self._identify(new, problems, Work.THUMB if thumbs else Work.DECODE)
+            _raise(problems)
+            table, rows = self._cache.rows(paths)
+        flat = table.column("flat").to_numpy()[rows].astype(bool)
+        return Pixels(_matrix(table, "digest")[rows], flat, _matrix(table, "thumb")[rows] if thumbs else None)
 
     def pixel_digests(self, paths: Iterable[str]) -> dict[str, tuple[bytes, bool]]:
         """Digest and flatness of each distinct path; raises like :meth:`pixels`."""
@@ -146,53 +143,51 @@ class FileIndex:
         digests = (row.tobytes() for row in found.digest)
         return dict(zip(distinct, zip(digests, found.flat.tolist(), strict=True), strict=True))
 
-    def _identify(self, new: list[str], problems: dict[str, Exception], work: Work) -> dict[str, FileIdentity]:
+    def _identify(self, new: list[str], problems: dict[str, Exception], work: Work) -> None:
         if self._children(len(new)) < 2:  # each file is opened once, and decoded unless its bytes are known
-            return _identities(self._learn(new, problems, work))
+            self._learn(new, problems, work)
+            return
         # Children do not know of one another: first the bytes of all, then the pixels of each distinct content of bytes.
         seen = self._read(new, problems)
         thumb, first = work is Work.THUMB, dict[bytes, str]()
         for path, read in seen.items():
             if self._cache.of_bytes(read.sha256, thumb=thumb) is None:
                 first.setdefault(os.fsencode(path) if has_own_extension(path) else read.sha256, path)
-        found = _identities(self._learn(list(first.values()), problems, work))
+        asked = set(first.values())
+        self._learn(list(first.values()), problems, work)
         rest = []
         for path, read in seen.items():
-            if path in found or path in problems:
+            if path in asked:
                 continue
             known = self._cache.of_bytes(read.sha256, thumb=thumb)
             if known is None:  # a copy of bytes that are no image, or a file that changed meanwhile
                 rest.append(path)
             else:
-                found[path] = known
                 self._cache.add(path, read, known)
-        return found | _identities(self._learn(rest, problems, work))
+        self._learn(rest, problems, work)
 
     def _read(self, paths: list[str], problems: dict[str, Exception]) -> dict[str, FileBytes]:
         """The bytes' digests of files, which the cache may know although it does not know the pixels."""
-        table, rows = self._cache.find(paths)
-        known = table.column("sha256").to_pylist()
-        stamps = zip(*(table.column(name).to_pylist() for name in STAMP), strict=True)
-        read = [FileBytes(digest, stamp) for digest, stamp in zip(known, stamps, strict=True)]
-        out = {path: read[row] for path, row in zip(paths, rows.tolist(), strict=True) if row >= 0}
-        unread = [path for path in paths if path not in out]
-        return out | {path: learned[0] for path, learned in self._learn(unread, problems, Work.READ).items()}
+        _table, rows = self._cache.find(paths)
+        self._learn(_at(paths, rows < 0), problems, Work.READ)
+        there = [path for path in paths if path not in problems]
+        table, rows = self._cache.rows(there)
+        sha256 = table.column("sha256").take(rows).to_pylist()
+        stamps = zip(*(table.column(name).to_numpy()[rows].tolist() for name in STAMP), strict=True)
+        return dict(zip(there, map(FileBytes, sha256, stamps), strict=True))
 
-    def _learn(self, paths: Sequence[str], problems: dict[str, Exception], work: Work) -> dict[str, Learned]:
-        """Read (and decode) files; what cannot be goes to ``problems``."""
-        out: dict[str, Learned] = {}
+    def _learn(self, paths: Sequence[str], problems: dict[str, Exception], work: Work) -> None:
+        """Read (and decode) files into the cache; what cannot be goes to ``problems``."""
         wait, saved = SAVE_SECONDS, time.monotonic()
         for path, answer in zip(paths, self._answers(paths, work), strict=True):
             if isinstance(answer, Exception):
                 problems[path] = answer
                 continue
-            out[path] = answer
             self._cache.add(path, *answer)
             if (now := time.monotonic()) - saved > wait:
                 self._cache.save()
                 saved = time.monotonic()
                 wait = max(SAVE_SECONDS, 20 * (saved - now))
-        return out
 
     def _answers(self, paths: Sequence[str], work: Work) -> Iterator[Learned | Exception]:
         workers = self._children(len(paths))
@@ -227,8 +222,8 @@ class FileIndex:
             self._cache.save()
 
 
-def _identities(learned: dict[str, Learned]) -> dict[str, FileIdentity]:
-    return {path: identity for path, (_read, identity) in learned.items() if identity is not None}
+def _at(paths: Sequence[str], where: np.ndarray) -> list[str]:
+    return [path for path, wanted in zip(paths, where.tolist(), strict=True) if wanted]
 
 
 def _matrix(table: Any, name: str) -> np.ndarray:
@@ -241,16 +236,6 @@ def _matrix(table: Any, name: str) -> np.ndarray:
         return np.empty((0, width), dtype=np.uint8)
     (chunk,) = chunks
     return np.frombuffer(chunk.buffers()[1], dtype=np.uint8)[chunk.offset * width :][: len(chunk) * width].reshape(-1, width)
-
-
-def _filled(matrix: np.ndarray, rows: np.ndarray, new: list[bytes]) -> np.ndarray:
-    """The ``matrix`` at ``rows``, and the ``new`` values, in their order, where a row is -1."""
-    import numpy as np
-
-    out = np.empty((len(rows), matrix.shape[1]), dtype=np.uint8)
-    out[rows >= 0] = matrix[rows[rows >= 0]]
-    out[rows < 0] = np.frombuffer(b"".join(new), dtype=np.uint8).reshape(-1, matrix.shape[1])
-    return out
 
 
 def _raise(problems: dict[str, Exception]) -> None:

@@ -1,4 +1,4 @@
-"""The one way to write a file, to open one, to digest one and to copy one.
+"""The one way to write a file, to digest one and to copy one.
 
 A write is: temporary file in the same folder, fsync, rename, fsync of the folder. A reader therefore sees the old
 content or the new, never a part. Paths are accepted as ``str`` or ``os.PathLike``; ``pathlib`` is not imported here
@@ -17,8 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from deft_aoi.contract.errors import Blocked, HardStop
-
-StrPath = str | os.PathLike[str]
+from deft_aoi.contract.regular import StrPath, open_regular
 
 _CHUNK = 1 << 20
 _FICLONE = 0x40049409  # linux/fs.h: share the extents of another file (btrfs, xfs)
@@ -194,79 +193,6 @@ def digests_below(root: StrPath, names: Iterable[str]) -> dict[str, str]:
     """``{relative path: hex SHA-256}`` of those files that are there."""
     paths = ((name, os.path.join(root, name)) for name in names)
     return {name: sha256_file(path) for name, path in paths if os.path.isfile(path)}
-
-
-def open_regular(path: StrPath) -> int:
-    """Open a regular file for reading: no symbolic link anywhere on the way is followed, and no FIFO waited for.
-
-    The check is made on what was opened, so nobody can swap a folder for a link between check and open. The caller resolves
-    the links that are allowed (:func:`deft_aoi.contract.paths.given`, the workspace's root) beforehand.
-
-    Raises:
-        HardStop: ``path`` is a link, a folder, a device or a FIFO, or a folder on the way is a link.
-        FileNotFoundError: there is no such file.
-    """
-    return open_regular_stat(path)[0]
-
-
-def open_regular_stat(path: StrPath) -> tuple[int, os.stat_result]:
-    """:func:`open_regular`, with the ``fstat`` that it needed anyway."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):
-            raise HardStop(
-                f"{os.fspath(path)} is not a regular file",
-                found="a symbolic link or a special file",
-                hint="put a copy of the data itself there",
-            ) from error
-        raise
-    info = os.fstat(fd)
-    if not stat.S_ISREG(info.st_mode):
-        os.close(fd)
-        raise HardStop(
-            f"{os.fspath(path)} is not a regular file",
-            found="a folder or a special file",
-            hint="put a copy of the data itself there",
-        )
-    if not _opened_as_named(fd, os.path.abspath(path)):
-        os.close(fd)
-        raise HardStop(
-            f"{os.fspath(path)} is reached through a symbolic link",
-            expected="real folders on the whole way",
-            found="a folder that is a link, or that was exchanged while the file was opened",
-            hint="copy the data to where it is used",
-        )
-    return fd, info
-
-
-def _opened_as_named(fd: int, path: str) -> bool:
-    """Whether an open file is the one that this absolute path names when no link is followed."""
-    try:
-        found = os.readlink(f"/proc/self/fd/{fd}")  # the kernel's own word, for one system call
-        return found in (path, f"{path} (deleted)")  # replaced since, under its own name, as every write of ours does
-    except OSError:  # no /proc: walk, folder by folder
-        return _walked(path) == _identity(os.fstat(fd))
-
-
-def _walked(path: str) -> tuple[int, int] | None:
-    """Device and inode of what ``path`` names; ``None`` where a folder on the way is a link."""
-    folder = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        *parents, name = path.strip("/").split("/")
-        for parent in parents:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            folder, above = os.open(parent, flags, dir_fd=folder), folder
-            os.close(above)
-        return _identity(os.stat(name, dir_fd=folder, follow_symlinks=False))
-    except OSError:
-        return None
-    finally:
-        os.close(folder)
-
-
-def _identity(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
 
 
 def copy_hashed(src: StrPath, dst: StrPath) -> tuple[int, str]:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from deft_aoi.contract import files
 from deft_aoi.contract.errors import Blocked, HardStop, UsageError
+from deft_aoi.contract.regular import open_regular
 from deft_aoi.contract.text import safe_text
 
 PLATFORMS = ("local", "docker", "slurm", "kubernetes")
@@ -347,7 +348,7 @@ def set_aside(name: str, record_dir: Path) -> None:
 def tail_lines(path: str | Path, tail: int, limit_bytes: int = 1 << 20) -> str:
     """The last ``tail`` lines of a log, reading at most ``limit_bytes`` from its end; empty where there is no log."""
     try:
-        with os.fdopen(files.open_regular(path), "rb") as handle:  # the job may have put a link in the log's place
+        with os.fdopen(open_regular(path), "rb") as handle:  # the job may have put a link in the log's place
             size = handle.seek(0, os.SEEK_END)
             handle.seek(max(0, size - limit_bytes))
             text = handle.read().decode("utf-8", "replace")
