@@ -10,9 +10,9 @@ import shutil
 from pathlib import Path
 
 from deft_aoi.contract.paths import RunPaths
-from deft_aoi.loop import vouched
+from deft_aoi.loop import published
 from deft_aoi.loop.verify import Verdict, verify_run
-from deft_aoi.record import line, log, state
+from deft_aoi.record import line, log, state, vouched
 
 from .conftest import deft
 
@@ -184,8 +184,8 @@ def test_a_stage_killed_while_it_wrote_a_file_anew_is_not_stopped_by_that_file(f
     named = vouched.on_record(run, before)
     assert named["run/data_requests.json"].stage == "rca"
     (run.run / "data_requests.json").write_text("{}")
-    assert vouched.single_problems(run, named, vouched.unsettled(before)) == []
-    found = vouched.single_problems(run, named, set())
+    assert published.single_problems(run, named, published.unsettled(before)) == []
+    found = published.single_problems(run, named, set())
     assert found == ["run/data_requests.json is not the one on record"]
 
 

@@ -26,7 +26,7 @@ from unittest import mock
 from deft_aoi.contract.errors import DeftError
 from deft_aoi.contract.manifests import MANIFEST_NAME
 from deft_aoi.loop import drive, launch
-from deft_aoi.loop.stages.data_mining import POOL_FILES
+from deft_aoi.record.vouched import POOL_FILES
 
 from ..faults import normaliser
 from ..loop.conftest import deft

@@ -185,14 +185,13 @@ def _decode(path: StrPath, handle: IO[bytes]) -> Image:
     pillow = _pillow()
     own = OWN_EXTENSION[os.path.splitext(path)[1].lower()] if has_own_extension(path) else None  # noqa: PTH122
     try:
-        with pillow.open(handle, formats=(*FORMATS, own) if own else FORMATS) as image:
-            _check_header(path, image)
-            if image.mode != "RGB":
-                converted: Image = image.convert("RGB")
-                return converted
-            image.load()
-            decoded: Image = image
-            return decoded
+        # The handle is the caller's to close, so no ``with``; a decoded image has let go of it.
+        image: Image = pillow.open(handle, formats=(*FORMATS, own) if own else FORMATS)
+        _check_header(path, image)
+        if image.mode != "RGB":
+            return image.convert("RGB")
+        image.load()
+        return image
     except ImageRefused:
         raise
     except pillow.DecompressionBombError as error:

@@ -16,8 +16,8 @@ from deft_aoi.contract.text import plain_text
 from deft_aoi.loop import gate, stages
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.next_step import Step, next_step
+from deft_aoi.loop.published import require_published, sweep_published
 from deft_aoi.loop.stages.dataset import training_set
-from deft_aoi.loop.vouched import require_published, sweep_published
 from deft_aoi.platforms import credentials
 from deft_aoi.record import fsprobe, lock, log, vouched
 from deft_aoi.record.journal import refusal
@@ -25,7 +25,6 @@ from deft_aoi.record.line import MAX_LINE, spell
 
 Say = Callable[[str], None]
 MAX_SUMMARY = 400
-HANDED_OVER = ("best_model.json", "best_model_inference_spec.yaml", "run/gap_ledger.parquet", "run/data_requests.json")
 KEPT = ("state", "files")
 """What an event is for: the change of the view, and what it vouches for."""
 FRAME_BYTES = 600
@@ -156,7 +155,7 @@ def require_gates(ctx: RunContext, step: Step) -> None:
 
     Raises:
         ApprovalNeeded: see :func:`deft_aoi.loop.gate.require_open`.
-        HardStop: see :func:`deft_aoi.loop.vouched.require_published`.
+        HardStop: see :func:`deft_aoi.loop.published.require_published`.
     """
     view = ctx.state()
     if step.stage == "report" and view["status"] == "hard_stop":
@@ -168,8 +167,7 @@ def require_gates(ctx: RunContext, step: Step) -> None:
         assembled = [label for label in labels if "dataset" in view["iterations"][label]["stages"]]
         if assembled:
             training_set(ctx, assembled[-1])  # the page shows pictures of mined rows
-        known = vouched.digests(ctx.run, ctx.events())
-        vouched.require(ctx.run, ctx.events(), *(n for n in known if n in HANDED_OVER or n.startswith("run/holdout/")))
+        vouched.require(ctx.run, ctx.events(), *vouched.digests(ctx.run, ctx.events(), stage="handoff"))
 
 
 def _with_previous(label: str) -> tuple[str, ...]:

@@ -17,12 +17,12 @@ from deft_aoi.contract.files import read_json, sha256_file
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.schema import read_checked
 from deft_aoi.contract.text import plain_text
-from deft_aoi.loop import gate, handover, primary_metric, vouched
+from deft_aoi.loop import gate, handover, primary_metric, published
 from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.plan import require_unchanged
 from deft_aoi.loop.stages import dataset, evaluate, handoff
 from deft_aoi.loop.stages.inference import CHOICES
-from deft_aoi.record import log, state
+from deft_aoi.record import log, state, vouched
 
 
 @dataclass
@@ -69,8 +69,8 @@ class Verdict:
             lines.append(f"no part of a run, not checked: {', '.join(plain_text(s, 120) for s in self.strangers[:5])}{more}")
         if self.holds:
             return "\n".join([f"everything holds: {done}", *lines])
-        left = len(self.problems) - vouched.SHOWN
-        found = [f"  {p}" for p in self.problems[: vouched.SHOWN]] + ([f"  … and {left} more"] if left > 0 else [])
+        left = len(self.problems) - published.SHOWN
+        found = [f"  {p}" for p in self.problems[: published.SHOWN]] + ([f"  … and {left} more"] if left > 0 else [])
         return "\n".join([f"{len(self.problems)} things do not hold ({done})", *found, *lines[-1:]])
 
     def as_dict(self) -> dict[str, Any]:
@@ -101,27 +101,27 @@ def verify_run(results_dir: Path) -> Verdict:
         on_disk == state.snapshot_bytes(events), "snapshot equal to the fold", "deft_state.json is not the fold of the log"
     )
     named = vouched.on_record(run, events)
-    moving = vouched.unsettled(events)
-    single = {path: it for path, it in named.items() if vouched.is_single(path) and path not in vouched.POOL_FILES}
-    verdict.add("single files on record", vouched.single_problems(run, single, moving), len(single))
-    if vouched.staged(run, named):
-        verdict.add("published folders", vouched.staged_problems(run, named, moving))
+    moving = published.unsettled(events)
+    single = {path: it for path, it in named.items() if published.is_single(path) and path not in vouched.POOL_FILES}
+    verdict.add("single files on record", published.single_problems(run, single, moving), len(single))
+    if published.staged(run, named):
+        verdict.add("published folders", published.staged_problems(run, named, moving))
     intact = {
-        (label, stage): verdict.add("published folders", vouched.folder_problems(run, view, named, label, stage))
+        (label, stage): verdict.add("published folders", published.folder_problems(run, view, named, label, stage))
         for label, it in view["iterations"].items() for stage in vouched.PUBLISHED if stage in it["stages"]
     }  # fmt: skip
     if vouched.HOLDOUT in named:
-        intact["run", "holdout"] = verdict.add("published folders", vouched.holdout_problems(run, named))
+        intact["run", "holdout"] = verdict.add("published folders", published.holdout_problems(run, named))
     for label, it in view["iterations"].items():
         if "evaluate" in it["stages"]:
-            whole = verdict.add("vouchers of KPI files", vouched.voucher_problems(run, label, named))
+            whole = verdict.add("vouchers of KPI files", published.voucher_problems(run, label, named))
             intact[label, "evaluate"] = whole and intact.get((label, "inference"), False)
             checkpoint = run.root / it["best_ckpt_path"]
             ok = checkpoint.is_file() and sha256_file(checkpoint) == it["best_ckpt_sha256"]
             verdict.require(ok, "checkpoints by digest", f"{label}: {it['best_ckpt_path']} is not the one on record")
     verdict.attempt("plan", _computed_again, run, view, intact)
     verdict.attempt("report", _reported, run, named)
-    verdict.files, verdict.strangers = vouched.inventory(run, named)
+    verdict.files, verdict.strangers = published.inventory(run, named)
     return verdict
 
 

@@ -6,20 +6,44 @@ changed file is found even where somebody changed the manifest with it.
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.files import read_json, sha256_file
+from deft_aoi.contract.files import sha256_file
 from deft_aoi.contract.manifests import MANIFEST_NAME, read_manifest
 from deft_aoi.contract.paths import RunPaths
+from deft_aoi.contract.schema import read_checked
 
 VOUCHER = "_EVALUATE.json"
 """What the evaluate stage leaves beside the scored sets: its own files by digest."""
 
-WRITERS = ("data_mining", "rca", "handoff")
-"""Stages whose events vouch for single files (``data["files"]``)."""
+PUBLISHED = ("train", "inference", "rca", "routing", "anomalygen", "data_mining", "dataset")
+"""Stages of an iteration that publish a folder with a manifest; ``prestage`` publishes one for the run."""
+
+SPECS = "run/specs/"
+HOLDOUT = f"run/holdout/{MANIFEST_NAME}"
+POOL_FILES = tuple(f"synth_pool/source_{n}" for n in ("pool.csv", "pool.parquet", "embeddings.parquet", "embed.log"))
+"""What a mining replaces in the published ``synth_pool/``; its event vouches for them anew."""
+
+LEDGER_FILES = ("run/gap_ledger.parquet", "run/data_requests.json")
+
+WRITTEN_BY = {
+    "data_mining": POOL_FILES,
+    "rca": LEDGER_FILES,
+    "handoff": (*LEDGER_FILES, HOLDOUT),
+    "note": ("run/spot_check.json",),
+}
+"""Which files the event of a stage may vouch for one by one (``data["files"]``)."""
 
 Event = dict[str, Any]
+
+
+class Named(NamedTuple):
+    """A digest on record, and the stage whose event names it."""
+
+    digest: str
+    stage: str
 
 
 def finished(events: list[Event]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -32,41 +56,53 @@ def is_on_record(path: Any, digest: str | None) -> bool:
     return digest is None or (path.is_file() and not path.is_symlink() and sha256_file(path) == digest)
 
 
-def digests(run: RunPaths, events: list[Event]) -> dict[str, str]:
-    """Path relative to the run → SHA-256, for every file that the record vouches for.
+def on_record(run: RunPaths, events: list[Event]) -> dict[str, Named]:
+    """Path below the run → what the newest event says of it. An event that was logged by hand vouches for nothing."""
+    found: dict[str, Named] = {}
+    for event in events:
+        if event["status"] != "error" and "said" not in event["data"]:
+            found |= {path: Named(str(digest), event["stage"]) for path, digest in _names(run, event).items()}
+    return found
+
+
+def _names(run: RunPaths, event: Event) -> dict[str, Any]:
+    data, label, stage = event["data"], event["iter"], event["stage"]
+    given = data.get("files")
+    files: dict[str, Any] = given if isinstance(given, dict) else {}
+    if event["status"] == "started":
+        return {path: digest for path, digest in files.items() if path.startswith(SPECS)}
+    out = {path: digest for path, digest in files.items() if path in WRITTEN_BY.get(stage, ())}
+    keys = {"approve": {"plan_sha256": run.plan}, "report": {"sha256": run.report}}.get(stage, {})
+    if stage == "handoff":
+        keys = {"best_model_sha256": run.best_model, "best_spec_sha256": run.best_spec}
+    elif stage == "prestage" or (stage in PUBLISHED and label != "run"):
+        keys = {"manifest": run.stage_dir(label, stage) / MANIFEST_NAME}
+    elif stage == "evaluate" and label != "run":
+        keys = {"voucher": run.stage_dir(label, "inference") / VOUCHER}
+    return out | {run.rel(path): data[key] for key, path in keys.items() if key in data}
+
+
+def digests(run: RunPaths, events: list[Event], *, stage: str = "") -> dict[str, str]:
+    """Path relative to the run → SHA-256, for every file that the record vouches for, or that the events of ``stage`` do.
 
     Where a manifest or a voucher is not the one on record, it is in the result with the digest that it should have, and
-    what it lists is not.
+    what it lists is not. What an event names itself stands above what a manifest lists.
     """
+    named = {path: it.digest for path, it in on_record(run, events).items() if stage in ("", it.stage)}
     out: dict[str, str] = {}
-    for (label, stage), data in finished(events).items():
-        if manifest := data.get("manifest"):
-            out |= _listed(run, run.stage_dir(label, stage) / MANIFEST_NAME, manifest)
-        if stage == "evaluate" and "voucher" in data:
-            out |= _listed(run, run.stage_dir(label, "inference") / VOUCHER, data["voucher"])
-        files = data.get("files")
-        for name, digest in (files if isinstance(files, dict) and stage in WRITERS else {}).items():
-            out |= _listed(run, run.root / name, digest) if name.endswith(MANIFEST_NAME) else {name: digest}
-        named = {
-            "plan_sha256": run.plan,
-            "best_model_sha256": run.best_model,
-            "best_spec_sha256": run.best_spec,
-            "spec_sha256": run.run / "specs" / f"{label}-train.yaml",
-        }
-        out |= {run.rel(path): data[key] for key, path in named.items() if key in data}
-    return out
+    for path, digest in named.items():
+        if path.endswith((MANIFEST_NAME, VOUCHER)) and is_on_record(run.root / path, digest):
+            files = listed(run.root / path).items()
+            out |= {run.rel((run.root / path).parent / name): sha for name, sha in files if sha}
+    return out | named
 
 
-def _listed(run: RunPaths, path: Any, digest: str) -> dict[str, str]:
-    """The vouching file itself, and what it lists where it is the one on record."""
-    out = {run.rel(path): digest}
-    if not is_on_record(path, digest):
-        return out
+def listed(path: Path) -> dict[str, str]:
+    """What a manifest or a voucher lists, relative to its folder, by SHA-256; empty for a link, which has a target instead."""
     if path.name == MANIFEST_NAME:
-        files = {e["path"]: e["sha256"] for e in read_manifest(path.parent)["files"] if "sha256" in e}
-    else:
-        files = read_json(path, what="voucher")["files"]
-    return out | {run.rel(path.parent / name): sha for name, sha in files.items()}
+        return {e["path"]: e.get("sha256", "") for e in read_manifest(path.parent)["files"]}
+    files: dict[str, str] = read_checked(path, "evaluate")["files"]
+    return files
 
 
 def require(run: RunPaths, events: list[Event], *names: str) -> None:

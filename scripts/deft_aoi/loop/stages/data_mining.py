@@ -22,9 +22,6 @@ from deft_aoi.record import publish, vouched
 if TYPE_CHECKING:
     import pandas as pd
 
-POOL_FILES = tuple(f"synth_pool/source_{n}" for n in ("pool.csv", "pool.parquet", "embeddings.parquet", "embed.log"))
-"""What a mining replaces in the published ``synth_pool/``; its event vouches for them anew."""
-
 
 def mine(ctx: RunContext, label: str, attempt: int) -> Outcome:
     """Refresh the pool, embed what is new, search, judge every row, publish ``mining_filter/``."""
@@ -181,7 +178,7 @@ def _outcome(ctx: RunContext, label: str, final: Path, encoder: str, digest: str
         "pool_leaks": extra.get("pool_leaks", {}),
         "decoded": extra.get("decoded", 0),
         "warnings": [w[:200] for w in extra.get("warnings", [])][:5],
-        "files": digests_below(ctx.run.root, POOL_FILES),
+        "files": digests_below(ctx.run.root, vouched.POOL_FILES),
     }
     return Outcome(
         f"{label}: {kept_count} of {row['candidate_count']} candidates kept ({real} real, {defects} of them defects; "

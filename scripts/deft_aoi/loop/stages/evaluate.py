@@ -141,9 +141,3 @@ def _compare(
         judged=judged,
     )
     return {"with": before["label"], **result}
-
-
-def read_voucher(folder: Path) -> dict[str, Any]:
-    """What the evaluate stage vouches for."""
-    out: dict[str, Any] = read_checked(folder / VOUCHER, "evaluate")
-    return out

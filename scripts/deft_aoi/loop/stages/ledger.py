@@ -13,13 +13,12 @@ from deft_aoi.contract.schema import write_checked
 from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.stages.inference import scored_frame
 from deft_aoi.loop.stages.train import training_spec
+from deft_aoi.record.vouched import LEDGER_FILES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LEDGER = "gap_ledger.parquet"
-REQUESTS = "data_requests.json"
-FILES = (f"run/{LEDGER}", f"run/{REQUESTS}")
+LEDGER, REQUESTS = LEDGER_FILES
 _PAIRS = ["target_filepath", "source_filepath", "similarity", "provenance", "decision"]
 
 
@@ -38,7 +37,7 @@ def write(ctx: RunContext) -> int:
     closed = [
         label for label, it in iterations.items() if label != "baseline" and it.get("inference_csv") and it.get("routing_dir")
     ]
-    path = ctx.run.run / LEDGER
+    path = ctx.run.root / LEDGER
     parts = [_of(ctx, label, iterations[label]) for label in closed]
     table = pd.concat(parts, ignore_index=True) if parts else None
     if table is not None:
@@ -51,7 +50,7 @@ def write(ctx: RunContext) -> int:
 
 def digests(ctx: RunContext) -> dict[str, str]:
     """Path → digest of what :func:`write` has just written: the event of the stage that called it vouches for them."""
-    return digests_below(ctx.run.root, FILES)
+    return digests_below(ctx.run.root, LEDGER_FILES)
 
 
 def _of(ctx: RunContext, label: str, it: dict[str, Any]) -> pd.DataFrame:
@@ -82,7 +81,7 @@ def _write_requests(ctx: RunContext, iterations: dict[str, Any], table: pd.DataF
     answered = set(pairs.loc[pairs["decision"] == "kept", "target_filepath"])
     unanswered = sorted(set(asked["sample_id"]) - set(asked.loc[asked["filepath"].isin(answered), "sample_id"]))
     found = open_gaps.build(_read(ctx.path(with_gaps[-1]) / "kpi_gaps.parquet"), unanswered, table, ctx.splits["kpi"].frame)
-    write_checked(ctx.run.run / REQUESTS, found, "open_gaps")
+    write_checked(ctx.run.root / REQUESTS, found, "open_gaps")
 
 
 def _pairs(ctx: RunContext, label: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Which file of a run is vouched for, and by what.
+"""Whether what the stages of a run published is what its record vouches for (:mod:`deft_aoi.record.vouched`).
 
 Three layers, each named by the one above: an event names manifests, vouchers and single files by digest; a folder's manifest
 names what a stage published; the voucher of an evaluation names what it added. So a file that is changed together with its
@@ -7,66 +7,26 @@ manifest is found, too. What nothing vouches for is said, never passed over.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from deft_aoi.contract.errors import DeftError, HardStop
 from deft_aoi.contract.files import digests_below, sha256_file
-from deft_aoi.contract.manifests import MANIFEST_NAME, list_files, read_manifest, verify_manifest
+from deft_aoi.contract.manifests import MANIFEST_NAME, list_files, verify_manifest
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.text import plain_text
-from deft_aoi.loop.stages import evaluate, ledger
-from deft_aoi.loop.stages.data_mining import POOL_FILES
 from deft_aoi.record import publish, state, transitions
+from deft_aoi.record.vouched import POOL_FILES, PUBLISHED, VOUCHER, WRITTEN_BY, Named, listed, on_record
 
-PUBLISHED = ("train", "inference", "rca", "routing", "anomalygen", "data_mining", "dataset")
-SPECS = "run/specs/"
-HOLDOUT = f"run/holdout/{MANIFEST_NAME}"
-WRITTEN_BY = {
-    "data_mining": POOL_FILES, "rca": ledger.FILES, "handoff": (*ledger.FILES, HOLDOUT), "note": ("run/spot_check.json",),
-}  # fmt: skip
-"""Which single files (``data["files"]``) the event of a stage may vouch for."""
 SHOWN = 12
 
 _MACHINERY = re.compile(r"run/(log\.lock|log\.index(\.tmp)?|run\.lock|reserve|imported_state.*|(jobs|logs|torn|ops|adopted)/.*)")
 _CHECKED = re.compile(r"loop_log\.jsonl|deft_state\.json|DEFT_Loop_Report\.html|run/findings\.json")
 _SUMMARY = re.compile(r"iter[0-9]+_summary\.md")
 _ASIDE = re.compile(r"(.*?(\.stale|\.tmp-[0-9]+))(\.inputs|/.*)?")
-
-
-class Named(NamedTuple):
-    """A digest on record, and the stage whose event names it."""
-
-    digest: str
-    stage: str
-
-
-def on_record(run: RunPaths, events: list[dict[str, Any]]) -> dict[str, Named]:
-    """Path below the run → what the newest event says of it. An event that was logged by hand vouches for nothing."""
-    found: dict[str, Named] = {}
-    for event in events:
-        if event["status"] != "error" and "said" not in event["data"]:
-            found |= {path: Named(str(digest), event["stage"]) for path, digest in _names(run, event).items()}
-    return found
-
-
-def _names(run: RunPaths, event: dict[str, Any]) -> dict[str, Any]:
-    data, label, stage = event["data"], event["iter"], event["stage"]
-    given = data.get("files")
-    files: dict[str, Any] = given if isinstance(given, dict) else {}
-    if event["status"] == "started":
-        return {path: digest for path, digest in files.items() if path.startswith(SPECS)}
-    out = {path: digest for path, digest in files.items() if path in WRITTEN_BY.get(stage, ())}
-    keys = {"approve": {"plan_sha256": run.plan}, "report": {"sha256": run.report}}.get(stage, {})
-    if stage == "handoff":
-        keys = {"best_model_sha256": run.best_model, "best_spec_sha256": run.best_spec}
-    elif stage == "prestage" or (stage in PUBLISHED and label != "run"):
-        keys = {"manifest": run.stage_dir(label, stage) / MANIFEST_NAME}
-    elif stage == "evaluate" and label != "run":
-        keys = {"voucher": run.stage_dir(label, "inference") / evaluate.VOUCHER}
-    return out | {run.rel(path): data[key] for key, path in keys.items() if key in data}
 
 
 def unsettled(events: list[dict[str, Any]]) -> set[str]:
@@ -120,9 +80,9 @@ def _added_by_evaluate(run: RunPaths, label: str, problem: str, *, done: bool) -
     if what != "not in the manifest":
         return False
     if not done:
-        return path == evaluate.VOUCHER or path.startswith(("best_val/", "latest/"))
+        return path == VOUCHER or path.startswith(("best_val/", "latest/"))
     try:
-        return path == evaluate.VOUCHER or path in evaluate.read_voucher(run.stage_dir(label, "inference"))["files"]
+        return path == VOUCHER or path in listed(run.stage_dir(label, "inference") / VOUCHER)
     except DeftError:
         return False
 
@@ -136,13 +96,13 @@ def _pruned(folder: str, problem: str, kept: set[Any]) -> bool:
 def voucher_problems(run: RunPaths, label: str, named: dict[str, Named]) -> list[str]:
     """What does not hold of the files that an evaluation added: by its voucher, and that by its event."""
     folder = run.stage_dir(label, "inference")
-    path = folder / evaluate.VOUCHER
+    path = folder / VOUCHER
     known = named.get(run.rel(path))
     if known is None or not path.is_file() or sha256_file(path) != known.digest:
         return [f"{run.rel(path)} is not the one on record"]
-    listed = evaluate.read_voucher(folder)["files"]
-    found = digests_below(folder, listed)
-    return [f"{run.rel(folder / name)} changed" for name, digest in listed.items() if found.get(name) != digest]
+    added = listed(path)
+    found = digests_below(folder, added)
+    return [f"{run.rel(folder / name)} changed" for name, digest in added.items() if found.get(name) != digest]
 
 
 def staged(run: RunPaths, named: dict[str, Named]) -> bool:
@@ -174,7 +134,7 @@ def is_single(path: str) -> bool:
 
     The report is for its own check: it may have been rendered since.
     """
-    return not path.endswith((MANIFEST_NAME, evaluate.VOUCHER, ".html"))
+    return not path.endswith((MANIFEST_NAME, VOUCHER, ".html"))
 
 
 def single_problems(run: RunPaths, named: dict[str, Named], moving: set[str]) -> list[str]:
@@ -232,9 +192,9 @@ def inventory(run: RunPaths, named: dict[str, Named]) -> tuple[dict[str, int], l
     """
     kinds: Counter[str] = Counter()
     strangers: dict[str, None] = {}
-    listed = {run.rel(run.root / path) for path in _listed(run, named)} | set(named)
+    known = {run.rel(run.root / path) for path in _all_listed(run, named)} | set(named)
     for path in list_files(run.root) + ([MANIFEST_NAME] if (run.root / MANIFEST_NAME).exists() else []):
-        if path in listed:
+        if path in known:
             kinds["files vouched for by digest"] += 1
         elif _CHECKED.fullmatch(path):
             kinds["checked by what they say"] += 1
@@ -248,17 +208,12 @@ def inventory(run: RunPaths, named: dict[str, Named]) -> tuple[dict[str, int], l
     return dict(kinds), list(strangers)
 
 
-def _listed(run: RunPaths, named: dict[str, Named]) -> list[str]:
+def _all_listed(run: RunPaths, named: dict[str, Named]) -> list[str]:
     """What the manifests and vouchers on record list."""
     out = []
     for path in named:
         file = run.root / path
-        folder = run.rel(file.parent)
-        try:
-            if file.name == MANIFEST_NAME:
-                out += [f"{folder}/{entry['path']}" for entry in read_manifest(file.parent)["files"]]
-            elif file.name == evaluate.VOUCHER:
-                out += [f"{folder}/{name}" for name in evaluate.read_voucher(file.parent)["files"]]
-        except DeftError:
-            continue  # named as a problem of its folder
+        if file.name in (MANIFEST_NAME, VOUCHER):
+            with contextlib.suppress(DeftError):  # named as a problem of its folder
+                out += [f"{run.rel(file.parent)}/{name}" for name in listed(file)]
     return out
