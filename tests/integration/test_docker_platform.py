@@ -12,7 +12,7 @@ import pytest
 
 from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.engines import images, success
-from deft_aoi.platforms import base
+from deft_aoi.platforms import base, docker_images
 from deft_aoi.platforms.base import JobState
 
 pytestmark = pytest.mark.integration
@@ -151,14 +151,15 @@ def test_an_image_that_changed_since_approval_is_a_hard_stop_and_starts_nothing(
 
 def test_pre_flight_sees_the_image_and_pins_its_id(docker_engine):
     image_id = docker_engine.image()
-    found = images.resolve_for("docker", "embedded", {"host": docker_engine.url})
+    engine = {"host": docker_engine.url}
+    found = docker_images.look_up(images.resolve_for("docker", "embedded", engine), engine)
     assert {tool: entry["id"] for tool, entry in found.items()} == {"visual_changenet": image_id, "embedding": image_id}
-    assert images.ensure_present("docker", found, {"host": docker_engine.url}) == (
+    assert docker_images.ensure_present(found, engine) == (
         [], {"deft-aoi-embedded:0.1.0": image_id})
-    absent = images.resolve_for("docker", "embedded", {"host": docker_engine.url, "image": "no-such-image:1"})
+    absent = docker_images.look_up(images.resolve_for("docker", "embedded", {"image": "no-such-image:1"}), engine)
     assert absent["embedding"]["id"] is None
     with pytest.raises(Blocked, match="not here"):
-        images.ensure_present("docker", absent, {"host": docker_engine.url})
+        docker_images.ensure_present(absent, engine)
 
 
 def test_cancel_stops_the_container_and_keeps_its_log(docker, docker_engine, place):

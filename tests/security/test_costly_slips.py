@@ -29,11 +29,12 @@ ENVIRONMENT = {
     "cli.py": "the user's state folder", "contract/paths.py": "the user's folders",
     "contract/plans.py": "the user's state folder",
     "hooks/guard_paths.py": "what a variable of a command line stands for",
-    "engines/images.py": "the registry's key, for the engine's API", "loop/launch.py": "the model cache",
+    "engines/images.py": "where the skill bank is", "loop/launch.py": "the model cache",
     "loop/checks/model_spec.py": "a child's environment", "mining/encoders.py": "the model cache",
     "mining/shards_ray.py": "Ray's switch",
     "platforms/base.py": "secrets by name", "platforms/credentials.py": "whether a credential is there",
-    "platforms/docker.py": "secrets to mask", "platforms/gpus.py": "visible GPUs", "platforms/kubernetes.py": "secrets to mask",
+    "platforms/docker.py": "secrets to mask", "platforms/docker_images.py": "the registry's key, for the engine's API",
+    "platforms/gpus.py": "visible GPUs", "platforms/kubernetes.py": "secrets to mask",
     "platforms/local.py": "the few variables that a job inherits", "platforms/slurm.py": "secrets by name, and to mask",
 }  # fmt: skip
 """Who may look at the environment, and for what. Everybody else gets what it needs as an argument."""

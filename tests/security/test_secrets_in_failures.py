@@ -94,9 +94,9 @@ def test_a_registry_that_says_the_password_back_is_masked(canaries: None) -> Non
         server.asked = []
         threading.Thread(target=server.serve_forever, daemon=True).start()
         code = (
-            "import argparse, sys\nfrom deft_aoi import cli\nfrom deft_aoi.engines.images import ensure_present\n"
+            "import argparse, sys\nfrom deft_aoi import cli\nfrom deft_aoi.platforms.docker_images import ensure_present\n"
             "images = {'visual_changenet': {'reference': 'nvcr.io/nvidia/x:1', 'id': None}}\n"
-            f"def run(args):\n    ensure_present('docker', images, {{'host': 'tcp://127.0.0.1:{server.server_port}'}})\n"
+            f"def run(args):\n    ensure_present(images, {{'host': 'tcp://127.0.0.1:{server.server_port}'}})\n"
             "sys.exit(cli.run_main(argparse.ArgumentParser, run, []))"
         )
         env = os.environ | {"PYTHONPATH": str(SCRIPTS)}

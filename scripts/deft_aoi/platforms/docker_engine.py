@@ -15,8 +15,8 @@ from deft_aoi.platforms.base import Finding
 CLIENT_TIMEOUT_SEC = 60
 
 
-def connect(options: Mapping[str, str]) -> Any:
-    """Open the SDK's client.
+def connect(options: Mapping[str, str], *, timeout_sec: int = CLIENT_TIMEOUT_SEC) -> Any:
+    """Open the SDK's client; each of its requests waits at most ``timeout_sec`` for an answer.
 
     Raises:
         Blocked: the package ``docker`` is missing, or there is no engine.
@@ -28,8 +28,8 @@ def connect(options: Mapping[str, str]) -> Any:
         raise Blocked("the Python package docker is missing", hint="run setup_env.py") from error
     try:
         if options.get("host"):
-            return docker.DockerClient(base_url=options["host"], timeout=CLIENT_TIMEOUT_SEC)
-        return docker.from_env(timeout=CLIENT_TIMEOUT_SEC)
+            return docker.DockerClient(base_url=options["host"], timeout=timeout_sec)
+        return docker.from_env(timeout=timeout_sec)
     except docker.errors.DockerException as error:
         raise Blocked("the Docker Engine cannot be reached", found=plain_text(error, 160),
                       hint="start it, and let this user use it") from error

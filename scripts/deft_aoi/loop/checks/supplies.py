@@ -26,6 +26,10 @@ def check_images(session: Session, config: RunConfig) -> None:
 
     options = dict(config.platform_options)
     session.images = images.resolve_for(config.platform, config.engine, options)
+    if config.platform == "docker":
+        from deft_aoi.platforms import docker_images
+
+        session.images = docker_images.look_up(session.images, options)
     if not session.images:
         session.add(5, "ok", f"engine {config.engine} on {config.platform}: no image needed")
         if config.engine == "tao":

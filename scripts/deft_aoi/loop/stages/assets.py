@@ -22,12 +22,11 @@ def fetch_assets(ctx: RunContext, _label: str, _attempt: int) -> Outcome:
     evidence: dict[str, object] = {}
     imported: dict[str, str] = {}
     if ctx.plan["images"]:
-        from deft_aoi.engines import images
+        if ctx.config.platform == "docker":  # a scheduler's nodes fetch for themselves
+            from deft_aoi.platforms import docker_images
 
-        pulled, ids = images.ensure_present(ctx.config.platform, ctx.plan["images"], dict(ctx.config.platform_options))
-        fetched += pulled
-        if ids:
-            evidence["image_ids"] = ids  # what a plan could not pin before the pull is pinned from here on
+            pulled, evidence["image_ids"] = docker_images.ensure_present(ctx.plan["images"], dict(ctx.config.platform_options))
+            fetched += pulled  # what a plan could not pin before the pull is pinned by its id from here on
         imported = _import_images(ctx)
     evidence["fetched"] = fetched[:10]
     if imported:
