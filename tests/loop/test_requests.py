@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import pytest
 
 from deft_aoi.contract import spec as specs
-from deft_aoi.contract.errors import UsageError
+from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.paths import Workspace
 from deft_aoi.loop import launch
 from deft_aoi.loop.config import resolve
+from deft_aoi.loop.image_files import EVIDENCE
 from deft_aoi.loop.specs import inference_spec, train_spec
 from deft_aoi.loop.stages.assets import pinned_image
 
@@ -22,11 +24,11 @@ TAO = {"task": "classify", "model": {"backbone": {"type": "fan_tiny_8_p4_hybrid"
 
 
 def request(tmp_path: Path, kind: str, *, image: dict[str, Any], events: list[dict[str, Any]], **given: Any) -> Any:
-    """The request of one job of a docker run."""
+    """The request of one job, of a Docker run if nothing else is asked for."""
     config = resolve({"engine": "tao", "platform": "docker", "encoder": "pixels", **given}, TAO)
     run = SimpleNamespace(jobs=tmp_path / "jobs", root=tmp_path)
     context: Any = SimpleNamespace(config=config, plan={"images": {"visual_changenet": image, "embedding": image}}, run=run,
-                                   workspace=SimpleNamespace(root=tmp_path), events=lambda: events)
+                                   workspace=SimpleNamespace(root=tmp_path, cache_dir=tmp_path / ".deft"), events=lambda: events)
     job = launch.Job("iter1", kind, "", 1, kind, tmp_path / "s.yaml", ("a=b",), tmp_path, tmp_path, tmp_path / "log")
     return launch._request(context, job, f"deft-r1-iter1-{kind}")
 
@@ -65,3 +67,18 @@ def test_what_the_plan_could_not_pin_is_pinned_by_what_was_pulled(tmp_path):
     assert request(tmp_path, "train", image=unpinned, events=[assets_event(PULLED, "error")]).image_digest is None
     assert request(tmp_path, "train", image={**unpinned, "id": PLANNED}, events=[assets_event(PULLED)]).image_digest == PLANNED
     assert pinned_image({}, [assets_event(PULLED)]) is None
+
+
+def test_a_slurm_job_is_not_submitted_from_an_image_file_that_changed(tmp_path, monkeypatch):
+    file = tmp_path / "tao.sqsh"
+    file.write_bytes(b"image")
+    given = {"image": {"reference": REFERENCE}, "platform": "slurm", "platform_options": {"container_image": str(file)}}
+    known = {str(file): {"stamp": [5, 1, 1, 1], "sha256": hashlib.sha256(b"image").hexdigest()}}
+    events = [{"stage": "assets", "status": "ok", "data": {EVIDENCE: known}}]
+    assert request(tmp_path, "train", events=events, **given).image == REFERENCE  # the platform's option names the file
+    file.write_bytes(b"imagf")
+    with pytest.raises(HardStop, match="not the one that this run began with"):
+        request(tmp_path, "train", events=events, **given)
+    running = {"request": {"argv": ["as it was submitted"]}}
+    monkeypatch.setattr(launch, "read_record", lambda _name, _jobs: running)
+    assert request(tmp_path, "train", events=events, **given).argv == ("as it was submitted",)

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from deft_aoi.contract.errors import Blocked
+from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.contract.files import sha256_file
-from deft_aoi.loop.stages.assets import fetch_assets, imported_image
+from deft_aoi.loop.image_files import EVIDENCE, image_file, imported_image, require_same
+from deft_aoi.loop.stages.assets import fetch_assets
 from deft_aoi.platforms import shared_path
 
 REFERENCE = "nvcr.io/nvidia/tao/tao-toolkit:7.1.0-pyt"
@@ -41,9 +42,10 @@ def test_an_image_is_imported_once_and_jobs_get_the_file(bin_dir, tmp_path):
     ctx = context(tmp_path)
     outcome = fetch_assets(ctx, "run", 1)
     target = imported_image(ctx.config, ctx.workspace, REFERENCE)
-    assert outcome.evidence["imported"] == {target.name: sha256_file(target)}
+    assert outcome.evidence["fetched"] == [target.name]
+    assert outcome.evidence[EVIDENCE][str(target)]["sha256"] == sha256_file(target)
     assert "docker://nvcr.io#nvidia/tao/tao-toolkit:7.1.0-pyt" in (bin_dir / "calls").read_text()
-    assert "imported" not in fetch_assets(ctx, "run", 2).evidence
+    assert fetch_assets(ctx, "run", 2).evidence == {"fetched": [], EVIDENCE: outcome.evidence[EVIDENCE]}
     assert len((bin_dir / "calls").read_text().splitlines()) == 1
 
 
@@ -66,6 +68,28 @@ def test_an_air_gapped_run_and_a_given_file_import_nothing(bin_dir, tmp_path):
     given = context(tmp_path, options={"container_image": "/images/tao.sqsh"})
     assert fetch_assets(given, "run", 1).evidence == {"fetched": []}
     assert not (bin_dir / "calls").exists()
+
+
+@pytest.mark.parametrize("whose", ["ours", "the user's"])
+def test_an_image_file_that_changed_since_the_run_began_is_not_started(bin_dir, tmp_path, whose):
+    command(bin_dir, "enroot", 'echo image > "$3"')
+    users = tmp_path / "tao.sqsh"
+    users.write_text("image\n")
+    ctx = context(tmp_path, options={} if whose == "ours" else {"container_image": str(users)})
+    events = [{"stage": "assets", "status": "ok", "data": fetch_assets(ctx, "run", 1).evidence}]
+    file = image_file(ctx.config, ctx.workspace, REFERENCE)
+    assert (file == users) is (whose != "ours")
+    require_same(file, events)
+    file.touch()  # another stamp, the same content
+    require_same(file, events)
+    file.write_text("imagf\n")
+    with pytest.raises(HardStop, match="not the one that this run began with"):
+        require_same(file, events)
+    require_same(file, [])  # a run from before such files were on record
+    file.unlink()
+    with pytest.raises(HardStop) as caught:
+        require_same(file, events)
+    assert caught.value.found == "no file"
 
 
 @pytest.mark.parametrize(("body", "level"), [

@@ -131,11 +131,15 @@ def _request(ctx: RunContext, job: Job, name: str) -> JobRequest:
     image = ctx.plan["images"].get("embedding" if job.kind == "embedding" else "visual_changenet") or {}
     reference, pinned = image.get("reference"), None
     if reference:
-        from deft_aoi.loop.stages.assets import imported_image, pinned_image
+        from deft_aoi.loop import image_files
+        from deft_aoi.loop.stages.assets import pinned_image
 
         pinned = pinned_image(image, ctx.events() if not (image.get("id") or image.get("digest")) else ())
-        file = imported_image(ctx.config, ctx.workspace, reference)
-        reference = str(file) if file is not None else reference
+        file = image_files.image_file(ctx.config, ctx.workspace, reference)
+        if file is not None and read_record(name, ctx.run.jobs) is None:
+            image_files.require_same(file, ctx.events())
+        ours = image_files.imported_image(ctx.config, ctx.workspace, reference)
+        reference = str(ours) if ours is not None else reference
     python = options.get("tao_python") if config.engine == "tao" else None
     tool, subtask = ("embedding", "image_embeddings") if job.kind == "embedding" else ("visual_changenet", job.kind)
     known = read_record(name, ctx.run.jobs)

@@ -16,8 +16,8 @@ from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.contract.text import plain_text, safe_text
 from deft_aoi.loop.checks.session import Session
 from deft_aoi.loop.config import RunConfig
+from deft_aoi.loop.image_files import imported_image
 from deft_aoi.loop.specs import absolute
-from deft_aoi.loop.stages.assets import imported_image
 
 
 def check_images(session: Session, config: RunConfig) -> None:
