@@ -35,6 +35,9 @@ PAIRED = (
     ("knn", "knn_minus_sdg"),
     ("knn", "knn_cut_80"),
     ("knn", "all"),
+    ("knn", "knn_quota"),
+    ("knn", "knn_diverse"),
+    ("knn", "knn_hard_pass"),
     ("baseline_2", "knn"),
     ("latest_2", "baseline_2"),
 )

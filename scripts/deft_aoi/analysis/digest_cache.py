@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from deft_aoi.analysis.constants import THUMB_SIDE
 from deft_aoi.contract.files import atomic_write_bytes
 from deft_aoi.contract.images import FileBytes, Stamp, has_own_extension, stamp_of
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+_THUMB = THUMB_SIDE * THUMB_SIDE
 FILE_NAME = "image_digests.v3"
 STAMP = ("size", "mtime_ns", "ctime_ns", "inode")
 
@@ -33,6 +35,10 @@ class FileIdentity(NamedTuple):
     digest: bytes
     flat: bool
     thumb: bytes | None
+
+
+_UNKNOWN = FileIdentity(bytes(32), False, None)
+_UNKNOWN_THUMB = bytes(_THUMB)
 
 
 class DigestCache:
@@ -149,7 +155,7 @@ def _schema() -> pa.Schema:
     import pyarrow as pa
 
     stamps = [(name, pa.int64()) for name in STAMP]
-    pixels = [("digest", pa.binary(32)), ("flat", pa.bool_()), ("thumb", pa.binary(64))]
+    pixels = [("digest", pa.binary(32)), ("flat", pa.bool_()), ("thumb", pa.binary(_THUMB))]
     return pa.schema([("path", pa.large_string()), *stamps, ("sha256", pa.binary(32)), *pixels])
 
 
@@ -159,37 +165,53 @@ class _New:
     def __init__(self) -> None:
         self.paths: list[str] = []
         self._stamps = array("q")
-        self._sha256: list[bytes] = []
-        self._digest: list[bytes | None] = []
-        self._flat: list[bool | None] = []
-        self._thumb: list[bytes | None] = []
+        self._sha256, self._digest, self._thumb = bytearray(), bytearray(), bytearray()
+        self._flat = bytearray()  # 0 or 1
+        self._decoded, self._thumbed = bytearray(), bytearray()  # whether digest and flatness, and the thumbnail, are there
 
     def add(self, path: str, seen: FileBytes, pixels: FileIdentity | None) -> int:
         """Add a row and return its number."""
         self.paths.append(path)
         self._stamps.extend(seen.stamp)
-        self._sha256.append(seen.sha256)
-        digest, flat, thumb = pixels or (None, None, None)
-        self._digest.append(digest)
+        self._sha256 += seen.sha256
+        digest, flat, thumb = pixels or _UNKNOWN
+        self._digest += digest
         self._flat.append(flat)
-        self._thumb.append(thumb)
+        self._decoded.append(pixels is not None)
+        self._thumb += thumb or _UNKNOWN_THUMB
+        self._thumbed.append(thumb is not None)
         return len(self.paths) - 1
 
-    def identity(self, at: int) -> FileIdentity | None:
-        """What the pixels of a row are."""
-        digest, flat = self._digest[at], self._flat[at]
-        return None if digest is None or flat is None else FileIdentity(digest, flat, self._thumb[at])
+    def identity(self, at: int) -> FileIdentity:
+        """What the pixels of a decoded row are."""
+        thumb = bytes(self._thumb[at * _THUMB : (at + 1) * _THUMB]) if self._thumbed[at] else None
+        return FileIdentity(bytes(self._digest[at * 32 : (at + 1) * 32]), bool(self._flat[at]), thumb)
 
     def table(self) -> pa.Table:
         """The rows; of a path that comes twice the last."""
         import numpy as np
         import pyarrow as pa
 
-        stamps = np.frombuffer(self._stamps, dtype=np.int64).reshape(-1, len(STAMP))
-        columns = [self.paths, *stamps.T, self._sha256, self._digest, self._flat, self._thumb]
-        table = pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, _schema(), strict=True)], schema=_schema())
+        rows, schema = len(self.paths), _schema()
+        decoded, thumbed = (pa.array(np.frombuffer(b, dtype=bool)) for b in (self._decoded, self._thumbed))
+
+        def binary(name: str, values: bytearray, valid: pa.Array | None) -> pa.Array:
+            bitmap = None if valid is None else valid.buffers()[1]
+            return pa.Array.from_buffers(schema.field(name).type, rows, [bitmap, pa.py_buffer(values)])
+
+        table = pa.Table.from_arrays(
+            [
+                pa.array(self.paths, schema.field("path").type),
+                *np.frombuffer(self._stamps, dtype=np.int64).reshape(-1, len(STAMP)).T,
+                binary("sha256", self._sha256, None),
+                binary("digest", self._digest, decoded),
+                pa.array(np.frombuffer(self._flat, dtype=bool), mask=~np.frombuffer(self._decoded, dtype=bool)),
+                binary("thumb", self._thumb, thumbed),
+            ],
+            schema=schema,
+        )
         last = {path: at for at, path in enumerate(self.paths)}
-        return table if len(last) == len(table) else table.take(pa.array(last.values()))
+        return table if len(last) == rows else table.take(pa.array(last.values()))
 
 
 def _decoded(table: pa.Table) -> dict[bytes, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -192,7 +193,7 @@ class FileIndex:
     def _answers(self, paths: Sequence[str], work: Work) -> Iterator[Learned | Exception]:
         workers = self._children(len(paths))
         if workers < 2:
-            yield from (self._alone(path, work) for path in paths)
+            yield from map(self._alone, paths, itertools.repeat(work))
             return
         for path, answer in zip(paths, digest_workers.ask_children(paths, workers, work=work), strict=True):
             self.decoded += work is not Work.READ and answer is not None

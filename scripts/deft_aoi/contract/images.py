@@ -35,7 +35,7 @@ MAX_BYTES = 256 << 20
 READ_WHOLE_BYTES = 1 << 20
 """A file up to here is read in one go: the decoder's many small reads and seeks cost a crop a fifth of its time."""
 
-FORMATS = ("PNG", "JPEG", "BMP")
+FORMATS = ("JPEG", "PNG", "BMP")
 """Decoded whatever the file is called: factories do rename a JPEG to .png, and its pixels are plain."""
 
 OWN_EXTENSION = {".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
