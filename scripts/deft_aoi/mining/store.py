@@ -173,16 +173,7 @@ class EmbeddingStore:
         Raises:
             HardStop: an id has no embedding.
         """
-        import numpy as np
-
-        positions = self._require(content_ids)
-        out = np.empty((len(content_ids), self.dim or 0), dtype=np.float32)
-        start = 0
-        for _ids, part in self._parts:
-            mine = np.flatnonzero((positions >= start) & (positions < start + len(part)))
-            out[mine] = part[positions[mine] - start]
-            start += len(part)
-        return out
+        return self._take(self._require(content_ids))
 
     def mapped(self, content_ids: Sequence[str]) -> np.ndarray:
         """Like :meth:`matrix`, memory-mapped: for a pool that shall not be held in memory.
@@ -212,6 +203,7 @@ class EmbeddingStore:
         return np.load(path, mmap_mode="r")
 
     def _take(self, positions: np.ndarray) -> np.ndarray:
+        """The rows at these places of all parts, one after the other."""
         import numpy as np
 
         out = np.empty((len(positions), self.dim or 0), dtype=np.float32)
