@@ -19,6 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--results-dir", required=True, metavar="DIR", help="the run's folder")
+    parser.add_argument("--head", metavar="N-HEX", help="what an earlier check printed: the record must begin with it")
     return parser
 
 
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> Result:
 
     from deft_aoi.loop.verify import verify_run
 
-    verdict = verify_run(Path(args.results_dir))
+    verdict = verify_run(Path(args.results_dir), args.head)
     return Result(verdict.text(), verdict.as_dict(), 0 if verdict.holds else 3)
 
 

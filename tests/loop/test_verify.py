@@ -9,6 +9,9 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
+
+from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.loop import published
 from deft_aoi.loop.verify import Verdict, verify_run
@@ -200,3 +203,43 @@ def test_a_report_rendered_again_holds_and_a_finding_that_cites_a_wrong_number_d
     assert verdict.files["files vouched for by digest"] == verify_run(finished_copy).files["files vouched for by digest"]
     flip(finished_copy / "run" / "spot_check.json")
     assert any("run/spot_check.json" in p for p in verify_run(finished_copy).problems)
+
+
+def test_a_record_that_was_written_anew_as_a_whole_is_found_by_its_head(finished_copy: Path) -> None:
+    events = log.read(finished_copy)
+    before = verify_run(finished_copy).head
+    assert before.startswith(f"{len(events)}-")
+    log.append(finished_copy, iter_label="run", stage="note", status="ok", summary="a later note", data={"kind": "note"})
+    grown = verify_run(finished_copy, before)
+    assert grown.holds, grown.problems
+    assert grown.head != before
+
+    path, prev = finished_copy / "loop_log.jsonl", line.GENESIS
+    raw = []
+    for event in log.read(finished_copy):  # another time of the first event, and everything after it made to fit
+        event |= {"ts": "2020-01-01T00:00:00Z"} if event["seq"] == 1 else {}
+        event |= {"prev": prev}
+        event |= {"crc": line.crc_of(event)}
+        raw.append(line.encode(event))
+        prev = line.digest(raw[-1])
+    path.write_bytes(b"".join(raw))
+    for witness in ("run/log.index", "deft_state.json"):
+        (finished_copy / witness).unlink()
+    (finished_copy / "deft_state.json").write_bytes(state.snapshot_bytes(log.read(finished_copy)))
+    assert verify_run(finished_copy).holds  # nothing in the folder tells
+    assert any("written anew" in p for p in verify_run(finished_copy, before).problems)
+
+
+def test_a_record_that_was_cut_off_is_found_by_its_head(finished_copy: Path) -> None:
+    head = verify_run(finished_copy).head
+    path = finished_copy / "loop_log.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    (finished_copy / "run" / "log.index").unlink()
+    (finished_copy / "deft_state.json").unlink()
+    assert any("cut off" in p for p in verify_run(finished_copy, head).problems)
+
+
+@pytest.mark.parametrize("head", ["", "57", "0-" + "a" * 32, "57-" + "A" * 32, "57-" + "a" * 31, "57-" + "a" * 33, "-1-a"])
+def test_what_is_no_head_is_said(finished: Path, head: str) -> None:
+    with pytest.raises(UsageError, match="not a head"):
+        verify_run(finished, head)

@@ -6,6 +6,7 @@ only where their digests hold: a changed file is one finding, not ten.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,17 +23,18 @@ from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.plan import require_unchanged
 from deft_aoi.loop.stages import dataset, evaluate, handoff
 from deft_aoi.loop.stages.inference import CHOICES
-from deft_aoi.record import log, state, vouched
+from deft_aoi.record import line, log, state, vouched
 
 
 @dataclass
 class Verdict:
-    """What was checked, what does not hold, and what nothing vouches for."""
+    """What was checked, what does not hold, what nothing vouches for, and by which ``head`` the record is known again."""
 
     checked: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     files: dict[str, int] = field(default_factory=dict)
     strangers: list[str] = field(default_factory=list)
+    head: str = ""
 
     @property
     def holds(self) -> bool:
@@ -68,6 +70,7 @@ class Verdict:
             more = f" … and {len(self.strangers) - 5} more" if len(self.strangers) > 5 else ""
             lines.append(f"no part of a run, not checked: {', '.join(plain_text(s, 120) for s in self.strangers[:5])}{more}")
         if self.holds:
+            lines.append(f"head of the record: {self.head} (keep it elsewhere; see --head)")
             return "\n".join([f"everything holds: {done}", *lines])
         left = len(self.problems) - published.SHOWN
         found = [f"  {p}" for p in self.problems[: published.SHOWN]] + ([f"  … and {left} more"] if left > 0 else [])
@@ -77,15 +80,20 @@ class Verdict:
         """For ``--json``."""
         return {
             "holds": self.holds, "checked": self.checked, "problems": self.problems, "files": self.files,
-            "strangers": self.strangers,
+            "strangers": self.strangers, "head": self.head,
         }  # fmt: skip
 
 
-def verify_run(results_dir: Path) -> Verdict:
+def verify_run(results_dir: Path, head: str | None = None) -> Verdict:
     """Check one run.
 
+    Args:
+        results_dir: its folder.
+        head: what an earlier check named as the record's head: chain and files that were all written anew since then agree
+            with one another, but not with it.
+
     Raises:
-        UsageError: not a run's folder.
+        UsageError: not a run's folder, or not a head.
         HardStop: the record itself is damaged.
     """
     run = RunPaths(Path(results_dir).expanduser().resolve())
@@ -96,6 +104,9 @@ def verify_run(results_dir: Path) -> Verdict:
     verdict = Verdict()
     events = log.read(run.root)
     verdict.add("events in an unbroken chain", (), len(events))
+    verdict.head = _head(events, len(events))
+    if head is not None:
+        verdict.add("head kept elsewhere", _not_that(events, head))
     view, on_disk = state.fold(events), run.state.read_bytes() if run.state.exists() else b""
     verdict.require(
         on_disk == state.snapshot_bytes(events), "snapshot equal to the fold", "deft_state.json is not the fold of the log"
@@ -123,6 +134,22 @@ def verify_run(results_dir: Path) -> Verdict:
     verdict.attempt("report", _reported, run, named)
     verdict.files, verdict.strangers = published.inventory(run, named)
     return verdict
+
+
+def _head(events: list[dict[str, Any]], number: int) -> str:
+    """The first ``number`` events as one value: their number and 128 bits of the last one's digest, which chains the others."""
+    digest = events[number]["prev"] if number < len(events) else line.digest(line.encode(events[-1]))
+    return f"{number}-{digest[:32]}"
+
+
+def _not_that(events: list[dict[str, Any]], head: str) -> list[str]:
+    number = head.partition("-")[0]
+    if not re.fullmatch(r"[1-9][0-9]{0,8}-[0-9a-f]{32}", head):
+        raise UsageError("not a head of a record", expected="what verify_run.py printed, as in 57-3f0c… with 32 hex digits",
+                         found=plain_text(head, 60))  # fmt: skip
+    if int(number) > len(events):
+        return [f"the record has {len(events)} events and had {number}: it was cut off or written anew"]
+    return [] if _head(events, int(number)) == head else [f"event {number} is not the one that was there: it was written anew"]
 
 
 def _computed_again(verdict: Verdict, run: RunPaths, view: dict[str, Any], intact: dict[tuple[str, str], bool]) -> None:
