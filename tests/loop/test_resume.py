@@ -99,12 +99,14 @@ def test_a_stage_with_many_long_labels_is_still_recordable(tmp_path: Path) -> No
     for stage in ("approve", "assets", "prestage"):
         log.append(tmp_path, iter_label="run", stage=stage, status="ok", summary=stage)
     labels = {("缺件锡桥" * 16)[:62] + f"{n:02}": n for n in range(20)}
-    outcome = Outcome("缺" * 300, {"train_rows": 7}, {"manifest": "0" * 64, "by_label": labels, "counts": {"tp": 1}})
+    pins = {"/" + "long/" * 80: {"sha256": "0" * 64, "stamp": [1, 2, 3, 4]}}  # what later stages check must not be left out
+    evidence = {"manifest": "0" * 64, "by_label": labels, "counts": {"tp": 1}, "image_files": pins}
+    outcome = Outcome("缺" * 300, {"train_rows": 7}, evidence)
     ctx = SimpleNamespace(run=RunPaths(tmp_path))
     drive._record(ctx, Step("baseline", "train", "next", ""), 1, outcome, 1.0)
     data = log.read(tmp_path)[-1]["data"]
     assert data["by_label"] == {"left_out": 20}
-    assert (data["state"], data["manifest"], data["counts"]) == ({"train_rows": 7}, "0" * 64, {"tp": 1})
+    assert (data["state"], data["manifest"], data["image_files"]) == ({"train_rows": 7}, "0" * 64, pins)
 
 
 def test_a_file_system_is_probed_when_a_run_is_opened_and_the_driver_says_what_is_not_promised(

@@ -25,8 +25,8 @@ from deft_aoi.record.line import MAX_LINE, spell
 
 Say = Callable[[str], None]
 MAX_SUMMARY = 400
-KEPT = ("state", "files")
-"""What an event is for: the change of the view, and what it vouches for."""
+KEPT = ("state", "files", "image_ids", "image_files")
+"""What an event is for: the change of the view, and what it vouches for or pins."""
 FRAME_BYTES = 600
 """The rest of a line: names, numbers, time, key (128), two digests."""
 MAX_LOST = 2
