@@ -87,8 +87,12 @@ class DigestCache:
         row = self._by_bytes.get(sha256)
         if row is None:
             return None
-        found = self._new.identity(~row) if row < 0 else _identity(self._saved, row)
-        return found if found and not (thumb and found.thumb is None) else None
+        found = self._new.identity(~row) if row < 0 else self._saved_identity(row)
+        return None if thumb and found.thumb is None else found
+
+    def _saved_identity(self, row: int) -> FileIdentity:
+        assert self._saved is not None
+        return FileIdentity(*(self._saved.column(name)[row].as_py() for name in ("digest", "flat", "thumb")))
 
     def add(self, path: str, seen: FileBytes, pixels: FileIdentity | None) -> None:
         """Remember a file until :meth:`save`."""
@@ -219,7 +223,3 @@ def _decoded(table: pa.Table) -> dict[bytes, int]:
     decoded = table.column("digest").is_valid().to_pylist()
     rows = zip(table.column("path").to_pylist(), table.column("sha256").to_pylist(), decoded, strict=True)
     return {sha256: at for at, (path, sha256, known) in enumerate(rows) if known and not has_own_extension(path)}
-
-
-def _identity(table: pa.Table | None, row: int) -> FileIdentity | None:
-    return table and FileIdentity(*(table.column(name)[row].as_py() for name in ("digest", "flat", "thumb")))
