@@ -17,6 +17,7 @@ Dropped, and nothing else:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -64,19 +65,26 @@ def _content(path: Path, inside: str) -> str:
     data = path.read_bytes()
     if TIMED.fullmatch(inside):
         return "present" if data else "empty"
-    if path.name == "_MANIFEST.json":
-        data = json.dumps(_manifest(json.loads(data), inside), sort_keys=True).encode()
-    if inside == "synth_pool/manifest.json":
-        body = json.loads(data)
-        body["files"] = [{k: v for k, v in entry.items() if k not in STAT} for entry in body["files"]]
-        data = json.dumps(body, sort_keys=True).encode()
-    if inside == "best_model.json":
-        data = json.dumps({k: v for k, v in json.loads(data).items() if k != "record_head"}, sort_keys=True).encode()
-    if path.name == "ingest_summary.json":
-        data = json.dumps({k: v for k, v in json.loads(data).items() if k not in ("files_digested", "manifest_sha256")}).encode()
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # a damaged file is compared as it is
+        data = _without_machine_facts(path.name, inside, data)
     if path.suffix in TEXTS:
         data = STAMP_BYTES.sub(b"<time>", ATTEMPT.sub(b".tmp-N", data))
     return hashlib.sha256(data).hexdigest()
+
+
+def _without_machine_facts(name: str, inside: str, data: bytes) -> bytes:
+    """A JSON file of ours without what differs between two runs that did the same."""
+    if name == "_MANIFEST.json":
+        return json.dumps(_manifest(json.loads(data), inside), sort_keys=True).encode()
+    if inside == "synth_pool/manifest.json":
+        body = json.loads(data)
+        body["files"] = [{k: v for k, v in entry.items() if k not in STAT} for entry in body["files"]]
+        return json.dumps(body, sort_keys=True).encode()
+    if inside == "best_model.json":
+        return json.dumps({k: v for k, v in json.loads(data).items() if k != "record_head"}, sort_keys=True).encode()
+    if name == "ingest_summary.json":
+        return json.dumps({k: v for k, v in json.loads(data).items() if k not in ("files_digested", "manifest_sha256")}).encode()
+    return data
 
 
 def _manifest(body: dict[str, Any], inside: str) -> dict[str, Any]:
