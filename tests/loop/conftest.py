@@ -81,3 +81,15 @@ def only_run(workspace: Path) -> Path:
     runs = sorted((workspace / "results").glob("run_*"))
     assert len(runs) == 1, runs
     return runs[0]
+
+
+@pytest.fixture
+def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No GPU, no credential, no model cache, no Docker Engine: what is here is what a test puts here."""
+    for name in ("NGC_API_KEY", "NGC_KEY", "HF_TOKEN", "CUDA_VISIBLE_DEVICES", "TAO_SKILL_BANK_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    monkeypatch.setenv("PATH", f"{commands}:/usr/bin:/bin")

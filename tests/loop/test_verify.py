@@ -213,6 +213,8 @@ def test_a_record_that_was_written_anew_as_a_whole_is_found_by_its_head(finished
     grown = verify_run(finished_copy, before)
     assert grown.holds, grown.problems
     assert grown.head != before
+    handed = json.loads((finished_copy / "best_model.json").read_text())["record_head"]
+    assert verify_run(finished_copy, f"{handed['seq']}-{handed['digest']}").holds
 
     path, prev = finished_copy / "loop_log.jsonl", line.GENESIS
     raw = []
@@ -239,7 +241,7 @@ def test_a_record_that_was_cut_off_is_found_by_its_head(finished_copy: Path) -> 
     assert any("cut off" in p for p in verify_run(finished_copy, head).problems)
 
 
-@pytest.mark.parametrize("head", ["", "57", "0-" + "a" * 32, "57-" + "A" * 32, "57-" + "a" * 31, "57-" + "a" * 33, "-1-a"])
+@pytest.mark.parametrize("head", ["", "57", "0-" + "a" * 32, "57-" + "A" * 32, "57-" + "a" * 31, "57-" + "a" * 65, "-1-a"])
 def test_what_is_no_head_is_said(finished: Path, head: str) -> None:
     with pytest.raises(UsageError, match="not a head"):
         verify_run(finished, head)

@@ -30,7 +30,7 @@ def test_an_event_is_on_disk_chained_and_folded(run_dir, begun):
         validate(event, "log_event")
     assert [e["prev"] for e in events] == [line.GENESIS, line.digest(raw[0]), line.digest(raw[1])]
     holds(run_dir, 3)
-    assert log.head(run_dir) == (3, line.digest(raw[2]))
+    assert state.load_state(run_dir)["head"] == line.digest(raw[2])
 
 
 def test_the_same_op_id_and_payload_returns_the_old_number(run_dir, begun):

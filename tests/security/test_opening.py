@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 import socket
 import threading
 import time
@@ -18,10 +19,16 @@ from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import read_changenet_csv
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import copy_hashed
-from deft_aoi.contract.paths import resolve_under
+from deft_aoi.contract.manifests import list_files, write_manifest
+from deft_aoi.contract.paths import Workspace, resolve_under
 from deft_aoi.contract.regular import open_regular
+from deft_aoi.loop.open_run import _folder
 from deft_aoi.mining.defect_types import read_defect_spec
+from deft_aoi.mining.scan import scan
+from deft_aoi.mining.staging import stage
+from deft_aoi.platforms import credentials
 
+from .pregen import pregen, stage_all
 from .test_images import picture
 
 SAID = {
@@ -178,3 +185,73 @@ def test_a_file_that_is_replaced_while_it_is_opened_is_read_all_the_same(tmp_pat
 def _all_of(fd: int) -> bytes:
     with os.fdopen(fd, "rb") as handle:
         return handle.read()
+
+
+@pytest.mark.parametrize("kind", ["symbolic link", "hard link", "FIFO", "folder link", "a link in place of the folder"])
+def test_staging_never_copies_what_lies_elsewhere(tmp_path: Path, kind: str) -> None:
+    """The canary outside the workspace must not come into the staged folder, whatever way it is offered."""
+    workspace = pregen(tmp_path / "ws", "s1", "s2")
+    canary = secrets.token_bytes(24)
+    outside = tmp_path / "secret.png"
+    picture().save(outside)
+    outside.write_bytes(outside.read_bytes() + canary)
+    victim = workspace.pregen_ng / "s1.png"
+    victim.unlink()
+    if kind == "symbolic link":
+        victim.symlink_to(outside)
+    elif kind == "hard link":
+        victim.hardlink_to(outside)
+    elif kind == "FIFO":
+        os.mkfifo(victim)
+    elif kind == "folder link":
+        (tmp_path / "far").mkdir()
+        outside.rename(tmp_path / "far" / "s1.png")
+        (workspace.pregen_ng / "s2.png").unlink()
+        workspace.pregen_ng.rmdir()
+        workspace.pregen_ng.symlink_to(tmp_path / "far")
+    else:
+        victim.mkdir()
+        (victim / "x").symlink_to(outside)
+    with pytest.raises(HardStop):
+        stage_all(workspace)
+    staged = workspace.root / "out"
+    assert not staged.exists() or all(canary not in (staged / rel).read_bytes() for rel in list_files(staged))
+
+
+def test_staging_copies_what_it_checked_or_stops(tmp_path: Path) -> None:
+    """Swapped for a link between the check and the copy: the copy refuses; a folder's manifest refuses a link that leaves it."""
+    workspace = pregen(tmp_path / "ws", "s1")
+    pairs = scan(workspace, ("L",), ".png")
+    victim = workspace.pregen_ng / "s1.png"
+    victim.rename(tmp_path / "away.png")
+    victim.symlink_to(tmp_path / "away.png")
+    with pytest.raises(HardStop):
+        stage(pairs, workspace.root / "out", workspace=workspace, final_dir=workspace.root / "out")
+    with pytest.raises(HardStop):
+        copy_hashed(victim, tmp_path / "copy")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "x").symlink_to("../../etc/passwd")
+    with pytest.raises(HardStop):
+        write_manifest(tmp_path / "folder", inputs_digest="0" * 64)
+
+
+@pytest.mark.parametrize("name", ["results", ".deft"])
+def test_a_workspace_whose_own_folders_lead_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "ws").mkdir()
+    (tmp_path / "ws" / name).symlink_to(tmp_path)
+    with pytest.raises(HardStop, match="symbolic link"):
+        Workspace.at(tmp_path / "ws")
+
+
+@pytest.mark.parametrize("name", ["run", "run/adopted", "run/jobs", "run/logs", "loop_log.jsonl"])
+def test_a_prepared_results_folder_with_a_link_is_refused(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "ws" / "results" / "run_1"
+    (root / name).parent.mkdir(parents=True)
+    (root / name).symlink_to(tmp_path)
+    with pytest.raises(HardStop, match="symbolic link"):
+        _folder(Workspace(tmp_path / "ws"), root)
+
+
+def test_a_fifo_in_the_place_of_the_credentials_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".env")
+    assert credentials.read_file(tmp_path / ".env") == {}

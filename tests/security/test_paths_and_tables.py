@@ -6,7 +6,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import secrets
 from pathlib import Path
 
 import pytest
@@ -16,17 +15,12 @@ from hypothesis import strategies as st
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import ImageLayout, read_changenet_csv, write_changenet_csv
 from deft_aoi.contract.errors import DeftError, HardStop
-from deft_aoi.contract.files import copy_hashed
-from deft_aoi.contract.manifests import list_files, write_manifest
-from deft_aoi.contract.paths import Workspace, resolve_under
+from deft_aoi.contract.paths import resolve_under
 from deft_aoi.contract.text import check_name, normalize_label, plain_text, safe_text
-from deft_aoi.loop.open_run import _folder
 from deft_aoi.mining.defect_types import read_defect_spec
 from deft_aoi.mining.scan import scan
-from deft_aoi.mining.staging import stage
-from deft_aoi.platforms import credentials
 
-from .test_images import picture
+from .pregen import pregen, stage_all
 
 QUICK = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -134,90 +128,6 @@ def test_an_accepted_path_is_below_its_root(tmp_path: Path, parts: list[str]) ->
     assert Path(os.path.realpath(found)).is_relative_to(os.path.realpath(root))
 
 
-def _pregen(root: Path, *stems: str) -> Workspace:
-    workspace = Workspace(root)
-    for folder in (workspace.pregen_ng, workspace.pregen_ok):
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, stem in enumerate(stems):
-            picture(number + (folder == workspace.pregen_ok)).save(folder / f"{stem}.png", "PNG")
-    return workspace
-
-
-def _stage(workspace: Workspace):
-    pairs = scan(workspace, ("L",), ".png")
-    return stage(pairs, workspace.root / "out", workspace=workspace, final_dir=workspace.root / "out")
-
-
-@pytest.mark.parametrize("kind", ["symbolic link", "hard link", "FIFO", "folder link", "a link in place of the folder"])
-def test_staging_never_copies_what_lies_elsewhere(tmp_path: Path, kind: str) -> None:
-    """The canary outside the workspace must not come into the staged folder, whatever way it is offered."""
-    workspace = _pregen(tmp_path / "ws", "s1", "s2")
-    canary = secrets.token_bytes(24)
-    outside = tmp_path / "secret.png"
-    picture().save(outside)
-    outside.write_bytes(outside.read_bytes() + canary)
-    victim = workspace.pregen_ng / "s1.png"
-    victim.unlink()
-    if kind == "symbolic link":
-        victim.symlink_to(outside)
-    elif kind == "hard link":
-        victim.hardlink_to(outside)
-    elif kind == "FIFO":
-        os.mkfifo(victim)
-    elif kind == "folder link":
-        (tmp_path / "far").mkdir()
-        outside.rename(tmp_path / "far" / "s1.png")
-        (workspace.pregen_ng / "s2.png").unlink()
-        workspace.pregen_ng.rmdir()
-        workspace.pregen_ng.symlink_to(tmp_path / "far")
-    else:
-        victim.mkdir()
-        (victim / "x").symlink_to(outside)
-    with pytest.raises(HardStop):
-        _stage(workspace)
-    staged = workspace.root / "out"
-    assert not staged.exists() or all(canary not in (staged / rel).read_bytes() for rel in list_files(staged))
-
-
-def test_staging_copies_what_it_checked_or_stops(tmp_path: Path) -> None:
-    """Swapped for a link between the check and the copy: the copy refuses; a folder's manifest refuses a link that leaves it."""
-    workspace = _pregen(tmp_path / "ws", "s1")
-    pairs = scan(workspace, ("L",), ".png")
-    victim = workspace.pregen_ng / "s1.png"
-    victim.rename(tmp_path / "away.png")
-    victim.symlink_to(tmp_path / "away.png")
-    with pytest.raises(HardStop):
-        stage(pairs, workspace.root / "out", workspace=workspace, final_dir=workspace.root / "out")
-    with pytest.raises(HardStop):
-        copy_hashed(victim, tmp_path / "copy")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "x").symlink_to("../../etc/passwd")
-    with pytest.raises(HardStop):
-        write_manifest(tmp_path / "folder", inputs_digest="0" * 64)
-
-
-@pytest.mark.parametrize("name", ["results", ".deft"])
-def test_a_workspace_whose_own_folders_lead_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / "ws").mkdir()
-    (tmp_path / "ws" / name).symlink_to(tmp_path)
-    with pytest.raises(HardStop, match="symbolic link"):
-        Workspace.at(tmp_path / "ws")
-
-
-@pytest.mark.parametrize("name", ["run", "run/adopted", "run/jobs", "run/logs", "loop_log.jsonl"])
-def test_a_prepared_results_folder_with_a_link_is_refused(tmp_path: Path, name: str) -> None:
-    root = tmp_path / "ws" / "results" / "run_1"
-    (root / name).parent.mkdir(parents=True)
-    (root / name).symlink_to(tmp_path)
-    with pytest.raises(HardStop, match="symbolic link"):
-        _folder(Workspace(tmp_path / "ws"), root)
-
-
-def test_a_fifo_in_the_place_of_the_credentials_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / ".env")
-    assert credentials.read_file(tmp_path / ".env") == {}
-
-
 CELL = st.text(st.characters(codec="utf-8"), max_size=30) | st.sampled_from(
     [
         "=cmd|'/c calc'!A1",
@@ -280,11 +190,11 @@ def test_a_table_is_refused_or_comes_back_as_it_went_in(tmp_path: Path, rows: li
 def test_file_names_are_refused_or_give_one_row_a_pair(tmp_path_factory, stems: list[str]) -> None:
     root = tmp_path_factory.mktemp("names")
     try:
-        workspace = _pregen(root, *stems)
+        workspace = pregen(root, *stems)
     except OSError:
         return
     try:
-        staged = _stage(workspace)
+        staged = stage_all(workspace)
     except HardStop as error:
         assert all(c.isprintable() or c == "\n" for c in error.render())
         return

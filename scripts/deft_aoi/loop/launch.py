@@ -129,20 +129,19 @@ def _on_record(ctx: RunContext, name: str) -> bool:
 def _request(ctx: RunContext, job: Job, name: str) -> JobRequest:
     config, options = ctx.config, dict(ctx.config.platform_options)
     image = ctx.plan["images"].get("embedding" if job.kind == "embedding" else "visual_changenet") or {}
-    reference, pinned = image.get("reference"), None
+    reference, pinned, known = image.get("reference"), None, read_record(name, ctx.run.jobs)
     if reference:
         from deft_aoi.loop import image_files
         from deft_aoi.loop.stages.assets import pinned_image
 
         pinned = pinned_image(image, ctx.events() if not (image.get("id") or image.get("digest")) else ())
         file = image_files.image_file(ctx.config, ctx.workspace, reference)
-        if file is not None and read_record(name, ctx.run.jobs) is None:
-            image_files.require_same(file, ctx.events())
-        ours = image_files.imported_image(ctx.config, ctx.workspace, reference)
-        reference = str(ours) if ours is not None else reference
+        if file is not None:
+            reference = str(file)
+            if known is None:
+                image_files.require_same(file, ctx.events())
     python = options.get("tao_python") if config.engine == "tao" else None
     tool, subtask = ("embedding", "image_embeddings") if job.kind == "embedding" else ("visual_changenet", job.kind)
-    known = read_record(name, ctx.run.jobs)
     if known is not None:
         argv = tuple(known["request"]["argv"])  # it may be running, unseen: nothing it works with is touched
     else:

@@ -23,7 +23,10 @@ from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.plan import require_unchanged
 from deft_aoi.loop.stages import dataset, evaluate, handoff
 from deft_aoi.loop.stages.inference import CHOICES
-from deft_aoi.record import line, log, state, vouched
+from deft_aoi.record import log, state, vouched
+
+HEAD_DIGITS = 32
+"""Of the last event's SHA-256: enough that nobody finds another record with the same."""
 
 
 @dataclass
@@ -104,13 +107,13 @@ def verify_run(results_dir: Path, head: str | None = None) -> Verdict:
     verdict = Verdict()
     events = log.read(run.root)
     verdict.add("events in an unbroken chain", (), len(events))
-    verdict.head = _head(events, len(events))
-    if head is not None:
-        verdict.add("head kept elsewhere", _not_that(events, head))
     view, on_disk = state.fold(events), run.state.read_bytes() if run.state.exists() else b""
     verdict.require(
         on_disk == state.snapshot_bytes(events), "snapshot equal to the fold", "deft_state.json is not the fold of the log"
     )
+    verdict.head = f"{view['seq']}-{view['head'][:HEAD_DIGITS]}"
+    if head is not None:
+        verdict.add("head kept elsewhere", _not_that([*(e["prev"] for e in events[1:]), view["head"]], head))
     named = vouched.on_record(run, events)
     moving = published.unsettled(events)
     single = {path: it for path, it in named.items() if published.is_single(path) and path not in vouched.POOL_FILES}
@@ -136,20 +139,20 @@ def verify_run(results_dir: Path, head: str | None = None) -> Verdict:
     return verdict
 
 
-def _head(events: list[dict[str, Any]], number: int) -> str:
-    """The first ``number`` events as one value: their number and 128 bits of the last one's digest, which chains the others."""
-    digest = events[number]["prev"] if number < len(events) else line.digest(line.encode(events[-1]))
-    return f"{number}-{digest[:32]}"
-
-
-def _not_that(events: list[dict[str, Any]], head: str) -> list[str]:
-    number = head.partition("-")[0]
-    if not re.fullmatch(r"[1-9][0-9]{0,8}-[0-9a-f]{32}", head):
-        raise UsageError("not a head of a record", expected="what verify_run.py printed, as in 57-3f0c… with 32 hex digits",
-                         found=plain_text(head, 60))  # fmt: skip
-    if int(number) > len(events):
-        return [f"the record has {len(events)} events and had {number}: it was cut off or written anew"]
-    return [] if _head(events, int(number)) == head else [f"event {number} is not the one that was there: it was written anew"]
+def _not_that(digests: list[str], head: str) -> list[str]:
+    """Whether the event that a head names is another one now; each event's digest chains all before it."""
+    if not re.fullmatch(rf"[1-9][0-9]{{0,8}}-[0-9a-f]{{{HEAD_DIGITS},64}}", head):
+        raise UsageError(
+            "not a head of a record",
+            expected=f"what verify_run.py printed, as in 57-3f0c…: at least {HEAD_DIGITS} hex digits",
+            found=plain_text(head, 80),
+            hint="best_model.json has one too: record_head, its seq and its digest",
+        )
+    number, _, digest = head.partition("-")
+    if int(number) > len(digests):
+        return [f"the record has {len(digests)} events and had {number}: it was cut off or written anew"]
+    same = digests[int(number) - 1].startswith(digest)
+    return [] if same else [f"event {number} is not the one that was there: it was written anew"]
 
 
 def _computed_again(verdict: Verdict, run: RunPaths, view: dict[str, Any], intact: dict[tuple[str, str], bool]) -> None:

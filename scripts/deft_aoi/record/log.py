@@ -154,12 +154,6 @@ def _quiet(root: str) -> int:
         time.sleep(0.002)
 
 
-def head(results_dir: StrPath) -> tuple[int, str]:
-    """``(seq, digest)`` of the last line of the verified log."""
-    events = read(results_dir)
-    return (len(events), line.digest(line.encode(events[-1]))) if events else (0, line.GENESIS)
-
-
 def parse(raw: bytes) -> tuple[list[Event], list[str], list[int]]:
     """Verify whole lines from the first one.
 
