@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from deft_aoi.contract.errors import Blocked, HardStop, UsageError
 from deft_aoi.mining.defaults import BLOCK_BYTES, METRICS
+from deft_aoi.mining.proposers import not_finite
 
 if TYPE_CHECKING:
     import numpy as np
@@ -173,11 +174,7 @@ class _Search:
             if self.metric == "euclidean":
                 longest = float((block * block).sum(1).max()) ** 0.5
                 if not longest < float("inf"):
-                    raise HardStop(
-                        "a pool embedding is not finite",
-                        expected="finite numbers",
-                        hint="embed the pool again: prestage_pregen.py --force",
-                    )
+                    raise not_finite()
                 self.longest = max(self.longest, longest)
             for first in range(0, len(self.queries), proposer.target_rows):
                 last = min(first + proposer.target_rows, len(self.queries))
@@ -260,12 +257,7 @@ class _Search:
         shape = (len(self.queries), self.k)
         similarity = self._decide()
         if len(similarity) != shape[0] * shape[1]:
-            raise HardStop(
-                "a pool embedding is not finite",
-                expected="finite numbers",
-                found=f"{len(similarity)} of {shape[0] * shape[1]} found",
-                hint="embed the pool again: prestage_pregen.py --force",
-            )
+            raise not_finite(f"{len(similarity)} of {shape[0] * shape[1]} found")
         return self.cols.reshape(shape), similarity.reshape(shape)
 
 
@@ -295,11 +287,7 @@ class _BlockReader:
         while done < len(view):
             got = self.file.readinto(view[done:])
             if not got:
-                raise HardStop(
-                    "an embedding file is shorter than it says",
-                    found=str(self.pool.filename),
-                    hint="embed the pool again: prestage_pregen.py --force",
-                )
+                raise self._too_short()
             done += got
         return out
 
@@ -314,12 +302,15 @@ class _BlockReader:
         width = self.pool.shape[1] * 4
         for line, row in zip(out, distinct.tolist(), strict=True):
             if os.preadv(self.file.fileno(), [line], self.pool.offset + row * width) != width:
-                raise HardStop(
-                    "an embedding file is shorter than it says",
-                    found=str(self.pool.filename),
-                    hint="embed the pool again: prestage_pregen.py --force",
-                )
+                raise self._too_short()
         return out[inverse]
+
+    def _too_short(self) -> HardStop:
+        return HardStop(
+            "an embedding file is shorter than it says",
+            found=str(self.pool.filename),
+            hint="embed the pool again: prestage_pregen.py --force",
+        )
 
     def __del__(self) -> None:
         if self.file is not None:

@@ -99,11 +99,7 @@ class NumpyProposer:
         queries, metric = self.search.queries[first:last], self.search.metric
         if metric == "manhattan":
             if not np.isfinite(block).all():
-                raise HardStop(
-                    "a pool embedding is not finite",
-                    expected="finite numbers",
-                    hint="embed the pool again: prestage_pregen.py --force",
-                )
+                raise not_finite()
             step = max(1, (8 << 20) // (4 * block.shape[1]))
             for at in range(0, len(block), step):
                 part = block[at : at + step]
@@ -122,6 +118,16 @@ class NumpyProposer:
             product *= inverse_lengths(block)
 
 
+def not_finite(found: str = "") -> HardStop:
+    """The error for a pool with a number that cannot be compared."""
+    return HardStop(
+        "a pool embedding is not finite",
+        expected="finite numbers",
+        found=found,
+        hint="embed the pool again: prestage_pregen.py --force",
+    )
+
+
 def inverse_lengths(block: np.ndarray) -> np.ndarray:
     """One over each row's length as float32; 1 for a zero row.
 
@@ -132,11 +138,7 @@ def inverse_lengths(block: np.ndarray) -> np.ndarray:
 
     lengths = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
     if not np.isfinite(lengths).all():
-        raise HardStop(
-            "a pool embedding is not finite",
-            expected="finite numbers",
-            hint="embed the pool again: prestage_pregen.py --force",
-        )
+        raise not_finite()
     return (1.0 / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
 
