@@ -19,8 +19,9 @@ from deft_aoi.record import log, state
 
 from .payloads import PAYLOADS
 from .planting import must_be_harmless
+from .pregen import pregen
 from .test_images import picture
-from .test_paths_and_tables import _pregen, row, table
+from .test_paths_and_tables import row, table
 
 
 def _label(folder: Path, payload: str) -> object:
@@ -40,7 +41,7 @@ def _boardname(folder: Path, payload: str) -> object:
 
 
 def _stem(folder: Path, payload: str) -> object:
-    workspace = _pregen(folder, "good")
+    workspace = pregen(folder, "good")
     for side in (workspace.pregen_ng, workspace.pregen_ok):
         try:
             picture().save(side / f"{payload}.png", "PNG")
