@@ -33,7 +33,8 @@ lock:
 	  -o requirements-dev.lock pyproject.toml
 
 lint: $(STAMP_DEV)
-	$(PY) -m ruff check scripts tests benchmarks hooks packaging
+	$(PY) -m ruff check scripts tests benchmarks hooks packaging evals
+	$(PY) -m ruff format --check --quiet scripts tests benchmarks hooks packaging evals
 	$(PY) -m mypy
 
 test: lint

@@ -95,10 +95,14 @@ class Study(LoopSteps):
         while mined is None or (budget is not None and len(kept) < budget and top_k <= MAX_TOP_K):
             taken = kept
             mined = select.select(
-                samples, store.matrix(samples["content_id"].tolist()), rows, store,
+                samples,
+                store.matrix(samples["content_id"].tolist()),
+                rows,
+                store,
                 config=select.MiningConfig(top_k=top_k, min_similarity=cut, search_eligible=True, **(options or {})),
-                encoder=store.encoder.name, exclusions=self.exclusions(model.rows),
-            )  # fmt: skip
+                encoder=store.encoder.name,
+                exclusions=self.exclusions(model.rows),
+            )
             kept, top_k = mined.kept, top_k + 1
         facts = {"top_k": top_k - 1, "targets": len(samples), "target_labels": samples["label"].value_counts().to_dict()}
         if budget is not None and len(kept) > budget:
@@ -165,16 +169,20 @@ class Study(LoopSteps):
         frame, lineage = dataset.assemble(previous, mined, iteration=iteration, previous_provenance=provenance)
         against = [
             Part(name, split.frame, split.layout, self.ctx.identities[name])
-            for name, split in self.ctx.splits.items() if name != "train"
-        ]  # fmt: skip
+            for name, split in self.ctx.splits.items()
+            if name != "train"
+        ]
         dataset.validate(frame, layout=layout, index=self.index, against=against, previous=previous, provenance=lineage)
         trained = self.train(policy, self.index.part(policy, frame, layout), self.root, start.checkpoint)
         lineage.astype(str).to_csv(self.out / policy / "provenance.csv", index=False)
         real, bad = (added["provenance"] == "real").to_numpy(), (added["label"] != PASS).to_numpy()
         trained.result["added"] = {
-            "rows": len(added), "real": int(real.sum()), "sdg": int((~real).sum()), "real_defects": int((real & bad).sum()),
+            "rows": len(added),
+            "real": int(real.sum()),
+            "sdg": int((~real).sum()),
+            "real_defects": int((real & bad).sum()),
             "labels": {str(k): int(v) for k, v in sorted(added["label"].value_counts().items())},
-        }  # fmt: skip
+        }
         trained.result["facts"] = facts
         return trained
 

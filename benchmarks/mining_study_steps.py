@@ -77,9 +77,7 @@ class LoopSteps:
         folder.mkdir(parents=True)
         log, csv = folder / "engine.log", folder / "train.csv"
         write_changenet_csv(rows.frame, csv)
-        spec = derive.train_spec(
-            ctx.workspace, ctx.user_spec, ctx.config, train_csv=csv, train_images=images, pretrained=start
-        )
+        spec = derive.train_spec(ctx.workspace, ctx.user_spec, ctx.config, train_csv=csv, train_images=images, pretrained=start)
         specs.dump_spec(spec, folder / "train.yaml")
         engine(log, "visual_changenet", "train", "-e", f"{folder}/train.yaml", f"train.results_dir={folder}/train")
         by_epoch = {train.epoch_of(p): p for p in success.new_checkpoints(folder / "train", 0)}
@@ -101,11 +99,17 @@ class LoopSteps:
             held, threshold, content_ids=ids["content_id"].to_numpy(), featureless=ids["featureless"].to_numpy()
         )["point"]
         result = {
-            "key": self.key, "policy": name, "seed": self.seed, "chosen": chosen, "train_rows": len(rows.frame),
-            "kpi": _measures(report), "holdout": _measures(holdout), "threshold": threshold,
+            "key": self.key,
+            "policy": name,
+            "seed": self.seed,
+            "chosen": chosen,
+            "train_rows": len(rows.frame),
+            "kpi": _measures(report),
+            "holdout": _measures(holdout),
+            "threshold": threshold,
             "fixed": {k: fixed[k] for k in ("far_fraction", "recall_fraction")},
             "cpu_seconds": round(time.process_time() - began, 1),
-        }  # fmt: skip
+        }
         return Trained(checkpoint, threshold, frame, rows, result)
 
     def _score(self, folder: Path, spec: specs.Spec, checkpoint: Path, split: str, name: str) -> tuple[Any, Any]:
@@ -113,19 +117,27 @@ class LoopSteps:
         path = folder / f"infer-{split}.yaml"
         specs.dump_spec(derive.inference_spec(spec, csv=source.csv, images=source.layout.images_dir), path)
         engine(
-            folder / "engine.log", "visual_changenet", "inference", "-e", str(path),
-            f"inference.checkpoint={checkpoint}", f"inference.results_dir={folder / name}",
-        )  # fmt: skip
+            folder / "engine.log",
+            "visual_changenet",
+            "inference",
+            "-e",
+            str(path),
+            f"inference.checkpoint={checkpoint}",
+            f"inference.results_dir={folder / name}",
+        )
         return evaluate.kpi_report(self.ctx, folder / name / "inference.csv", split)
 
     def targets(self, model: Trained) -> pd.DataFrame:
         """The weak KPI rows of a trained model, one a sample and light."""
         classify = specs.get(self.ctx.spec, "model.classify")
         found = gaps.find_gaps(
-            model.kpi_frame, model.threshold, layout=self.ctx.splits["kpi"].layout,
-            difference_module=classify["difference_module"], eval_margin=float(classify["eval_margin"]),
+            model.kpi_frame,
+            model.threshold,
+            layout=self.ctx.splits["kpi"].layout,
+            difference_module=classify["difference_module"],
+            eval_margin=float(classify["eval_margin"]),
             top_k_per_label=self.ctx.config.top_k_per_label,
-        )  # fmt: skip
+        )
         ids = self.ctx.identities["kpi"]["content_id"].to_numpy()
         return found.assign(golden_filepath=found["golden_path"], content_id=ids[found["row"].to_numpy()])
 
@@ -146,9 +158,14 @@ class LoopSteps:
             jobs.write_job_input(missing, source, root=self.root, pair=pair)
             if pair:
                 engine(
-                    work / "engine.log", "embedding", "image_embeddings", "-e", str(work / "embed.yaml"),
-                    f"input_parquet={source}", f"output_parquet={result}",
-                )  # fmt: skip
+                    work / "engine.log",
+                    "embedding",
+                    "image_embeddings",
+                    "-e",
+                    str(work / "embed.yaml"),
+                    f"input_parquet={source}",
+                    f"output_parquet={result}",
+                )
             else:
                 encoders.embed_table(source, result, encoders.make_encoder("pixels"))
             store.add(*jobs.read_job_output(missing, result, root=self.root, lights=self.lights, pair=pair))

@@ -110,10 +110,17 @@ def paired(found: dict[str, dict[int, Result]], first: str, second: str, column:
     good = [d if column in HIGHER_IS_BETTER else -d for d in delta]
     better, worse = sum(d > 0 for d in good), sum(d < 0 for d in good)
     return {
-        "first": first, "second": second, "column": column, "seeds": len(seeds), "better": better, "worse": worse,
-        "mean": float(np.mean(delta)) if delta else None, "lowest": min(delta, default=None), "highest": max(delta, default=None),
+        "first": first,
+        "second": second,
+        "column": column,
+        "seeds": len(seeds),
+        "better": better,
+        "worse": worse,
+        "mean": float(np.mean(delta)) if delta else None,
+        "lowest": min(delta, default=None),
+        "highest": max(delta, default=None),
         "sign_test_p": sign_test(better, worse),
-    }  # fmt: skip
+    }
 
 
 def sign_test(better: int, worse: int) -> float:

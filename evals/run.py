@@ -42,8 +42,9 @@ def main(argv: list[str] | None = None) -> int:
         demo = Path(folder) / "demo"
         subprocess.run(
             [sys.executable, str(SCRIPTS / "make_demo_workspace.py"), "--output", str(demo), "--scale", "small"],
-            check=True, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         for case in chosen:
             for turn in range(args.repeat):
                 problems = run_case(case, demo, Path(folder) / f"{case['id']}-{turn}", args.model, args.max_usd)
@@ -65,11 +66,21 @@ def run_case(case: dict[str, Any], demo: Path, home: Path, model: str, max_usd: 
         module.SETUPS[case["setup"]](workspace, home)
     approvals_before = count_approvals(home)
     done = subprocess.run(
-        [sys.executable, str(SCRIPTS / "run_agent.py"), case["prompt"].replace("WORKSPACE", str(workspace)), f"--model={model}",
-         f"--max-usd={max_usd}", f"--transcript={home / 'session.jsonl'}", "--json"],
+        [
+            sys.executable,
+            str(SCRIPTS / "run_agent.py"),
+            case["prompt"].replace("WORKSPACE", str(workspace)),
+            f"--model={model}",
+            f"--max-usd={max_usd}",
+            f"--transcript={home / 'session.jsonl'}",
+            "--json",
+        ],
         env={**os.environ, "HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "XDG_CACHE_HOME": str(home / "cache")},
-        cwd=home, input="".join(f"{a}\n" for a in case.get("answers", [])), capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=home,
+        input="".join(f"{a}\n" for a in case.get("answers", [])),
+        capture_output=True,
+        text=True,
+    )
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     figures = json.loads(lines[-1]) if lines else {}
     facts = observe(workspace, home, figures, approvals_before)

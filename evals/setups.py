@@ -121,8 +121,10 @@ def kill_first_training(workspace, home):
     threading.Thread(target=watch, daemon=True).start()
 
 
-SETUPS = {f.__name__: f for f in (unpaired_pool, leakage, planted_instruction, open_run, killed_run, preseeded_baseline,
-                                  kill_first_training)}  # fmt: skip
+SETUPS = {
+    f.__name__: f
+    for f in (unpaired_pool, leakage, planted_instruction, open_run, killed_run, preseeded_baseline, kill_first_training)
+}
 
 
 def wait_for_job(workspace, subtask, seconds, missing_ok=False):

@@ -5,24 +5,119 @@ import guard_scripts as scripts
 from guard_line import SHELLS, Line, base_name
 from guard_shell import Command
 
-VIEWERS = frozenset((
-    "cat", "head", "tail", "more", "wc", "ls", "stat", "jq", "grep", "egrep", "fgrep", "rg", "diff", "cmp", "file",
-    "sha256sum", "md5sum", "test", "[", "[[", "realpath", "readlink", "basename", "dirname", "du", "nl", "od", "cd",
-    "pushd", "popd", "pwd", "tac", "cut", "bat", "echo", "printf", "true", "false", ":", "which", "type", "export", "for", "case",
-    "declare", "local", "readonly", "typeset", "column", "df", "tree", "cksum", "b2sum", "comm", "paste", "fold",
-))  # fmt: skip
+VIEWERS = frozenset(
+    (
+        "cat",
+        "head",
+        "tail",
+        "more",
+        "wc",
+        "ls",
+        "stat",
+        "jq",
+        "grep",
+        "egrep",
+        "fgrep",
+        "rg",
+        "diff",
+        "cmp",
+        "file",
+        "sha256sum",
+        "md5sum",
+        "test",
+        "[",
+        "[[",
+        "realpath",
+        "readlink",
+        "basename",
+        "dirname",
+        "du",
+        "nl",
+        "od",
+        "cd",
+        "pushd",
+        "popd",
+        "pwd",
+        "tac",
+        "cut",
+        "bat",
+        "echo",
+        "printf",
+        "true",
+        "false",
+        ":",
+        "which",
+        "type",
+        "export",
+        "for",
+        "case",
+        "declare",
+        "local",
+        "readonly",
+        "typeset",
+        "column",
+        "df",
+        "tree",
+        "cksum",
+        "b2sum",
+        "comm",
+        "paste",
+        "fold",
+    )
+)
 PROGRAMS = (
-    "python", "pypy", "ipython", "perl", "ruby", "node", "deno", "bun", "lua", "php", "awk", "gawk", "mawk", "ed", "ex", "vi",
-)  # fmt: skip
+    "python",
+    "pypy",
+    "ipython",
+    "perl",
+    "ruby",
+    "node",
+    "deno",
+    "bun",
+    "lua",
+    "php",
+    "awk",
+    "gawk",
+    "mawk",
+    "ed",
+    "ex",
+    "vi",
+)
 COPIERS = frozenset(("cp", "rsync", "scp", "install", "mv", "ln", "rclone"))
-TREES = frozenset((
-    "rm", "rmdir", "unlink", "shred", "chmod", "chown", "chgrp", "chattr", "setfacl", "rename", "trash", "mount", "umount",
-))  # fmt: skip
+TREES = frozenset(
+    (
+        "rm",
+        "rmdir",
+        "unlink",
+        "shred",
+        "chmod",
+        "chown",
+        "chgrp",
+        "chattr",
+        "setfacl",
+        "rename",
+        "trash",
+        "mount",
+        "umount",
+    )
+)
 UNPACKERS = frozenset(("tar", "bsdtar", "unzip", "cpio", "7z", "7za", "patch"))
 WRITERS = COPIERS | TREES | frozenset(("tee", "dd", "truncate", "sed", "touch", "sponge", "patch")) | SHELLS
-GIT_READS = frozenset((
-    "diff", "log", "show", "status", "blame", "grep", "add", "commit", "ls-files", "rev-parse", "check-ignore",
-))  # fmt: skip
+GIT_READS = frozenset(
+    (
+        "diff",
+        "log",
+        "show",
+        "status",
+        "blame",
+        "grep",
+        "add",
+        "commit",
+        "ls-files",
+        "rev-parse",
+        "check-ignore",
+    )
+)
 
 HANDS_OFF = (
     "Plan, approval, log and state files are written by the skill's scripts only. To add a note use "
@@ -82,8 +177,10 @@ def judge_one(command: Command, line: Line) -> str:
         reason = judge_tree_tool(name, words, line)
         if reason or name == "find":
             return reason
-    if name in WRITERS and line.names_record and (
-        any(v in ("xargs", "parallel", "find") for v in command.via) or any(line.unknown(w) for w in words[1:])
+    if (
+        name in WRITERS
+        and line.names_record
+        and (any(v in ("xargs", "parallel", "find") for v in command.via) or any(line.unknown(w) for w in words[1:]))
     ):
         return HANDS_OFF
     return HANDS_OFF if any(line.protected(part) for w in words[1:] for part in _parts(w)) else ""

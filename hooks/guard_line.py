@@ -12,16 +12,47 @@ from guard_shell import Command, parse
 
 RESERVED = frozenset(("then", "do", "else", "elif", "if", "while", "until", "!", "{", "}", "fi", "done", "function"))
 RUNNERS = {
-    "sudo": "ugDCpRhTrt", "env": "uC", "nohup": "", "timeout": "ks", "nice": "n", "ionice": "cnp",
-    "time": "fo", "command": "", "builtin": "", "exec": "a", "stdbuf": "ioe", "setsid": "", "xargs": "InPLsdEa", "busybox": "",
-    "chronic": "", "unbuffer": "", "taskset": "", "parallel": "jIaS", "watch": "nd", "strace": "oeEps", "flock": "wE",
-}  # fmt: skip
+    "sudo": "ugDCpRhTrt",
+    "env": "uC",
+    "nohup": "",
+    "timeout": "ks",
+    "nice": "n",
+    "ionice": "cnp",
+    "time": "fo",
+    "command": "",
+    "builtin": "",
+    "exec": "a",
+    "stdbuf": "ioe",
+    "setsid": "",
+    "xargs": "InPLsdEa",
+    "busybox": "",
+    "chronic": "",
+    "unbuffer": "",
+    "taskset": "",
+    "parallel": "jIaS",
+    "watch": "nd",
+    "strace": "oeEps",
+    "flock": "wE",
+}
 """Commands that run another one, with those of their options that take a value."""
 
 SHELLS = frozenset(("sh", "bash", "zsh", "dash", "ksh", "ash", "fish", "eval", "source", "."))
-STRINGS = frozenset((
-    "trap", "alias", "ssh", "script", "su", "tmux", "screen", "at", "parallel", "watch", "env", "flock",
-))  # fmt: skip
+STRINGS = frozenset(
+    (
+        "trap",
+        "alias",
+        "ssh",
+        "script",
+        "su",
+        "tmux",
+        "screen",
+        "at",
+        "parallel",
+        "watch",
+        "env",
+        "flock",
+    )
+)
 """Commands that take a command line as one word."""
 
 MOST_TEXT = 400_000

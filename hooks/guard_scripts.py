@@ -2,10 +2,16 @@
 
 import os
 
-GATED = frozenset((
-    "init_deft_state", "run_stage", "run_loop", "prestage_pregen", "changenet_data_pair_prepare",
-    "prepare_inference_spec",
-))  # fmt: skip
+GATED = frozenset(
+    (
+        "init_deft_state",
+        "run_stage",
+        "run_loop",
+        "prestage_pregen",
+        "changenet_data_pair_prepare",
+        "prepare_inference_spec",
+    )
+)
 """Scripts that change a run or start a job (a test compares this with the loop's own list). Each refuses by itself
 (exit 5) without an approval; here it is refused one step earlier."""
 

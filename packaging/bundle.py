@@ -20,13 +20,29 @@ NAME = "tao-run-deft-aoi"
 ROOT = Path(__file__).resolve().parents[1]
 
 INCLUDED_FOLDERS = (
-    ".claude-plugin", ".codex-plugin", ".cursor-plugin", "agents", "hooks", "references", "schemas", "scripts", "specs",
-)  # fmt: skip
+    ".claude-plugin",
+    ".codex-plugin",
+    ".cursor-plugin",
+    "agents",
+    "hooks",
+    "references",
+    "schemas",
+    "scripts",
+    "specs",
+)
 INCLUDED_FILES = ("SKILL.md", "README.md", "LICENSE", "LICENSE-docs", "NOTICE", "requirements.lock", "requirements-torch.txt")
 REQUIRED = (
-    "SKILL.md", "hooks/hooks.json", "hooks/guard.py", "hooks/guard_judge.py", "agents/reporter.md", ".claude-plugin/plugin.json",
-    "scripts/preflight.py", "scripts/run_loop.py", "scripts/setup_env.py", "scripts/deft_aoi/bootstrap.py",
-)  # fmt: skip
+    "SKILL.md",
+    "hooks/hooks.json",
+    "hooks/guard.py",
+    "hooks/guard_judge.py",
+    "agents/reporter.md",
+    ".claude-plugin/plugin.json",
+    "scripts/preflight.py",
+    "scripts/run_loop.py",
+    "scripts/setup_env.py",
+    "scripts/deft_aoi/bootstrap.py",
+)
 EXCLUDED_SUFFIXES = (".pyc", ".pth", ".ckpt", ".safetensors", ".parquet")
 
 

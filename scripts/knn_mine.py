@@ -42,10 +42,16 @@ def run(args: argparse.Namespace) -> Result:
     from deft_aoi.mining.tables import mine_tables
 
     config = MiningConfig(
-        args.topn, args.metric, args.min_similarity, args.filter_by_label,
-        quota_per_label=args.quota_per_label, diversity_margin=args.diversity_margin, hard_pass=args.hard_pass,
-        backend=args.backend, block_bytes=max(1, args.block_mib) << 20,
-    )  # fmt: skip
+        args.topn,
+        args.metric,
+        args.min_similarity,
+        args.filter_by_label,
+        quota_per_label=args.quota_per_label,
+        diversity_margin=args.diversity_margin,
+        hard_pass=args.hard_pass,
+        backend=args.backend,
+        block_bytes=max(1, args.block_mib) << 20,
+    )
     mined = mine_tables(Path(args.targets), Path(args.pool), Path(args.output_dir), config=config, encoder=args.encoder)
     return Result("\n".join(summary_lines(mined)[:15]), {**summary_row(mined), "warnings": list(mined.warnings)})
 

@@ -57,10 +57,17 @@ def run(args: argparse.Namespace) -> Result:
     if args.embed_with_siglip and code == 0:
         spec = specs.load_spec(workspace.baseline_spec)
         done, known = embed_pool.embed_pool(
-            workspace, paths.synth_pool / "source_pool.csv", specs.lights(spec), specs.image_ext(spec),
-            cache_dir=workspace.cache_dir / "embeddings", encoder="siglip", model_path=args.model_path,
-            executor=args.executor, shard_count=args.shards, address=args.ray_address,
-        )  # fmt: skip
+            workspace,
+            paths.synth_pool / "source_pool.csv",
+            specs.lights(spec),
+            specs.image_ext(spec),
+            cache_dir=workspace.cache_dir / "embeddings",
+            encoder="siglip",
+            model_path=args.model_path,
+            executor=args.executor,
+            shard_count=args.shards,
+            address=args.ray_address,
+        )
         text, data = f"{text}\n{done} images embedded with SigLIP, {known} contents in the store", {**data, "embedded": done}
     return Result(text, data, code)
 

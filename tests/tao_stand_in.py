@@ -109,8 +109,14 @@ class _Status:
 
     def __call__(self, message: str, status: str = "RUNNING", **more: Any) -> None:
         now = time.localtime()
-        line = {**more, "date": f"{now.tm_mon}/{now.tm_mday}/{now.tm_year}", "time": f"{now.tm_hour}:{now.tm_min}:{now.tm_sec}",
-                "status": status, "verbosity": "INFO", "message": message}
+        line = {
+            **more,
+            "date": f"{now.tm_mon}/{now.tm_mday}/{now.tm_year}",
+            "time": f"{now.tm_hour}:{now.tm_min}:{now.tm_sec}",
+            "status": status,
+            "verbosity": "INFO",
+            "message": message,
+        }
         with self._path.open("a") as handle:
             handle.write(json.dumps(line) + "\n")
 
@@ -163,8 +169,10 @@ def image_pairs(spec: dict[str, Any], split: str) -> list[tuple[str, str]]:
     data = spec["dataset"]["classify"]
     folder = data[f"{split}_dataset"]["images_dir"]
     tail = f"_{next(iter(data['input_map']))}{data['image_ext']}" if data.get("input_map") else data["image_ext"]
-    return [tuple(os.path.join(folder, path, name) + tail for path in (test, golden))  # noqa: PTH118 - an absolute path wins
-            for test, golden, name in _rows(spec, split)[["input_path", "golden_path", "object_name"]].itertuples(index=False)]
+    return [
+        tuple(os.path.join(folder, path, name) + tail for path in (test, golden))  # noqa: PTH118 - an absolute path wins
+        for test, golden, name in _rows(spec, split)[["input_path", "golden_path", "object_name"]].itertuples(index=False)
+    ]
 
 
 def _distance(test: str, golden: str) -> float:

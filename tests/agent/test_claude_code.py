@@ -58,9 +58,15 @@ class Handler(BaseHTTPRequestHandler):
         number = len(self.server.requests)
         content = [{**b, "id": f"toolu_{number}_{i}"} if b["type"] == "tool_use" else b for i, b in enumerate(content)]
         message = {
-            "id": f"msg_{number}", "type": "message", "role": "assistant", "model": request["model"], "content": content,
-            "stop_reason": "tool_use" if content[-1]["type"] == "tool_use" else "end_turn", "stop_sequence": None, "usage": USAGE,
-        }  # fmt: skip
+            "id": f"msg_{number}",
+            "type": "message",
+            "role": "assistant",
+            "model": request["model"],
+            "content": content,
+            "stop_reason": "tool_use" if content[-1]["type"] == "tool_use" else "end_turn",
+            "stop_sequence": None,
+            "usage": USAGE,
+        }
         if not request.get("stream"):
             return self.reply("application/json", json.dumps(message).encode())
         self.reply("text/event-stream", "".join(f"event: {n}\ndata: {json.dumps(d)}\n\n" for n, d in _events(message)).encode())
@@ -91,10 +97,13 @@ def claude(tmp_path, bundle, monkeypatch):
         model = Model(turns)
         threading.Thread(target=model.serve_forever, daemon=True).start()
         env = {
-            "PATH": os.environ["PATH"], "HOME": str(tmp_path / "home"), "XDG_STATE_HOME": str(tmp_path / "state"),
-            "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{model.server_address[1]}", "ANTHROPIC_API_KEY": "replay",
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path / "home"),
+            "XDG_STATE_HOME": str(tmp_path / "state"),
+            "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{model.server_address[1]}",
+            "ANTHROPIC_API_KEY": "replay",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        }  # fmt: skip
+        }
         command = [CLI, "-p", prompt, "--plugin-dir", str(bundle), "--model", "replay-model", "--verbose", *flags]
         command += ["--allowedTools", "Bash,Skill,Write", "--output-format", "stream-json"]
         done = subprocess.run(

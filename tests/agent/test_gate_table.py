@@ -24,24 +24,48 @@ DRIVING = {
     "run_stage.py": lambda w, digest, run: ["--results-dir", str(run)],
     "prestage_pregen.py": lambda w, digest, run: ["--workspace", str(w), "--results-dir", str(run)],
     "changenet_data_pair_prepare.py": lambda w, digest, run: [
-        "--workspace", str(w), "--results-dir", str(run), "--output-dir", str(w / "pairs"),
+        "--workspace",
+        str(w),
+        "--results-dir",
+        str(run),
+        "--output-dir",
+        str(w / "pairs"),
     ],
     "prepare_inference_spec.py": lambda w, digest, run: ["--results-dir", str(run)],
-}  # fmt: skip
+}
 READS = "only reads (test_documented_commands.py sees that the workspace stays as it is)"
 NEW_FOLDER = "writes into the folder that it is told and touches no run: there is no plan that it could be for"
 AFTER_APPROVAL = "adds to a run, whose first event is the approval; starts no job"
 UNGATED = {
-    "analyze_gaps.py": NEW_FOLDER, "analyze_kpi.py": NEW_FOLDER, "assemble_training_csv.py": NEW_FOLDER, "infer.py": NEW_FOLDER,
-    "knn_mine.py": NEW_FOLDER, "route_gaps.py": NEW_FOLDER, "make_workspace.py": NEW_FOLDER, "make_demo_workspace.py": NEW_FOLDER,
-    "import_deeppcb.py": NEW_FOLDER, "check_data.py": READS, "compare_runs.py": READS,
-    "list_tao_platforms.py": READS, "next_stage.py": READS, "resolve_versions_key.py": READS, "status.py": READS,
-    "validate_training_csv.py": READS, "verify_run.py": READS, "preflight.py": READS,
-    "align_token_usage.py": AFTER_APPROVAL, "log_stage.py": AFTER_APPROVAL, "record_spot_check.py": AFTER_APPROVAL,
-    "render_report.py": AFTER_APPROVAL, "cancel.py": "ends a job, starts none", "approve.py": "a person's: it is the approval",
-    "repair_run.py": "a person's", "run_agent.py": "starts the scripts above; its model has no tool that approves",
-    "replay_transcript.py": "works on copies, with a state folder of their own", "setup_env.py": "the skill's own packages",
-}  # fmt: skip
+    "analyze_gaps.py": NEW_FOLDER,
+    "analyze_kpi.py": NEW_FOLDER,
+    "assemble_training_csv.py": NEW_FOLDER,
+    "infer.py": NEW_FOLDER,
+    "knn_mine.py": NEW_FOLDER,
+    "route_gaps.py": NEW_FOLDER,
+    "make_workspace.py": NEW_FOLDER,
+    "make_demo_workspace.py": NEW_FOLDER,
+    "import_deeppcb.py": NEW_FOLDER,
+    "check_data.py": READS,
+    "compare_runs.py": READS,
+    "list_tao_platforms.py": READS,
+    "next_stage.py": READS,
+    "resolve_versions_key.py": READS,
+    "status.py": READS,
+    "validate_training_csv.py": READS,
+    "verify_run.py": READS,
+    "preflight.py": READS,
+    "align_token_usage.py": AFTER_APPROVAL,
+    "log_stage.py": AFTER_APPROVAL,
+    "record_spot_check.py": AFTER_APPROVAL,
+    "render_report.py": AFTER_APPROVAL,
+    "cancel.py": "ends a job, starts none",
+    "approve.py": "a person's: it is the approval",
+    "repair_run.py": "a person's",
+    "run_agent.py": "starts the scripts above; its model has no tool that approves",
+    "replay_transcript.py": "works on copies, with a state folder of their own",
+    "setup_env.py": "the skill's own packages",
+}
 """Every other script, with why it needs no approval."""
 
 
@@ -119,11 +143,15 @@ def test_what_adds_to_a_run_refuses_a_folder_without_an_approval(verb, tmp_path)
     arguments = {
         "align_token_usage.py": {"--log-path": log, "--transcript": str(tmp_path / "t.jsonl")},
         "log_stage.py": {
-            "--log-path": log, "--iter-label": "run", "--stage": "assets", "--status": "ok", "--summary": "x",
+            "--log-path": log,
+            "--iter-label": "run",
+            "--stage": "assets",
+            "--status": "ok",
+            "--summary": "x",
         },
         "record_spot_check.py": given | {"--iteration": "baseline", "--picture": "1=edge_case"},
         "render_report.py": given,
-    }[verb]  # fmt: skip
+    }[verb]
     done = call(verb, tmp_path / "state", *(word for pair in arguments.items() for word in pair))
     assert done.returncode in (2, 3, 4, 5), done.stderr
     assert [p for p in folder.rglob("*") if p.is_file() and p.stat().st_size] == []

@@ -116,19 +116,40 @@ LEFT_ALONE = [
 
 
 RECORD_FILES = [
-    "results/run_1/loop_log.jsonl", "results/run_1/deft_state.json", "results/run_1/run/plan.json", "results/run_1/run/log.index",
-    "results/run_1/run/log.lock", "results/run_1/run/run.lock", "results/run_1/run/reserve", "results/run_1/run/spot_check.json",
-    f"~/.local/state/deft-aoi/plans/{DIGEST}.json", f"~/.local/state/deft-aoi/plans/{DIGEST}.approval.json",
+    "results/run_1/loop_log.jsonl",
+    "results/run_1/deft_state.json",
+    "results/run_1/run/plan.json",
+    "results/run_1/run/log.index",
+    "results/run_1/run/log.lock",
+    "results/run_1/run/run.lock",
+    "results/run_1/run/reserve",
+    "results/run_1/run/spot_check.json",
+    f"~/.local/state/deft-aoi/plans/{DIGEST}.json",
+    f"~/.local/state/deft-aoi/plans/{DIGEST}.approval.json",
     "~/.local/state/deft-aoi/plans/pending.json",
-]  # fmt: skip
+]
 WAYS = [
-    "echo x > {}", "echo x >> {}", "printf x | tee {}", "printf x | tee -a /tmp/y {}", "sed -i s/a/b/ {}", "jq . a.json > {}",
-    "jq . {0} > /tmp/t && mv /tmp/t {0}", "python3 -c \"open('{}', 'w')\"", "perl -pi -e s/a/b/ {}", "rm -f {}",
+    "echo x > {}",
+    "echo x >> {}",
+    "printf x | tee {}",
+    "printf x | tee -a /tmp/y {}",
+    "sed -i s/a/b/ {}",
+    "jq . a.json > {}",
+    "jq . {0} > /tmp/t && mv /tmp/t {0}",
+    "python3 -c \"open('{}', 'w')\"",
+    "perl -pi -e s/a/b/ {}",
+    "rm -f {}",
     "truncate -s 0 {}",
-    "cp /tmp/x {}", "dd if=/tmp/x of={}", "ln -sf /tmp/x {}", "touch {}", "bash -c 'echo x > {}'",
+    "cp /tmp/x {}",
+    "dd if=/tmp/x of={}",
+    "ln -sf /tmp/x {}",
+    "touch {}",
+    "bash -c 'echo x > {}'",
     "python3 - <<'E'\nopen('{}', 'w')\nE",
-    "install -m 644 /tmp/x {}", "chmod 777 {}", "sudo tee {} < /tmp/x",
-]  # fmt: skip
+    "install -m 644 /tmp/x {}",
+    "chmod 777 {}",
+    "sudo tee {} < /tmp/x",
+]
 
 
 @pytest.mark.parametrize("path", RECORD_FILES)
@@ -328,8 +349,15 @@ def test_a_missing_transcript_approves_nothing_and_blocks_nobody(gate):
 
 
 LONG = (
-    "cat > /tmp/x.py <<'E'\n" + "a line of a program\n" * 400 + "E\ncd src && make -j4 test 2>&1 | tee log\n"
-    + "cp $A b/*.c; " * 40 + "echo '" + "plain words of a message, " * 200 + "'; git commit -m \"" + "more of it " * 200 + "\""
+    "cat > /tmp/x.py <<'E'\n"
+    + "a line of a program\n" * 400
+    + "E\ncd src && make -j4 test 2>&1 | tee log\n"
+    + "cp $A b/*.c; " * 40
+    + "echo '"
+    + "plain words of a message, " * 200
+    + "'; git commit -m \""
+    + "more of it " * 200
+    + '"'
 )
 
 

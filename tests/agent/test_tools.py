@@ -59,9 +59,16 @@ def test_values_cannot_become_options(echo):
 
 @pytest.mark.parametrize(
     "given",
-    [{}, {"word": 3}, {"word": "x", "yes": True}, {"word": "x", "times": 9}, {"word": "x", "times": True}, {"word": "x\x00"},
-     {"word": "x", "many": "a"}],
-)  # fmt: skip
+    [
+        {},
+        {"word": 3},
+        {"word": "x", "yes": True},
+        {"word": "x", "times": 9},
+        {"word": "x", "times": True},
+        {"word": "x\x00"},
+        {"word": "x", "many": "a"},
+    ],
+)
 def test_an_input_that_does_not_fit_starts_nothing(echo, given):
     with pytest.raises(UsageError):
         echo.argv(given)

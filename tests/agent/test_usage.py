@@ -24,9 +24,14 @@ def event(seq, stage, minute, iteration="run", status="ok"):
 
 
 EVENTS = [
-    event(1, "approve", 10), event(2, "assets", 11), event(3, "train", 12, "baseline", "started"),
-    event(4, "train", 20, "baseline"), event(5, "evaluate", 30, "baseline"), event(6, "note", 31), event(7, "loop_stop", 40),
-]  # fmt: skip
+    event(1, "approve", 10),
+    event(2, "assets", 11),
+    event(3, "train", 12, "baseline", "started"),
+    event(4, "train", 20, "baseline"),
+    event(5, "evaluate", 30, "baseline"),
+    event(6, "note", 31),
+    event(7, "loop_stop", 40),
+]
 
 
 def line(message_id, minute, out=10, model="m", second=0, **more):
@@ -49,8 +54,12 @@ def test_a_message_on_three_lines_and_in_two_files_counts_once_with_its_largest_
     b = write(tmp_path / "b.jsonl", line("m1", 15, out=7))
     found = usage.align(EVENTS, usage.collect([a, b]))
     assert found["stages"]["baseline/train"] == {
-        "input_tokens": 5, "output_tokens": 7, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 100, "messages": 1,
-    }  # fmt: skip
+        "input_tokens": 5,
+        "output_tokens": 7,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 100,
+        "messages": 1,
+    }
 
 
 def test_what_lies_outside_the_run_is_not_the_runs(tmp_path):
@@ -160,7 +169,7 @@ MESSAGES = st.lists(
         st.booleans(),
     ),
     max_size=12,
-)  # fmt: skip
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -221,8 +230,15 @@ def test_the_command_adds_one_event_and_a_repetition_none(tmp_path):
 
     run = tmp_path / "results/run_20260101_120000"
     (run / "run").mkdir(parents=True)
-    log.append(run, iter_label="run", stage="approve", status="ok", summary="x", duration_sec=0,
-               data={"config": {"max_iterations": 1}, "plan_digest": "d" * 64})  # fmt: skip
+    log.append(
+        run,
+        iter_label="run",
+        stage="approve",
+        status="ok",
+        summary="x",
+        duration_sec=0,
+        data={"config": {"max_iterations": 1}, "plan_digest": "d" * 64},
+    )
     time.sleep(0.05)
     now = datetime.now(timezone.utc).isoformat()
     time.sleep(0.05)

@@ -33,16 +33,27 @@ def scored_csv(deeppcb_tiny: Path) -> Path:
 
 def test_analyze_kpi_says_one_sentence_and_writes_everything_else(scored_csv: Path, tmp_path: Path) -> None:
     ws, out = scored_csv.parent, tmp_path / "kpi"
-    done = call("analyze_kpi.py", scored_csv, "--output-dir", out, "--target", "FAR < 0.1% at recall=100%",
-                "--spec", ws / "specs/baseline_spec.yaml", "--images-dir", ws / "kpi/images")  # fmt: skip
+    done = call(
+        "analyze_kpi.py",
+        scored_csv,
+        "--output-dir",
+        out,
+        "--target",
+        "FAR < 0.1% at recall=100%",
+        "--spec",
+        ws / "specs/baseline_spec.yaml",
+        "--images-dir",
+        ws / "kpi/images",
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("NOT MET: ")
     assert len(done.stdout.splitlines()) == 2
     report = json.loads((out / "kpi.json").read_text())
     assert report["counts"]["distinct_by_content"] is True
     assert report["counts"]["distinct_pass"] < report["counts"]["pass_rows"]
-    fixed = call("analyze_kpi.py", scored_csv, "--output-dir", out, "--threshold", repr(report["target_point"]["threshold"]),
-                 "--json")  # fmt: skip
+    fixed = call(
+        "analyze_kpi.py", scored_csv, "--output-dir", out, "--threshold", repr(report["target_point"]["threshold"]), "--json"
+    )
     assert json.loads(fixed.stdout)["point"]["fp"] == report["target_point"]["fp"]
 
 
@@ -62,8 +73,16 @@ def test_analyze_gaps_and_record_spot_check(scored_csv: Path, tmp_path: Path) ->
     wrong = call("record_spot_check.py", "--results-dir", run, "--picture", "1=edge_case", "--picture", "99=mislabeled")
     assert wrong.returncode == 2
     assert "mislabeled 1)" in call("record_spot_check.py", "--results-dir", run, "--picture", "1=mislabeled").stdout
-    again = call("analyze_gaps.py", scored_csv, *args, "--output-dir", tmp_path / "rca2",
-                 "--spot-check", run / "run/spot_check.json", "--no-images")  # fmt: skip
+    again = call(
+        "analyze_gaps.py",
+        scored_csv,
+        *args,
+        "--output-dir",
+        tmp_path / "rca2",
+        "--spot-check",
+        run / "run/spot_check.json",
+        "--no-images",
+    )
     assert again.returncode == 0, again.stderr
     assert sample not in set(pd.read_parquet(tmp_path / "rca2/kpi_gaps.parquet")["sample_id"])
 
@@ -79,8 +98,17 @@ def test_assemble_validate_and_propose(deeppcb_tiny: Path, tmp_path: Path) -> No
     ids = ContentIndex(tmp_path / "d").digest_pairs(pool, ImageLayout(ws, ("SolderLight",), ".jpg"))
     mined = pool[~ids["featureless"] & ~ids["content_id"].duplicated()].head(12).assign(provenance="real", target_ids="t")
     write_changenet_csv(mined, tmp_path / "mined.csv")
-    done = call("assemble_training_csv.py", "--workspace", ws, "--iteration", 1, "--mined", tmp_path / "mined.csv",
-                "--output-dir", tmp_path)  # fmt: skip
+    done = call(
+        "assemble_training_csv.py",
+        "--workspace",
+        ws,
+        "--iteration",
+        1,
+        "--mined",
+        tmp_path / "mined.csv",
+        "--output-dir",
+        tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     combined = tmp_path / "train_combined_iter1.csv"
     rows = list(csv.DictReader((tmp_path / "train_combined_iter1_provenance.csv").open()))
@@ -98,8 +126,16 @@ def test_assemble_validate_and_propose(deeppcb_tiny: Path, tmp_path: Path) -> No
     train = read_changenet_csv(ws / "train/base/training_set.csv", what="train")
     solid = kpi[kpi["label"] != "PASS"].head(2)
     write_changenet_csv(pd.concat([train, solid], ignore_index=True).fillna(""), leaking)
-    stopped = call("validate_training_csv.py", leaking, "--workspace", ws, "--images-dir", "kpi/images",
-                   "--write-fixed", tmp_path / "clean.csv")  # fmt: skip
+    stopped = call(
+        "validate_training_csv.py",
+        leaking,
+        "--workspace",
+        ws,
+        "--images-dir",
+        "kpi/images",
+        "--write-fixed",
+        tmp_path / "clean.csv",
+    )
     assert stopped.returncode == 3
     assert "clean.csv" in stopped.stderr
     assert (

@@ -64,7 +64,6 @@ def test_other_rows_are_refused(scored_rows) -> None:
         compare.compare(before, before.assign(object_name=["X", "C1", "C2", "C3"]), 0.5, 0.5)
 
 
-
 def _candidate(folder: Path) -> metric_values.Candidate:
     return metric_values.Candidate(folder / "x.csv", folder / "kpi.json", folder, {"label": "baseline"})
 

@@ -35,9 +35,16 @@ def test_a_score_that_is_no_finite_number_is_refused_with_its_line(scored_rows, 
 
 
 @pytest.mark.parametrize(
-    ("label", "message"), [("", "line 3: a label is empty"), ("pass", "line 3: .*not PASS"), (" PASS", "line 3: .*not PASS"),
-                           ("Pass", "line 3"), (None, "line 3: a label is empty"), ("<b>", "line 3: .*not allowed")]
-)  # fmt: skip
+    ("label", "message"),
+    [
+        ("", "line 3: a label is empty"),
+        ("pass", "line 3: .*not PASS"),
+        (" PASS", "line 3: .*not PASS"),
+        ("Pass", "line 3"),
+        (None, "line 3: a label is empty"),
+        ("<b>", "line 3: .*not allowed"),
+    ],
+)
 def test_a_bad_label_is_refused_with_its_line(scored_rows, label: str | None, message: str) -> None:
     frame = scored_rows([0.1, 0.2], [0.9])
     frame.loc[1, "label"] = label

@@ -23,9 +23,12 @@ COMMIT = "a" * 40
 RADIO = "c_radio_v2_vit_base_patch16_224"
 FILES = {
     "nvidia/C-RADIOv2-B": {"model.safetensors": b"radio" * 1000},
-    encoders.SIGLIP: {"config.json": b'{"vision_config": {"image_size": 224}}', "model.safetensors": b"siglip",
-                      "pytorch_model.bin": b"never"},
-}  # fmt: skip
+    encoders.SIGLIP: {
+        "config.json": b'{"vision_config": {"image_size": 224}}',
+        "model.safetensors": b"siglip",
+        "pytorch_model.bin": b"never",
+    },
+}
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -77,9 +80,14 @@ def hub(tmp_path: Path):
 
     def run(code: str) -> subprocess.CompletedProcess[str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
-        env = {**clean, "PYTHONPATH": str(SCRIPTS), "HF_HOME": str(tmp_path / "hf"),
-               "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-               "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        env = {
+            **clean,
+            "PYTHONPATH": str(SCRIPTS),
+            "HF_HOME": str(tmp_path / "hf"),
+            "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
         code = f"from pathlib import Path\nfrom deft_aoi.engines import assets\nfrom deft_aoi.mining import encoders\n{code}"
         return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=env, check=False)
 

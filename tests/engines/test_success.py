@@ -124,8 +124,9 @@ def test_a_real_failure_line_is_named(finished):
         assert "[missing-checkpoint]" in error.message
 
 
-@pytest.mark.parametrize(("which", "rows"), [
-    (INFER, 580), ("tao_runs/learnable/results/inference", 7), ("tao_runs/euclidean/results/inference", 7)])
+@pytest.mark.parametrize(
+    ("which", "rows"), [(INFER, 580), ("tao_runs/learnable/results/inference", 7), ("tao_runs/euclidean/results/inference", 7)]
+)
 def test_real_inferences_are_a_success(finished, which, rows):
     out, log, launched = finished(which)
     evidence = check("inference", out, exit_code=0, log_path=log, launched_ns=launched, expected_rows=rows)
@@ -168,8 +169,10 @@ def test_embeddings_are_counted_in_the_parquet_file(tmp_path):
     path, launched = tmp_path / "out.parquet", time.time_ns() - 10**9
     pq.write_table(pa.table({"filepath": ["a", "b"], "embedding": [[0.0, 1.0], [1.0, 0.0]]}), path)
     assert check("embedding", path, exit_code=0, log_path=tmp_path / "l", launched_ns=launched, expected_rows=2).rows == 2
-    assert failed("embedding", path, exit_code=0, log_path=tmp_path / "l", launched_ns=launched,
-                  expected_rows=3).known_error.id == "bad-output"
+    assert (
+        failed("embedding", path, exit_code=0, log_path=tmp_path / "l", launched_ns=launched, expected_rows=3).known_error.id
+        == "bad-output"
+    )
     path.write_bytes(path.read_bytes()[:-20])
     assert failed("embedding", path, exit_code=0, log_path=tmp_path / "l", launched_ns=launched).known_error.id == "bad-output"
 
@@ -177,15 +180,20 @@ def test_embeddings_are_counted_in_the_parquet_file(tmp_path):
 # (text, id): the messages as TAO, PyTorch and the kernel write them.
 TEXTS = [
     ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.53 GiB.", "gpu-out-of-memory"),
-    ("RuntimeError: DataLoader worker (pid 77) is killed by signal: Bus error. It is possible that dataloader's workers "
-     "are out of shared memory.", "shared-memory"),
+    (
+        "RuntimeError: DataLoader worker (pid 77) is killed by signal: Bus error. It is possible that dataloader's workers "
+        "are out of shared memory.",
+        "shared-memory",
+    ),
     ("OSError: [Errno 28] No space left on device", "disk-full"),
     ("ValueError: Dataset size (7) is smaller than the total batch size (16).", "rows-below-batch"),
     ("FileNotFoundError: [Errno 2] No such file or directory: '/ws/aug/backbone/c_radio.pth'", "missing-backbone"),
     ("ValueError: You shouldn't freeze a model without specifying pretrained_backbone_path", "frozen-backbone"),
     ("difference_module='learnable' requires train.classify.loss='ce', got 'contrastive'", "loss-difference-mismatch"),
-    ("RuntimeError: Error(s) in loading state_dict: size mismatch for model.decoder.linear_c1.proj.weight: copying a param",
-     "size-mismatch"),
+    (
+        "RuntimeError: Error(s) in loading state_dict: size mismatch for model.decoder.linear_c1.proj.weight: copying a param",
+        "size-mismatch",
+    ),
     ("KeyError: 'radio_model.blocks.0'", "size-mismatch"),
     ("FileNotFoundError: [Errno 2] No such file or directory: '/r/train/changenet_classify_latest.pth'", "missing-checkpoint"),
     ("FileNotFoundError: Image file wasn't found at /ws/kpi/images/test/C1_SolderLight.jpg", "missing-image"),
@@ -214,7 +222,7 @@ TEXTS = [
 @pytest.mark.parametrize(("text", "known"), TEXTS)
 def test_recorded_texts_map_to_their_known_error(tmp_path, text, known):
     log = tmp_path / "job.log"
-    log.write_text(f"Traceback (most recent call last):\n  File \"x.py\", line 1\n{text}\nExecution status: FAIL\n")
+    log.write_text(f'Traceback (most recent call last):\n  File "x.py", line 1\n{text}\nExecution status: FAIL\n')
     error = failed("inference", tmp_path, exit_code=1, log_path=log, launched_ns=0)
     assert error.known_error.id == known
     assert error.hint

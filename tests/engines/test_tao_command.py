@@ -30,10 +30,20 @@ def test_tao_s_wheels_are_reached_by_their_console_command_or_their_module(tmp_p
     assert by_command[0] == str(tmp_path / "bin" / "embedding")
 
 
-@pytest.mark.parametrize("broken", [
-    {"spec_path": "spec.yaml"}, {"spec_path": "/w s/spec.yaml"}, {"overrides": ["a=b c"]}, {"overrides": ["a='b'"]},
-    {"overrides": ["--config-dir"]},
-    {"engine": "other"}, {"subtask": "export"}, {"tool": "gap_analysis"}, {"overrides": ["a=b\n"]}])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"spec_path": "spec.yaml"},
+        {"spec_path": "/w s/spec.yaml"},
+        {"overrides": ["a=b c"]},
+        {"overrides": ["a='b'"]},
+        {"overrides": ["--config-dir"]},
+        {"engine": "other"},
+        {"subtask": "export"},
+        {"tool": "gap_analysis"},
+        {"overrides": ["a=b\n"]},
+    ],
+)
 def test_what_the_launcher_would_split_or_ignore_is_refused(broken):
     call = {"engine": "tao", "tool": "visual_changenet", "subtask": "train", "spec_path": "/s.yaml", "overrides": ()}
     with pytest.raises(HardStop):

@@ -140,18 +140,22 @@ def test_training_on_several_gpus_multiplies_the_batch(baseline):
         check_tao_spec(spec, "7.3.0", {"train": 63})
 
 
-@pytest.mark.parametrize(("lights", "overrides", "is_valid"), [
-    (4, ["concat_type=grid", "grid_map={x: 2, y: 2}", "image_width=112", "image_height=112"], True),
-    (4, ["concat_type=grid", "grid_map={x: 2, y: 3}", "image_width=112", "image_height=112"], False),
-    (4, ["concat_type=linear", "image_width=112", "image_height=112"], False),
-    (3, ["concat_type=grid", "grid_map={x: 2, y: 2}", "image_width=112", "image_height=112"], False),
-    (1, ["concat_type=grid"], True),
-])
+@pytest.mark.parametrize(
+    ("lights", "overrides", "is_valid"),
+    [
+        (4, ["concat_type=grid", "grid_map={x: 2, y: 2}", "image_width=112", "image_height=112"], True),
+        (4, ["concat_type=grid", "grid_map={x: 2, y: 3}", "image_width=112", "image_height=112"], False),
+        (4, ["concat_type=linear", "image_width=112", "image_height=112"], False),
+        (3, ["concat_type=grid", "grid_map={x: 2, y: 2}", "image_width=112", "image_height=112"], False),
+        (1, ["concat_type=grid"], True),
+    ],
+)
 def test_lights_must_fit_the_grid_and_the_size(baseline, lights, overrides, is_valid):
     names = "{" + ", ".join(f"L{i}: {i}" for i in range(lights)) + "}"
     specs.drop(baseline, "dataset.classify.input_map")
-    spec = specs.apply_overrides(baseline, [f"dataset.classify.{o}" for o in
-                                            [f"input_map={names}", f"num_input={lights}", *overrides]])
+    spec = specs.apply_overrides(
+        baseline, [f"dataset.classify.{o}" for o in [f"input_map={names}", f"num_input={lights}", *overrides]]
+    )
     if is_valid:
         check_tao_spec(spec, "7.3.0")
     else:

@@ -85,5 +85,3 @@ def cuts(base: Path, budget: Budget, *, step: int = 1) -> Row:
             row.problems += judge(bare, {key: ack.seq}, repair_view=False)
             row.counts["recovered"] += ack.seq == whole + 1
     return row
-
-

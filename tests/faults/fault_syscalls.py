@@ -16,9 +16,24 @@ from deft_aoi.contract.errors import DeftError
 
 VICTIM = Path(__file__).with_name("victims.py")
 CALLS = (
-    "openat", "openat2", "read", "pread64", "write", "pwrite64", "fsync", "close", "flock", "ftruncate", "rename", "mkdir",
-    "unlink", "newfstatat", "lseek", "getdents64", "rmdir",
-)  # fmt: skip
+    "openat",
+    "openat2",
+    "read",
+    "pread64",
+    "write",
+    "pwrite64",
+    "fsync",
+    "close",
+    "flock",
+    "ftruncate",
+    "rename",
+    "mkdir",
+    "unlink",
+    "newfstatat",
+    "lseek",
+    "getdents64",
+    "rmdir",
+)
 KILLS = {"killed before": "error=EIO:signal=KILL", "killed after": "signal=KILL"}
 ERRORS = {name: f"error={name}" for name in ("EIO", "ENOSPC", "EDQUOT", "EROFS", "EINTR")}
 WRITES = {"one byte taken": "retval=1"}
@@ -38,8 +53,10 @@ def usable(base: Path) -> str:
         return "strace is not installed"
     done = subprocess.run(
         ["strace", "-qq", "-o", str(base / "probe.txt"), "-e", "inject=close:error=EIO:when=65535", "true"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return "" if done.returncode == 0 else f"strace may not trace here: {done.stderr.strip()[:80]}"
 
 
@@ -72,8 +89,18 @@ class Sweep:
             return [str(run / n) for n in (*names, "deft_state.json", ".deft_state.json.tmp")]
         files = [attempt / n for n in ("", "a.pth", "b.json", "_MANIFEST.json", f"._MANIFEST.json.{PID}.tmp")]
         mark = attempt.with_name("train.tmp-1.inputs")
-        return [str(p) for p in (run, run / "baseline", attempt, run / "baseline" / "train", *files, mark,
-                                 mark.with_name(f".{mark.name}.{PID}.tmp"))]  # fmt: skip
+        return [
+            str(p)
+            for p in (
+                run,
+                run / "baseline",
+                attempt,
+                run / "baseline" / "train",
+                *files,
+                mark,
+                mark.with_name(f".{mark.name}.{PID}.tmp"),
+            )
+        ]
 
     def points(self) -> list[tuple[str, int]]:
         """``(system call, n)`` for every call that touches one of the paths."""

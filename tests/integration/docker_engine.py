@@ -24,9 +24,34 @@ REPO = Path(__file__).resolve().parents[2]
 TAG = "deft-aoi-embedded:0.1.0"
 BASE = "deft-aoi-test-base"
 # Large packages of a developer's environment that the engine does not import.
-_LEFT_OUT = ("ray", "transformers", "kubernetes*", "mypy*", "*mypyc*.so", "sklearn", "scikit_learn*", "matplotlib", "scipy*",
-             "faiss*", "anthropic*", "pip", "networkx*", "fontTools", "hypothesis*", "pytest*", "_pytest", "ruff*", "docker*",
-             "__pycache__", "*.pyc", "tokenizers*", "hf_xet*", "pandas/tests", "torch/include", "torch/test")
+_LEFT_OUT = (
+    "ray",
+    "transformers",
+    "kubernetes*",
+    "mypy*",
+    "*mypyc*.so",
+    "sklearn",
+    "scikit_learn*",
+    "matplotlib",
+    "scipy*",
+    "faiss*",
+    "anthropic*",
+    "pip",
+    "networkx*",
+    "fontTools",
+    "hypothesis*",
+    "pytest*",
+    "_pytest",
+    "ruff*",
+    "docker*",
+    "__pycache__",
+    "*.pyc",
+    "tokenizers*",
+    "hf_xet*",
+    "pandas/tests",
+    "torch/include",
+    "torch/test",
+)
 _MIRROR = os.environ.get("DEFT_DEBIAN_MIRROR", "http://deb.debian.org/debian")
 
 
@@ -55,10 +80,26 @@ class DockerEngine:
     def _try(self, driver: str) -> bool:
         with (self.run_dir / "log").open("wb") as log:
             self._daemon = subprocess.Popen(
-                ["nice", services.which("dockerd"), "-H", self.url, "--data-root", str(self.data / driver), "--exec-root",
-                 str(self.run_dir / "exec"), "--pidfile", str(self.run_dir / "pid"), "--iptables=false", "--ip6tables=false",
-                 "--bridge=none", "--storage-driver", driver],
-                stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                [
+                    "nice",
+                    services.which("dockerd"),
+                    "-H",
+                    self.url,
+                    "--data-root",
+                    str(self.data / driver),
+                    "--exec-root",
+                    str(self.run_dir / "exec"),
+                    "--pidfile",
+                    str(self.run_dir / "pid"),
+                    "--iptables=false",
+                    "--ip6tables=false",
+                    "--bridge=none",
+                    "--storage-driver",
+                    driver,
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
                 env={**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"},
             )
         try:
@@ -126,8 +167,22 @@ class DockerEngine:
         excludes = [f"--exclude={pattern}" for pattern in _LEFT_OUT]
         site = Path(sysconfig.get_path("purelib"))
         tar = subprocess.Popen(
-            ["nice", "tar", "-c", *excludes, "-C", str(root), ".", "--transform", "s,^\\./site-packages,./opt/site-packages,",
-             "-C", str(site.parent), f"./{site.name}"], stdout=subprocess.PIPE)
+            [
+                "nice",
+                "tar",
+                "-c",
+                *excludes,
+                "-C",
+                str(root),
+                ".",
+                "--transform",
+                "s,^\\./site-packages,./opt/site-packages,",
+                "-C",
+                str(site.parent),
+                f"./{site.name}",
+            ],
+            stdout=subprocess.PIPE,
+        )
         with tempfile.TemporaryFile(dir=services.CACHE) as spool:
             shutil.copyfileobj(tar.stdout, spool, 1 << 20)
             assert tar.wait() == 0
@@ -146,10 +201,21 @@ def _rootfs() -> Path:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         done = subprocess.run(
-            ["nice", services.which("debootstrap"), "--variant=minbase",
-             "--include=python3-minimal,libpython3-stdlib,python3-distutils,libgomp1",
-             release["VERSION_CODENAME"], str(part), _MIRROR],
-            capture_output=True, text=True, timeout=900, check=False, env={**os.environ, "PATH": services._path()})
+            [
+                "nice",
+                services.which("debootstrap"),
+                "--variant=minbase",
+                "--include=python3-minimal,libpython3-stdlib,python3-distutils,libgomp1",
+                release["VERSION_CODENAME"],
+                str(part),
+                _MIRROR,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+            env={**os.environ, "PATH": services._path()},
+        )
         if done.returncode != 0:
             services.unavailable(f"debootstrap failed: {done.stdout[-300:]}")
         for name in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale"):

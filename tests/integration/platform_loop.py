@@ -24,12 +24,26 @@ def start(arguments: list[str], environment: dict[str, str], log: Path, *, uid: 
     state.mkdir(exist_ok=True)
     if uid:
         os.chown(state, uid, uid)
-    clean = {"PATH": os.environ["PATH"], "HOME": str(state), "PYTHONPATH": str(REPO / "scripts"), "PYTHONDONTWRITEBYTECODE": "1",
-             "HF_TOKEN": CANARY, "OMP_NUM_THREADS": "1", **environment}
+    clean = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(state),
+        "PYTHONPATH": str(REPO / "scripts"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HF_TOKEN": CANARY,
+        "OMP_NUM_THREADS": "1",
+        **environment,
+    }
     who = {"user": uid, "group": uid, "extra_groups": []} if uid else {}
     with log.open("ab") as out:
-        return subprocess.Popen([python, str(REPO / "scripts" / "run_loop.py"), *arguments], env=clean, stdout=out,
-                                stderr=subprocess.STDOUT, start_new_session=True, cwd=state, **who)
+        return subprocess.Popen(
+            [python, str(REPO / "scripts" / "run_loop.py"), *arguments],
+            env=clean,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=state,
+            **who,
+        )
 
 
 def kill_in_training(driver: subprocess.Popen, workspace: Path, log: Path) -> Path:

@@ -36,8 +36,14 @@ def need_commands(commands: dict[str, str]) -> None:
     lock = ["-o", "DPkg::Lock::Timeout=300"]
     for attempt in range(3):
         subprocess.run(["nice", "apt-get", "update", "-q", *lock], env=quiet, capture_output=True, timeout=600, check=False)
-        done = subprocess.run(["nice", "apt-get", "install", "-y", "-q", "--no-install-recommends", *lock, *missing], env=quiet,
-                              capture_output=True, text=True, timeout=900, check=False)
+        done = subprocess.run(
+            ["nice", "apt-get", "install", "-y", "-q", "--no-install-recommends", *lock, *missing],
+            env=quiet,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
         if done.returncode == 0:
             return
         time.sleep(10 * (attempt + 1))

@@ -70,23 +70,36 @@ class SlurmCluster:
         key = self.root / "munge.key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
-        self._daemon("munged", "--foreground", "--force", f"--key-file={key}", f"--socket={self.root}/munge.sock",
-                     *(f"--{kind}-file={self.root}/munge.{kind}" for kind in ("pid", "log", "seed")))
+        self._daemon(
+            "munged",
+            "--foreground",
+            "--force",
+            f"--key-file={key}",
+            f"--socket={self.root}/munge.sock",
+            *(f"--{kind}-file={self.root}/munge.{kind}" for kind in ("pid", "log", "seed")),
+        )
         services.wait_for(lambda: (self.root / "munge.sock").exists(), 30, "munged")
         self._daemon("slurmctld", "-D", "-i", "-f", str(self.root / "slurm.conf"))
         self._daemon("slurmd", "-D", "-N", host, "-f", str(self.root / "slurm.conf"))
         try:
             services.wait_for(lambda: self.run("sinfo", "-h", "-o", "%T").strip() == "idle", 60, "the node to be idle", 0.3)
         except AssertionError:
-            tail = "".join((self.root / f"{n}.log").read_text()[-600:] for n in ("slurmctld", "slurmd")
-                           if (self.root / f"{n}.log").exists())
+            tail = "".join(
+                (self.root / f"{n}.log").read_text()[-600:] for n in ("slurmctld", "slurmd") if (self.root / f"{n}.log").exists()
+            )
             self.stop()
             services.unavailable(f"the SLURM cluster does not come up here: {tail}")
 
     def run(self, command: str, *arguments: str) -> str:
         """Run one of SLURM's commands against this cluster; empty where it fails."""
-        return subprocess.run([services.which(command), *arguments], env={**os.environ, **self.environment}, text=True,
-                              capture_output=True, timeout=60, check=False).stdout
+        return subprocess.run(
+            [services.which(command), *arguments],
+            env={**os.environ, **self.environment},
+            text=True,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        ).stdout
 
     def stop(self) -> None:
         """Cancel what runs and end the daemons."""
@@ -106,8 +119,15 @@ class SlurmCluster:
 
     def _daemon(self, name: str, *arguments: str) -> None:
         with (self.root / f"{name}.out").open("wb") as out:
-            self._daemons.append(subprocess.Popen([services.which(name), *arguments], stdout=out, stderr=out,
-                                                  env={**os.environ, **self.environment}, start_new_session=True))
+            self._daemons.append(
+                subprocess.Popen(
+                    [services.which(name), *arguments],
+                    stdout=out,
+                    stderr=out,
+                    env={**os.environ, **self.environment},
+                    start_new_session=True,
+                )
+            )
 
 
 def _free_ports(count: int) -> list[int]:

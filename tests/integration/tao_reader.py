@@ -65,15 +65,18 @@ def read_tables(call: dict[str, Any]) -> dict[str, Any]:
     module.setup("fit" if call["subtask"] == "train" else "predict")
     loaders = (
         {"train": module.train_dataloader(), "validation": module.val_dataloader()}
-        if call["subtask"] == "train" else {"infer": module.predict_dataloader()}
-    )  # fmt: skip
+        if call["subtask"] == "train"
+        else {"infer": module.predict_dataloader()}
+    )
     answer = {}
     for split, loader in loaders.items():
         rows = [loader.dataset[i] for i in range(len(loader.dataset))]
         batch = next(iter(loader))
         answer[split] = {
-            "rows": len(rows), "defects": int(sum(float(row[2]) for row in rows)), "batch": [list(part.shape) for part in batch],
-        }  # fmt: skip
+            "rows": len(rows),
+            "defects": int(sum(float(row[2]) for row in rows)),
+            "batch": [list(part.shape) for part in batch],
+        }
     return answer
 
 

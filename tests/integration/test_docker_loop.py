@@ -8,9 +8,16 @@ pytestmark = pytest.mark.integration
 
 # A learning rate at which nothing is learned: the loop must go on to its first iteration.
 ARGUMENTS = [
-    "--kpi-target", "FAR < 1% at recall=100%", "--max-iterations", "1", "--set", "train.optim.lr=1e-5", "--yes",
-    "--platform", "docker",
-]  # fmt: skip
+    "--kpi-target",
+    "FAR < 1% at recall=100%",
+    "--max-iterations",
+    "1",
+    "--set",
+    "train.optim.lr=1e-5",
+    "--yes",
+    "--platform",
+    "docker",
+]
 
 
 @pytest.fixture

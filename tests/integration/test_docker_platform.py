@@ -106,8 +106,20 @@ def test_the_container_gets_what_it_needs_and_nothing_else(docker, docker_engine
     status = base.wait(docker, request.name, place.jobs, timeout_sec=60)
     assert status.state is JobState.COMPLETE, docker.logs(request.name, place.jobs)
     seen = json.loads((place.out / "seen.json").read_text())
-    assert seen == {"uid": 1234, "home": "/tmp", "user": "deft", "cwd": str(place.out), "inputs": False, "own": True,
-                    "root": False, "tmp": True, "caps": "0000000000000000", "nnp": "1", "shm": 8 << 30, "nets": ["lo"]}
+    assert seen == {
+        "uid": 1234,
+        "home": "/tmp",
+        "user": "deft",
+        "cwd": str(place.out),
+        "inputs": False,
+        "own": True,
+        "root": False,
+        "tmp": True,
+        "caps": "0000000000000000",
+        "nnp": "1",
+        "shm": 8 << 30,
+        "nets": ["lo"],
+    }
 
 
 def test_a_canary_in_the_environment_appears_nowhere(docker, docker_engine, place, monkeypatch):
@@ -154,8 +166,7 @@ def test_pre_flight_sees_the_image_and_pins_its_id(docker_engine):
     engine = {"host": docker_engine.url}
     found = docker_images.look_up(images.resolve_for("docker", "embedded", engine), engine)
     assert {tool: entry["id"] for tool, entry in found.items()} == {"visual_changenet": image_id, "embedding": image_id}
-    assert docker_images.ensure_present(found, engine) == (
-        [], {"deft-aoi-embedded:0.1.0": image_id})
+    assert docker_images.ensure_present(found, engine) == ([], {"deft-aoi-embedded:0.1.0": image_id})
     absent = docker_images.look_up(images.resolve_for("docker", "embedded", {"image": "no-such-image:1"}), engine)
     assert absent["embedding"]["id"] is None
     with pytest.raises(Blocked, match="not here"):
@@ -187,8 +198,14 @@ def test_the_exit_code_and_the_time_limit_are_reported(docker, docker_engine, pl
 def test_a_container_that_was_created_and_never_started_is_started_on_resume(docker, docker_engine, place):
     from training_job import as_request
 
-    request = as_request(place.request("deft-k1-created", ("python3", "-c", "open('ran', 'a').write('x')"),
-                                       image="deft-aoi-embedded:0.1.0", image_digest=docker_engine.image()))
+    request = as_request(
+        place.request(
+            "deft-k1-created",
+            ("python3", "-c", "open('ran', 'a').write('x')"),
+            image="deft-aoi-embedded:0.1.0",
+            image_digest=docker_engine.image(),
+        )
+    )
     image = docker._pinned_image(request)
     base.write_record(request, place.jobs, "docker", image_id=image.id)
     docker._create(request, image, {})  # killed between create and start

@@ -35,8 +35,9 @@ def slurm(slurm_cluster, monkeypatch):
 
 
 def training(place) -> tuple[str, ...]:
-    return engines.command("embedded", "visual_changenet", "train", place.spec,
-                           (f"results_dir={place.out}", f"train.results_dir={place.out}"))
+    return engines.command(
+        "embedded", "visual_changenet", "train", place.spec, (f"results_dir={place.out}", f"train.results_dir={place.out}")
+    )
 
 
 def python(code: str) -> tuple[str, ...]:
@@ -107,9 +108,11 @@ def test_cancel_reaches_the_job(slurm, place):
 
 
 def test_a_requeued_job_starts_again_under_its_own_claim_and_ends_well(slurm, slurm_cluster, place):
-    code = ("import os, time; open('starts', 'a').write('x')\n"
-            "if len(open('starts').read()) == 1: time.sleep(300)\n"
-            "print('restart', os.environ['SLURM_RESTART_COUNT'])")
+    code = (
+        "import os, time; open('starts', 'a').write('x')\n"
+        "if len(open('starts').read()) == 1: time.sleep(300)\n"
+        "print('restart', os.environ['SLURM_RESTART_COUNT'])"
+    )
     request = submit(slurm, place, "deft-s1-requeue", python(code))
     until(slurm, place, request.name, JobState.RUNNING)
     end = time.monotonic() + 30

@@ -63,8 +63,15 @@ def small(deeppcb_tiny: Path) -> dict:
         "decode_head": {"feature_strides": [4, 8, 16, 16]},
         "classify": {"difference_module": "learnable", "embed_dec": 8, "eval_margin": 0.5},
     }
-    spec["train"] = {"num_epochs": 1, "checkpoint_interval": 1, "validation_interval": 1, "num_gpus": 1, "gpu_ids": [0],
-                     "classify": {"loss": "ce", "cls_weight": [1.0, 10.0]}, "optim": {"lr": 0.0001}}
+    spec["train"] = {
+        "num_epochs": 1,
+        "checkpoint_interval": 1,
+        "validation_interval": 1,
+        "num_gpus": 1,
+        "gpu_ids": [0],
+        "classify": {"loss": "ce", "cls_weight": [1.0, 10.0]},
+        "optim": {"lr": 0.0001},
+    }
     spec["wandb"] = {"enable": False}
     return spec
 
@@ -80,9 +87,15 @@ def run_tao(kind: str, spec: dict, place: Path, tao_python: str):
     specs.dump_spec(spec, path)
     argv = engines.command("tao", "visual_changenet", kind, path, [f"{kind}.results_dir={out}"], tao_python)
     request = JobRequest(
-        f"deft-tao-{place.name.replace('_', '-')}-{kind}", argv, str(out), str(place / f"{kind}.log"),
-        env=engines.environment("tao") | tao_environment(), gpus=1 if gpus.inventory() else 0, python=tao_python,
-        time_limit_sec=900)
+        f"deft-tao-{place.name.replace('_', '-')}-{kind}",
+        argv,
+        str(out),
+        str(place / f"{kind}.log"),
+        env=engines.environment("tao") | tao_environment(),
+        gpus=1 if gpus.inventory() else 0,
+        python=tao_python,
+        time_limit_sec=900,
+    )
     local = base.get_platform("local")
     local.submit(request, place / "jobs")
     return base.wait(local, request.name, place / "jobs"), out, place / f"{kind}.log"
@@ -98,8 +111,9 @@ def test_tao_trains_and_infers_through_our_code(tao_python, small, tmp_path):
 
     specs.put(small, "inference.checkpoint", str(out / evidence.outputs[0].path))
     status, scored, log = run_tao("inference", small, tmp_path / "run", tao_python)
-    evidence = success.check("inference", scored, exit_code=status.exit_code, log_path=log, launched_ns=status.started_ns,
-                             expected_rows=12)
+    evidence = success.check(
+        "inference", scored, exit_code=status.exit_code, log_path=log, launched_ns=status.started_ns, expected_rows=12
+    )
     asked = read_rows(Path(small["dataset"]["classify"]["infer_dataset"]["csv_path"]))
     answered = read_rows(scored / "inference.csv")
     assert list(answered[0]) == [*asked[0], success.SCORE_COLUMN]
@@ -127,8 +141,14 @@ def answer(tao_python, deeppcb_tiny, tmp_path) -> tuple[list, dict]:
     radio["spec"]["model"] = shipped["model"]  # C-RADIO's branch of the data module, on the same tables
     radio["spec"]["dataset"]["classify"] |= {"image_width": 224, "image_height": 224}
     (tmp_path / "calls.json").write_text(json.dumps([*asked, radio]))
-    done = subprocess.run([tao_python, str(HERE / "tao_reader.py"), str(tmp_path / "calls.json")], capture_output=True, text=True,
-                          timeout=600, check=False, env={**os.environ, **tao_environment()})
+    done = subprocess.run(
+        [tao_python, str(HERE / "tao_reader.py"), str(tmp_path / "calls.json")],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        env={**os.environ, **tao_environment()},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     said = next(line for line in done.stdout.splitlines() if line.startswith("ANSWER "))
     return run.calls, json.loads(said.removeprefix("ANSWER "))

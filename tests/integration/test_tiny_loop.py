@@ -22,9 +22,19 @@ def _run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_loop_on_real_boards_from_baseline_to_hand_over(deeppcb_tiny: Path) -> None:
     done = _run(
-        "run_loop", "--workspace", str(deeppcb_tiny), "--kpi-target", "FAR < 0.0001% at recall=100%",
-        "--set", "dataset.classify.batch_size=8", "--training-epochs", "2", "--max-iterations", "1", "--yes",
-    )  # fmt: skip
+        "run_loop",
+        "--workspace",
+        str(deeppcb_tiny),
+        "--kpi-target",
+        "FAR < 0.0001% at recall=100%",
+        "--set",
+        "dataset.classify.batch_size=8",
+        "--training-epochs",
+        "2",
+        "--max-iterations",
+        "1",
+        "--yes",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     run = next((deeppcb_tiny / "results").glob("run_*"))
     best = json.loads((run / "best_model.json").read_text())

@@ -49,9 +49,16 @@ class Place:
     def request(self, name: str, argv: tuple[str, ...] | None = None, **more) -> dict:
         """The arguments of a ``JobRequest`` as JSON-able values."""
         train = ("visual_changenet", "train", "-e", str(self.spec), f"results_dir={self.out}", f"train.results_dir={self.out}")
-        return {"name": name, "argv": argv or train, "cwd": str(self.out), "log_path": str(self.out / "train.log"),
-                "env": {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}, "read_only": [str(self.workspace)],
-                "writable": [str(self.out)], **more}
+        return {
+            "name": name,
+            "argv": argv or train,
+            "cwd": str(self.out),
+            "log_path": str(self.out / "train.log"),
+            "env": {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+            "read_only": [str(self.workspace)],
+            "writable": [str(self.out)],
+            **more,
+        }
 
     def owners(self) -> set[int]:
         return {p.lstat().st_uid for p in (self.out, self.jobs, *self.out.rglob("*"), *self.jobs.rglob("*"))}
@@ -101,16 +108,36 @@ def python_for(uid: int | None) -> str:
     return str(folder / "bin" / "python")
 
 
-def driver(platform: str, options: dict, request: dict, jobs: Path, *, uid: int | None = UID, timeout: float = 240,
-           environment: dict | None = None) -> subprocess.Popen:
+def driver(
+    platform: str,
+    options: dict,
+    request: dict,
+    jobs: Path,
+    *,
+    uid: int | None = UID,
+    timeout: float = 240,
+    environment: dict | None = None,
+) -> subprocess.Popen:
     """Start a driver of its own: it submits, says ``submitted``, waits, and prints the last status."""
     python = python_for(uid)
     order = {"platform": platform, "options": options, "request": request, "jobs": str(jobs), "timeout": timeout}
     code = _DRIVER.format(helpers=str(Path(__file__).parent))
-    clean = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SCRIPTS), "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/tmp",
-             **(environment or {})}
-    return subprocess.Popen([python, "-c", code, json.dumps(order)], env=clean, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            text=True, start_new_session=True, **({"user": uid, "group": uid, "extra_groups": []} if uid else {}))
+    clean = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(SCRIPTS),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": "/tmp",
+        **(environment or {}),
+    }
+    return subprocess.Popen(
+        [python, "-c", code, json.dumps(order)],
+        env=clean,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        **({"user": uid, "group": uid, "extra_groups": []} if uid else {}),
+    )
 
 
 def last_status(process: subprocess.Popen) -> list:

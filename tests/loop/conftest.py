@@ -34,8 +34,12 @@ def deft(script: str, *args: object, timeout: float = 300, env: dict[str, str] |
     """Run ``scripts/<script>.py`` as a user would; ``env`` is added to the environment."""
     done = subprocess.run(
         [sys.executable, str(SCRIPTS / f"{script}.py"), *map(str, args)],
-        capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+    )
     return Said(done.returncode, done.stdout, done.stderr)
 
 
@@ -54,9 +58,18 @@ def finished(demo_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     base = tmp_path_factory.mktemp("finished")
     shutil.copytree(demo_source, base / "ws")
     said = deft(
-        "run_loop", "--workspace", base / "ws", "--kpi-target", NEVER, "--training-epochs", 3, "--max-iterations", 1, "--yes",
+        "run_loop",
+        "--workspace",
+        base / "ws",
+        "--kpi-target",
+        NEVER,
+        "--training-epochs",
+        3,
+        "--max-iterations",
+        1,
+        "--yes",
         env={f"XDG_{name}_HOME": str(base / name) for name in ("STATE", "CACHE", "DATA")},
-    )  # fmt: skip
+    )
     assert said.code == 0, said.out + said.err
     return only_run(base / "ws")
 

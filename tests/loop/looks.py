@@ -49,10 +49,19 @@ def edit(workspace: Path, **values: Any) -> None:
 def tao_spec(workspace: Path, backbone: str | None = None) -> None:
     """A spec for TAO's FAN on the demo's images."""
     data = specs.load_spec(workspace / "specs/baseline_spec.yaml")["dataset"]["classify"]
-    edit(workspace, model={"backbone": {"type": "fan_tiny_8_p4_hybrid", "pretrained_backbone_path": backbone},
-                           "decode_head": {"feature_strides": [4, 8, 16, 16]}, "classify": {"difference_module": "learnable"}},
-         train={"classify": {"loss": "ce"}}, dataset__classify__num_input=len(data["input_map"]), dataset__classify__batch_size=8,
-         dataset__classify__image_width=64, dataset__classify__image_height=64)
+    edit(
+        workspace,
+        model={
+            "backbone": {"type": "fan_tiny_8_p4_hybrid", "pretrained_backbone_path": backbone},
+            "decode_head": {"feature_strides": [4, 8, 16, 16]},
+            "classify": {"difference_module": "learnable"},
+        },
+        train={"classify": {"loss": "ce"}},
+        dataset__classify__num_input=len(data["input_map"]),
+        dataset__classify__batch_size=8,
+        dataset__classify__image_width=64,
+        dataset__classify__image_height=64,
+    )
 
 
 def tao(workspace: Path, tmp_path: Path, **given: Any) -> tuple[list[Finding], int]:

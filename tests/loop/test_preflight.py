@@ -55,7 +55,7 @@ BROKEN: list[tuple[str, Callable[[Path], None], int, str, str, str, int]] = [
     ("no PASS", keep_rows("train/base/training_set.csv", lambda x: x != "PASS"), 11, "stop", "no PASS rows", "both PASS", 3),
     ("no defect", keep_rows("kpi/testing_set.csv", lambda x: x == "PASS"), 11, "stop", "no defect rows", "both PASS", 3),
     ("leak", leak, 11, "stop", "such row(s)", "check_data.py --write-fixed", 3),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("change", "check", "level", "text", "fix", "code"), [b[1:] for b in BROKEN], ids=[b[0] for b in BROKEN])
@@ -102,12 +102,17 @@ def test_a_missing_package_or_bundle_file_is_named(workspace, tmp_path, monkeypa
     assert (found.fix, code) == ("reinstall the skill", 3)
 
 
-@pytest.mark.parametrize(("changes", "named"), [
-    ({"train__checkpoint_interval_unit": "hour"}, "checkpoint_interval_unit"),
-    ({"model__decode_head__feature_strides": [4, 8, 16, 32]}, "feature_strides"),
-    ({"train__classify__loss": "contrastive"}, "loss"),
-    ({"model__backbone__type": RADIO, "model__decode_head__feature_strides": [4, 8, 16, 32]}, "image_width"),
-    ({"dataset__classify__batch_size": 4096}, "batch_size"), ({"train__checkpointer__monitor": "val_far"}, "checkpointer")])
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"train__checkpoint_interval_unit": "hour"}, "checkpoint_interval_unit"),
+        ({"model__decode_head__feature_strides": [4, 8, 16, 32]}, "feature_strides"),
+        ({"train__classify__loss": "contrastive"}, "loss"),
+        ({"model__backbone__type": RADIO, "model__decode_head__feature_strides": [4, 8, 16, 32]}, "image_width"),
+        ({"dataset__classify__batch_size": 4096}, "batch_size"),
+        ({"train__checkpointer__monitor": "val_far"}, "checkpointer"),
+    ],
+)
 def test_the_spec_is_checked_for_the_release_and_the_rows(workspace, tmp_path, changes, named):
     tao_spec(workspace)
     gpus(tmp_path, TWO_GPUS)
@@ -118,8 +123,9 @@ def test_the_spec_is_checked_for_the_release_and_the_rows(workspace, tmp_path, c
     assert found.fix
 
 
-@pytest.mark.parametrize("name", ["train/base/training_set.csv", "train/base/validation_set.csv", "kpi/testing_set.csv",
-                                  "kpi/holdout_set.csv"])
+@pytest.mark.parametrize(
+    "name", ["train/base/training_set.csv", "train/base/validation_set.csv", "kpi/testing_set.csv", "kpi/holdout_set.csv"]
+)
 def test_every_split_needs_a_whole_batch(workspace, tmp_path, name):
     tao_spec(workspace)
     gpus(tmp_path, TWO_GPUS)
@@ -160,11 +166,17 @@ def test_the_encoder_s_model_is_found_fetched_or_missing(workspace, tmp_path):
     assert "--model-path" in found.fix
 
 
-@pytest.mark.parametrize(("given", "visible", "text", "level"), [
-    ({"gpu_ids": [1]}, None, "1 of 2 GPUs (1: NVIDIA RTX A6000, 48 GiB)", "ok"),
-    ({"gpu_ids": [0]}, "1", "asked for are not here", "missing"), ({"gpu_ids": [7]}, None, "asked for are not here", "missing"),
-    ({"num_gpus": 3}, None, "asked for are not here", "missing"), ({"num_gpus": 2}, "0", "asked for are not here", "missing"),
-    ({}, "", "this machine has none", "missing")])
+@pytest.mark.parametrize(
+    ("given", "visible", "text", "level"),
+    [
+        ({"gpu_ids": [1]}, None, "1 of 2 GPUs (1: NVIDIA RTX A6000, 48 GiB)", "ok"),
+        ({"gpu_ids": [0]}, "1", "asked for are not here", "missing"),
+        ({"gpu_ids": [7]}, None, "asked for are not here", "missing"),
+        ({"num_gpus": 3}, None, "asked for are not here", "missing"),
+        ({"num_gpus": 2}, "0", "asked for are not here", "missing"),
+        ({}, "", "this machine has none", "missing"),
+    ],
+)
 def test_gpus_are_chosen_by_id_among_the_visible_ones(workspace, tmp_path, monkeypatch, given, visible, text, level):
     tao_spec(workspace)
     gpus(tmp_path, TWO_GPUS)
@@ -175,8 +187,9 @@ def test_gpus_are_chosen_by_id_among_the_visible_ones(workspace, tmp_path, monke
     assert found.fix or level == "ok"
 
 
-@pytest.mark.parametrize(("ids", "batch", "problem"), [([0], 8, ""), ([0], 9, "use 8 or less"), ([1], 16, ""),
-                                                       ([1], 17, "use 16 or less")])
+@pytest.mark.parametrize(
+    ("ids", "batch", "problem"), [([0], 8, ""), ([0], 9, "use 8 or less"), ([1], 16, ""), ([1], 17, "use 16 or less")]
+)
 def test_the_batch_must_fit_the_chosen_gpu(workspace, tmp_path, ids, batch, problem):
     tao_spec(workspace)
     gpus(tmp_path, TWO_GPUS)
@@ -208,13 +221,29 @@ def test_the_summary_shows_where_and_with_what_it_runs_and_who_said_so(workspace
     tao_spec(workspace)
     gpus(tmp_path, TWO_GPUS)
     python = tao_stand_in.install(tmp_path / "tao")
-    plan, _findings, error = run_checks(Workspace.at(workspace), {
-        "engine": "tao", "platform": "local", "encoder": "pixels", "gpu_ids": [1], "air_gapped": True, "training_epochs": 2,
-        "platform_options": {"tao_python": str(python)}})
+    plan, _findings, error = run_checks(
+        Workspace.at(workspace),
+        {
+            "engine": "tao",
+            "platform": "local",
+            "encoder": "pixels",
+            "gpu_ids": [1],
+            "air_gapped": True,
+            "training_epochs": 2,
+            "platform_options": {"tao_python": str(python)},
+        },
+    )
     assert error is None
     assert plan is not None
     lines = [line.split() for line in summary.render(plan).splitlines()]
-    for words in ("GPUs of a training 1 (user)", "GPUs by id [1] (user)", "specs checked for TAO 7.1.0 (default)",
-                  "air-gapped True (user)", "engine tao (user)", "epochs per training 2 (user)", "seed 1234 (default)"):
+    for words in (
+        "GPUs of a training 1 (user)",
+        "GPUs by id [1] (user)",
+        "specs checked for TAO 7.1.0 (default)",
+        "air-gapped True (user)",
+        "engine tao (user)",
+        "epochs per training 2 (user)",
+        "seed 1234 (default)",
+    ):
         assert words.split() in lines, words
     assert any(line[:1] == ["tao_python"] and line[-1] == "(user)" for line in lines)

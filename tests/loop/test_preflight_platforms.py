@@ -41,9 +41,16 @@ def test_an_engine_that_does_not_answer_is_missing(workspace):
     assert found[0].fix
 
 
-@pytest.mark.parametrize(("engine", "info", "level"), [
-    ("tao", {}, "missing"), ("embedded", {}, "warn"), ("tao", {"CDISpecDirs": ["/etc/cdi"]}, "missing"),
-    ("tao", {"Runtimes": {"nvidia": {}}}, "ok"), ("tao", {"DiscoveredDevices": [{"ID": "nvidia.com/gpu=0"}]}, "ok")])
+@pytest.mark.parametrize(
+    ("engine", "info", "level"),
+    [
+        ("tao", {}, "missing"),
+        ("embedded", {}, "warn"),
+        ("tao", {"CDISpecDirs": ["/etc/cdi"]}, "missing"),
+        ("tao", {"Runtimes": {"nvidia": {}}}, "ok"),
+        ("tao", {"DiscoveredDevices": [{"ID": "nvidia.com/gpu=0"}]}, "ok"),
+    ],
+)
 def test_the_container_toolkit_is_checked_for_docker(workspace, tmp_path, monkeypatch, engine, info, level):
     from deft_aoi.platforms import docker_engine
 
@@ -58,8 +65,12 @@ def test_the_container_toolkit_is_checked_for_docker(workspace, tmp_path, monkey
 
 
 def test_a_remote_platform_says_how_it_sees_the_workspace(workspace):
-    findings, code = look(workspace, platform="kubernetes", engine="embedded", platform_options={
-        "kubeconfig": str(workspace / "none"), "claim": "c", "claim_root": "/elsewhere"})
+    findings, code = look(
+        workspace,
+        platform="kubernetes",
+        engine="embedded",
+        platform_options={"kubeconfig": str(workspace / "none"), "claim": "c", "claim_root": "/elsewhere"},
+    )
     assert code == 4
     missing = [f for f in findings if f.check == 4 and f.level == "missing"]
     assert len(missing) == 2, missing  # the cluster, and the workspace beside the claim
@@ -77,12 +88,20 @@ def test_a_cluster_without_pyxis_cannot_run_tao_s_image(workspace, tmp_path):
     assert "tao_python" in found.fix
 
 
-@pytest.mark.parametrize(("folder", "given", "text"), [
-    ("a#b", {}, "TAO's launcher cannot take"), ("a%b", {"platform": "slurm"}, "#SBATCH line cannot carry"),
-    ("ws2", {"platform": "slurm", "platform_options": {"partition": "a b"}}, "option partition is malformed"),
-    ("ws2", {"platform": "kubernetes", "platform_options": {"claim": "c", "claim_root": "/else", "image": "r.io/x:1"}},
-     "outside the volume claim"),
-    ("ws2", {"platform": "kubernetes", "platform_options": {"image": "r.io/x:1"}}, "needs the volume claim")])
+@pytest.mark.parametrize(
+    ("folder", "given", "text"),
+    [
+        ("a#b", {}, "TAO's launcher cannot take"),
+        ("a%b", {"platform": "slurm"}, "#SBATCH line cannot carry"),
+        ("ws2", {"platform": "slurm", "platform_options": {"partition": "a b"}}, "option partition is malformed"),
+        (
+            "ws2",
+            {"platform": "kubernetes", "platform_options": {"claim": "c", "claim_root": "/else", "image": "r.io/x:1"}},
+            "outside the volume claim",
+        ),
+        ("ws2", {"platform": "kubernetes", "platform_options": {"image": "r.io/x:1"}}, "needs the volume claim"),
+    ],
+)
 def test_what_a_platform_could_not_be_told_is_said_before_the_gate(workspace, folder, given, text):
     moved = workspace.rename(workspace.with_name(folder))
     found = only(look(moved, **given)[0], 7, text)

@@ -27,8 +27,13 @@ def request(tmp_path: Path, kind: str, *, image: dict[str, Any], events: list[di
     """The request of one job, of a Docker run if nothing else is asked for."""
     config = resolve({"engine": "tao", "platform": "docker", "encoder": "pixels", **given}, TAO)
     run = SimpleNamespace(jobs=tmp_path / "jobs", root=tmp_path)
-    context: Any = SimpleNamespace(config=config, plan={"images": {"visual_changenet": image, "embedding": image}}, run=run,
-                                   workspace=SimpleNamespace(root=tmp_path, cache_dir=tmp_path / ".deft"), events=lambda: events)
+    context: Any = SimpleNamespace(
+        config=config,
+        plan={"images": {"visual_changenet": image, "embedding": image}},
+        run=run,
+        workspace=SimpleNamespace(root=tmp_path, cache_dir=tmp_path / ".deft"),
+        events=lambda: events,
+    )
     job = launch.Job("iter1", kind, "", 1, kind, tmp_path / "s.yaml", ("a=b",), tmp_path, tmp_path, tmp_path / "log")
     return launch._request(context, job, f"deft-r1-iter1-{kind}")
 

@@ -21,9 +21,15 @@ from .conftest import NEVER, deft, only_run
 
 VERSIONS = ("7.0.1", "7.3.0")
 STAGES = {
-    "baseline-train", "baseline-inference", "iter1-train", "iter1-inference", "run-holdout", "inference_spec",
-    "iter1-embed-pool", "iter1-embed-targets",
-}  # fmt: skip
+    "baseline-train",
+    "baseline-inference",
+    "iter1-train",
+    "iter1-inference",
+    "run-holdout",
+    "inference_spec",
+    "iter1-embed-pool",
+    "iter1-embed-targets",
+}
 BATCH = 8
 BOARDS = 3
 
@@ -54,8 +60,25 @@ def tao_run(source: Path, place: Path) -> TaoRun:
     before = dict(os.environ)
     os.environ.update(PATH=f"{python.parent}:{before['PATH']}", XDG_STATE_HOME=str(place / "state"))
     try:
-        arguments = ("--workspace", workspace, "--engine", "tao", "--platform", "local", "--tao-python", python, "--kpi-target",
-                     NEVER, "--max-iterations", 1, "--training-epochs", 2, "--model-path", place / "siglip", "--yes")
+        arguments = (
+            "--workspace",
+            workspace,
+            "--engine",
+            "tao",
+            "--platform",
+            "local",
+            "--tao-python",
+            python,
+            "--kpi-target",
+            NEVER,
+            "--max-iterations",
+            1,
+            "--training-epochs",
+            2,
+            "--model-path",
+            place / "siglip",
+            "--yes",
+        )
         said = deft("run_loop", *arguments, "--until-agent")
         tao_stand_in.die_in_the_next_training(place / "tao")
         run = only_run(workspace)
@@ -67,8 +90,19 @@ def tao_run(source: Path, place: Path) -> TaoRun:
         assert said.code == 0, said.out + said.err
         boards = pd.read_csv(workspace / "kpi/testing_set.csv", dtype=str).head(BOARDS).drop(columns="label")
         boards.to_csv(place / "boards.csv", index=False)
-        said = deft("infer", "--model", run / "best_model.json", "--csv", place / "boards.csv", "--images",
-                    workspace / "kpi/images", "--output", place / "out", "--tao-python", python)
+        said = deft(
+            "infer",
+            "--model",
+            run / "best_model.json",
+            "--csv",
+            place / "boards.csv",
+            "--images",
+            workspace / "kpi/images",
+            "--output",
+            place / "out",
+            "--tao-python",
+            python,
+        )
         assert said.code == 0, said.out + said.err
     finally:
         os.environ.clear()
@@ -82,8 +116,11 @@ def _make_tao_workspace(workspace: Path, siglip: Path) -> None:
     spec = specs.load_spec(path)
     data = spec["dataset"]["classify"]
     data |= {"batch_size": BATCH, "image_width": 64, "image_height": 64, "num_input": len(data["input_map"])}
-    spec["model"] = {"backbone": {"type": "fan_tiny_8_p4_hybrid"}, "decode_head": {"feature_strides": [4, 8, 16, 16]},
-                     "classify": {"difference_module": "learnable", "embed_dec": 8}}
+    spec["model"] = {
+        "backbone": {"type": "fan_tiny_8_p4_hybrid"},
+        "decode_head": {"feature_strides": [4, 8, 16, 16]},
+        "classify": {"difference_module": "learnable", "embed_dec": 8},
+    }
     spec["train"] = {"classify": {"loss": "ce", "cls_weight": [1.0, 10.0]}, "optim": {"lr": 0.0001}}
     spec["deft"] = {"fine_tune": {"train": {"optim": {"lr": 0.00005}}}}
     path.unlink()
@@ -116,8 +153,9 @@ def test_every_stage_of_the_loop_asked_tao(finished: TaoRun) -> None:
 def test_every_spec_with_its_overrides_is_one_that_tao_loads(finished: TaoRun, version: str) -> None:
     for call in changenet(finished):
         given = specs.apply_overrides(call.spec, call.overrides)
-        rows = {split: len(pd.read_csv(call.spec["dataset"]["classify"][f"{split}_dataset"]["csv_path"]))
-                for split in split_of(call)}
+        rows = {
+            split: len(pd.read_csv(call.spec["dataset"]["classify"][f"{split}_dataset"]["csv_path"])) for split in split_of(call)
+        }
         check_tao_spec(given, version, rows)
         assert "deft" not in given, call.stage
 
@@ -146,15 +184,25 @@ def test_every_table_is_read_by_tao_s_own_rule(finished: TaoRun) -> None:
             if split == "train":
                 assert 0 < (frame["label"] == "PASS").sum() < len(frame)
             seen.add(Path(source["csv_path"]).name)
-    assert seen == {"training_set.csv", "validation_set.csv", "testing_set.csv", "holdout_set.csv", "train_combined_iter1.csv",
-                    "boards.csv"}
+    assert seen == {
+        "training_set.csv",
+        "validation_set.csv",
+        "testing_set.csv",
+        "holdout_set.csv",
+        "train_combined_iter1.csv",
+        "boards.csv",
+    }
 
 
 def test_the_embedding_jobs_give_what_tao_s_command_takes(finished: TaoRun) -> None:
     jobs = [c for c in finished.calls if c.tool == "embedding"]
     for call in jobs:
         assert set(call.spec) | {o.partition("=")[0] for o in call.overrides} == {
-            "model", "model_path", "input_parquet", "output_parquet"}
+            "model",
+            "model_path",
+            "input_parquet",
+            "output_parquet",
+        }
         assert call.spec["model"] == "SigLIP"
     pool = pd.read_parquet(finished.run / "synth_pool/source_pool.parquet")
     assert len(pool)

@@ -172,9 +172,20 @@ def test_an_event_logged_by_hand_vouches_for_nothing(finished_copy: Path) -> Non
     said_of_files = json.dumps({"files": found, "path": "DEFT_Loop_Report.html", "sha256": page})
     for stage in ("note", "report"):
         said = deft(
-            "log_stage", "--log-path", finished_copy / "loop_log.jsonl", "--iter-label", "run", "--stage", stage,
-            "--status", "ok", "--summary", "all is well", "--data", said_of_files,
-        )  # fmt: skip
+            "log_stage",
+            "--log-path",
+            finished_copy / "loop_log.jsonl",
+            "--iter-label",
+            "run",
+            "--stage",
+            stage,
+            "--status",
+            "ok",
+            "--summary",
+            "all is well",
+            "--data",
+            said_of_files,
+        )
         assert said.code == 0, said.err
     problems = verify_run(finished_copy).problems
     assert [p.split(" is ")[0] for p in problems] == [f"run/specs/{spec.name}", "DEFT_Loop_Report.html"]

@@ -49,8 +49,15 @@ def _table(tmp_path: Path, count: int) -> Path:
     rows = []
     for i in range(count):
         write_image(tmp_path / "images" / f"{i}.png", i)
-        rows.append({"sample_id": f"s{i}", "light": "L", "filepath": str(tmp_path / "images" / f"{i}.png"), "golden_filepath": "",
-                     "content_id": sha256_bytes(str(i).encode())})  # fmt: skip
+        rows.append(
+            {
+                "sample_id": f"s{i}",
+                "light": "L",
+                "filepath": str(tmp_path / "images" / f"{i}.png"),
+                "golden_filepath": "",
+                "content_id": sha256_bytes(str(i).encode()),
+            }
+        )
     write_parquet(pd.DataFrame(rows), tmp_path / "in.parquet")
     return tmp_path / "in.parquet"
 
@@ -150,8 +157,20 @@ def test_shards_cover_the_table_resume_and_give_what_one_process_gives(tmp_path)
 def test_the_shard_worker_is_a_plain_command(tmp_path):
     source = _table(tmp_path, 6)
     scripts = Path(__file__).resolve().parents[2] / "scripts"
-    command = [sys.executable, "-m", "deft_aoi.mining.shards", "--input", source, "--output-dir", tmp_path / "o", "--shards", "2",
-               "--encoder", "pixels", "--shard"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "deft_aoi.mining.shards",
+        "--input",
+        source,
+        "--output-dir",
+        tmp_path / "o",
+        "--shards",
+        "2",
+        "--encoder",
+        "pixels",
+        "--shard",
+    ]
     for shard, code in (("0", 0), ("1", 0), ("2", 2)):
         done = subprocess.run([*map(str, command), shard], cwd=scripts, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr

@@ -29,13 +29,19 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 def _pool(contents, labels, featureless=()):
     count = len(contents)
-    frame = pd.DataFrame({
-        "input_path": ["ws/in"] * count, "golden_path": ["ws/g"] * count, "label": labels,
-        "object_name": [f"R{i}" for i in range(count)], "boardname": "b",
-        "provenance": ["sdg" if i % 5 == 4 else "real" for i in range(count)],
-        "sample_id": [f"real-{i:08d}" for i in range(count)], "content_id": contents,
-        "featureless": [i in featureless for i in range(count)],
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "input_path": ["ws/in"] * count,
+            "golden_path": ["ws/g"] * count,
+            "label": labels,
+            "object_name": [f"R{i}" for i in range(count)],
+            "boardname": "b",
+            "provenance": ["sdg" if i % 5 == 4 else "real" for i in range(count)],
+            "sample_id": [f"real-{i:08d}" for i in range(count)],
+            "content_id": contents,
+            "featureless": [i in featureless for i in range(count)],
+        }
+    )
     return with_filepath(frame, "L", ".png")
 
 

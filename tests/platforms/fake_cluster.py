@@ -52,9 +52,18 @@ class FakeCluster:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.kubeconfig = folder / "kubeconfig"
         url = f"http://127.0.0.1:{self._server.server_port}"
-        self.kubeconfig.write_text(json.dumps({
-            "apiVersion": "v1", "kind": "Config", "current-context": "c", "clusters": [{"name": "k", "cluster": {"server": url}}],
-            "users": [{"name": "u", "user": {}}], "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}]}))
+        self.kubeconfig.write_text(
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "current-context": "c",
+                    "clusters": [{"name": "k", "cluster": {"server": url}}],
+                    "users": [{"name": "u", "user": {}}],
+                    "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+                }
+            )
+        )
 
     def stop(self) -> None:
         """Close the port: from now on the cluster does not answer."""
@@ -71,8 +80,10 @@ class FakeCluster:
             state = {"terminated": {"exitCode": exit_code}}
         labels = self.objects["jobs"][job]["spec"]["template"]["metadata"]["labels"]
         status = {"name": "job", "image": "x", "imageID": "x", "ready": False, "restartCount": 0, "state": state}
-        self.objects["pods"][name] = {"metadata": {"name": name, "labels": labels},
-                                      "status": {"phase": phase, "containerStatuses": [status]}}
+        self.objects["pods"][name] = {
+            "metadata": {"name": name, "labels": labels},
+            "status": {"phase": phase, "containerStatuses": [status]},
+        }
         return name
 
     def end(self, job: str, kind: str = "Complete", reason: str = "", exit_code: int = 0) -> None:
@@ -124,7 +135,7 @@ class FakeCluster:
     def _create(self, shelf: dict[str, dict[str, Any]], body: dict[str, Any]) -> tuple[int, Any]:
         name = body["metadata"]["name"]
         if self.refuse is not None:
-            return _refusal(self.refuse, 'exceeded quota: gpu, requested: 1, used: 8, limited: 8')
+            return _refusal(self.refuse, "exceeded quota: gpu, requested: 1, used: 8, limited: 8")
         if name in shelf:
             return _refusal(409, f"{name} already exists")
         shelf[name] = {**body, "status": {}}

@@ -13,8 +13,10 @@ from deft_aoi.platforms import catalog, credentials, gpus
 SMI = "0, GPU-aaaa, NVIDIA H200, 143771\n1, GPU-bbbb, NVIDIA L4, 23034\nsome note\n2, GPU-cccc, NVIDIA RTX A6000, 49140\n"
 
 
-@pytest.mark.parametrize(("setting", "expected"), [
-    (None, ["0", "1", "2"]), ("", []), ("2,0", ["2", "0"]), ("GPU-bb", ["1"]), ("0,9,1", ["0"]), ("-1", [])])
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [(None, ["0", "1", "2"]), ("", []), ("2,0", ["2", "0"]), ("GPU-bb", ["1"]), ("0,9,1", ["0"]), ("-1", [])],
+)
 def test_visible_gpus_follow_the_setting_as_cuda_does(setting, expected):
     assert [g.index for g in gpus.visible(gpus.parse(SMI), setting)] == expected
 

@@ -20,9 +20,16 @@ DIGEST = "sha256:" + "0" * 64
 
 
 def job(**more) -> JobRequest:
-    values = {"name": "deft-r1-iter1-train", "argv": ("visual_changenet", "train", "-e", "/mnt/pcb/ws/spec.yaml"),
-              "cwd": "/mnt/pcb/ws/out", "log_path": "/mnt/pcb/ws/out/train.log", "image": IMAGE,
-              "read_only": (Path("/mnt/pcb/ws"),), "writable": (Path("/mnt/pcb/ws/out"),), "gpus": 2}
+    values = {
+        "name": "deft-r1-iter1-train",
+        "argv": ("visual_changenet", "train", "-e", "/mnt/pcb/ws/spec.yaml"),
+        "cwd": "/mnt/pcb/ws/out",
+        "log_path": "/mnt/pcb/ws/out/train.log",
+        "image": IMAGE,
+        "read_only": (Path("/mnt/pcb/ws"),),
+        "writable": (Path("/mnt/pcb/ws/out"),),
+        "gpus": 2,
+    }
     return JobRequest(**{**values, **more})
 
 
@@ -41,9 +48,18 @@ def through_the_api(manifest: dict, kind: str) -> dict:
     return api.sanitize_for_serialization(model)
 
 
-@pytest.mark.parametrize("more", [
-    {}, {"gpus": 0}, {"time_limit_sec": 3600}, {"secret_names": ("HF_TOKEN",)}, {"image_digest": DIGEST}, {"nodes": 3},
-    {"env": {"OMP_NUM_THREADS": "1"}}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"gpus": 0},
+        {"time_limit_sec": 3600},
+        {"secret_names": ("HF_TOKEN",)},
+        {"image_digest": DIGEST},
+        {"nodes": 3},
+        {"env": {"OMP_NUM_THREADS": "1"}},
+    ],
+)
 def test_every_manifest_is_one_that_the_api_knows_to_the_last_key(more):
     *services, manifest = render(job(**more), OPTIONS)
     assert through_the_api(manifest, "V1Job") == manifest
@@ -70,7 +86,10 @@ def test_a_single_node_job_has_no_privilege_no_token_and_no_retry():
     assert manifest["spec"]["ttlSecondsAfterFinished"] > 24 * 3600
     assert (pod["restartPolicy"], pod["automountServiceAccountToken"]) == ("Never", False)
     assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False, "privileged": False, "capabilities": {"drop": ["ALL"]}}
+        "allowPrivilegeEscalation": False,
+        "privileged": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
     assert pod["securityContext"]["runAsUser"] == 1000
     text = json.dumps(manifest)
     for word in ("hostPath", "hostNetwork", "hostPID", "hostIPC"):
@@ -82,7 +101,8 @@ def test_inputs_are_read_only_and_the_job_s_folder_lies_on_top():
     mounts = manifest["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
     assert mounts[:2] == [
         {"name": "workspace", "mountPath": "/mnt/pcb/ws", "subPath": "ws", "readOnly": True},
-        {"name": "workspace", "mountPath": "/mnt/pcb/ws/out", "subPath": "ws/out", "readOnly": False}]
+        {"name": "workspace", "mountPath": "/mnt/pcb/ws/out", "subPath": "ws/out", "readOnly": False},
+    ]
 
 
 def test_several_nodes_are_an_indexed_job_with_tao_s_variables():
@@ -139,8 +159,13 @@ def test_conditions_and_exit_codes_are_translated():
     assert finished_reason(status_of("Failed", "DeadlineExceeded")) == "time limit"
     assert finished_reason(status_of("Failed", "BackoffLimitExceeded")) == "BackoffLimitExceeded"
     ended = k8s.V1ContainerState(terminated=k8s.V1ContainerStateTerminated(exit_code=7))
-    pod = k8s.V1Pod(status=k8s.V1PodStatus(container_statuses=[
-        k8s.V1ContainerStatus(name="job", image="x", image_id="x", ready=False, restart_count=0, state=ended)]))
+    pod = k8s.V1Pod(
+        status=k8s.V1PodStatus(
+            container_statuses=[
+                k8s.V1ContainerStatus(name="job", image="x", image_id="x", ready=False, restart_count=0, state=ended)
+            ]
+        )
+    )
     assert exit_code([pod], "BackoffLimitExceeded") == 7
     assert exit_code([], "") == 0
     assert exit_code([], "Evicted") is None

@@ -29,15 +29,28 @@ def cluster(tmp_path, monkeypatch):
 @pytest.fixture
 def options(cluster, tmp_path) -> dict[str, str]:
     (tmp_path / "claim/ws/out").mkdir(parents=True)
-    return {"kubeconfig": str(cluster.kubeconfig), "claim": "pcb", "claim_root": str(tmp_path / "claim"), "user": "1000:1000",
-            "secret": "deft"}
+    return {
+        "kubeconfig": str(cluster.kubeconfig),
+        "claim": "pcb",
+        "claim_root": str(tmp_path / "claim"),
+        "user": "1000:1000",
+        "secret": "deft",
+    }
 
 
 @pytest.fixture
 def job(tmp_path, options) -> JobRequest:
     ws = tmp_path / "claim/ws"
-    return JobRequest(NAME, ("visual_changenet", "train", "-e", f"{ws}/spec.yaml"), str(ws / "out"), str(ws / "out/train.log"),
-                      image="nvcr.io/nvidia/tao/tao-toolkit:7.1.0-pyt", gpus=1, read_only=(ws,), writable=(ws / "out",))
+    return JobRequest(
+        NAME,
+        ("visual_changenet", "train", "-e", f"{ws}/spec.yaml"),
+        str(ws / "out"),
+        str(ws / "out/train.log"),
+        image="nvcr.io/nvidia/tao/tao-toolkit:7.1.0-pyt",
+        gpus=1,
+        read_only=(ws,),
+        writable=(ws / "out",),
+    )
 
 
 @pytest.fixture
@@ -70,8 +83,10 @@ def test_a_job_from_submission_to_its_end(cluster, options, job, jobs):
     assert Path(job.log_path).read_text() == "epoch 1\nepoch 2\n"
 
 
-@pytest.mark.parametrize(("reason", "code", "exit_code", "detail"), [
-    ("BackoffLimitExceeded", 1, 1, "BackoffLimitExceeded"), ("DeadlineExceeded", 137, 137, "time limit")])
+@pytest.mark.parametrize(
+    ("reason", "code", "exit_code", "detail"),
+    [("BackoffLimitExceeded", 1, 1, "BackoffLimitExceeded"), ("DeadlineExceeded", 137, 137, "time limit")],
+)
 def test_a_failed_job_tells_its_exit_code_and_why(cluster, options, job, jobs, reason, code, exit_code, detail):
     k8s = driver(options)
     k8s.submit(job, jobs)

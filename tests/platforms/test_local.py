@@ -21,8 +21,13 @@ PY = sys.executable
 
 
 def request(tmp_path: Path, code: str, name: str = "deft-r1-baseline-train", **more) -> JobRequest:
-    return JobRequest(name=name, argv=(PY, "-c", textwrap.dedent(code)), cwd=str(tmp_path),
-                      log_path=str(tmp_path / "logs" / f"{name}.log"), **more)
+    return JobRequest(
+        name=name,
+        argv=(PY, "-c", textwrap.dedent(code)),
+        cwd=str(tmp_path),
+        log_path=str(tmp_path / "logs" / f"{name}.log"),
+        **more,
+    )
 
 
 def wait_for(condition, seconds: float = 20.0) -> None:
@@ -104,8 +109,12 @@ def test_the_job_survives_a_killed_driver_and_is_found_again(local, tmp_path):
         job = JobRequest("deft-kill", ({PY!r}, "-c", {code!r}), {str(tmp_path)!r}, {str(tmp_path / "k.log")!r})
         get_platform("local").submit(job, Path({str(tmp_path / "jobs")!r})); print("up", flush=True); time.sleep(60)
     """
-    child = subprocess.Popen([PY, "-c", textwrap.dedent(driver)], stdout=subprocess.PIPE, start_new_session=True,
-                             env=os.environ | {"PYTHONPATH": str(Path(base.__file__).parents[2])})
+    child = subprocess.Popen(
+        [PY, "-c", textwrap.dedent(driver)],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(Path(base.__file__).parents[2])},
+    )
     assert child.stdout.readline() == b"up\n"
     os.killpg(child.pid, signal.SIGKILL)
     child.wait()

@@ -17,11 +17,29 @@ from deft_aoi.platforms.redact import LineRedactor, redact
 GOOD = {"name": "deft-r-iter1-train", "argv": ("true",), "cwd": "/tmp", "log_path": "/tmp/l"}
 
 
-@pytest.mark.parametrize("bad", [
-    {"name": "Deft"}, {"name": "deft_1"}, {"name": "-x"}, {"name": "x" * 64}, {"name": "a/b"}, {"name": ""},
-    {"argv": ()}, {"argv": ("a\0",)},
-    {"cwd": "relative"}, {"log_path": "l"}, {"read_only": (Path("x"),)}, {"env": {"A B": "1"}}, {"secret_names": ("A=B",)},
-    {"gpus": ("0; rm",)}, {"image_digest": "sha256:1"}, {"nodes": 0}, {"time_limit_sec": 0}, {"cwd": "/a\nb"}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"name": "Deft"},
+        {"name": "deft_1"},
+        {"name": "-x"},
+        {"name": "x" * 64},
+        {"name": "a/b"},
+        {"name": ""},
+        {"argv": ()},
+        {"argv": ("a\0",)},
+        {"cwd": "relative"},
+        {"log_path": "l"},
+        {"read_only": (Path("x"),)},
+        {"env": {"A B": "1"}},
+        {"secret_names": ("A=B",)},
+        {"gpus": ("0; rm",)},
+        {"image_digest": "sha256:1"},
+        {"nodes": 0},
+        {"time_limit_sec": 0},
+        {"cwd": "/a\nb"},
+    ],
+)
 def test_a_request_that_no_platform_could_run_safely_is_refused(bad):
     with pytest.raises(HardStop):
         JobRequest(**{**GOOD, **bad})
@@ -29,8 +47,10 @@ def test_a_request_that_no_platform_could_run_safely_is_refused(bad):
 
 def test_what_a_local_job_leaves_behind_is_valid_by_schema(tmp_path):
     local = base.get_platform("local")
-    local.submit(JobRequest(**{**GOOD, "argv": (sys.executable, "-c", "pass"), "cwd": str(tmp_path),
-                               "log_path": str(tmp_path / "l")}), tmp_path / "jobs")
+    local.submit(
+        JobRequest(**{**GOOD, "argv": (sys.executable, "-c", "pass"), "cwd": str(tmp_path), "log_path": str(tmp_path / "l")}),
+        tmp_path / "jobs",
+    )
     base.wait(local, GOOD["name"], tmp_path / "jobs", timeout_sec=20)
     found = {p.name.removeprefix(f"{GOOD['name']}."): json.loads(p.read_text()) for p in (tmp_path / "jobs").glob("*.json")}
     assert set(found) == {"job.json", "run.json", "exit.json"}

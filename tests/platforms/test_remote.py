@@ -18,7 +18,7 @@ REFERENCE = "nvcr.io/nvidia/tao/tao-toolkit:7.1.0-pyt"
 
 def command(folder: Path, name: str, body: str) -> None:
     folder.mkdir(exist_ok=True)
-    (folder / name).write_text(f"#!/bin/sh\necho \"$0 $*\" >> {folder}/calls\n{body}\n")
+    (folder / name).write_text(f'#!/bin/sh\necho "$0 $*" >> {folder}/calls\n{body}\n')
     (folder / name).chmod(0o755)
 
 
@@ -92,8 +92,10 @@ def test_an_image_file_that_changed_since_the_run_began_is_not_started(bin_dir, 
     assert caught.value.found == "no file"
 
 
-@pytest.mark.parametrize(("body", "level"), [
-    ('shift 6; eval "$*"', "ok"), ("echo 0000 other", "missing"), ("echo No such file >&2; exit 1", "missing")])
+@pytest.mark.parametrize(
+    ("body", "level"),
+    [('shift 6; eval "$*"', "ok"), ("echo 0000 other", "missing"), ("echo No such file >&2; exit 1", "missing")],
+)
 def test_a_remote_login_node_must_see_this_very_workspace(bin_dir, tmp_path, body, level):
     witness = tmp_path / "baseline_spec.yaml"
     witness.write_text("task: classify\n")
@@ -105,6 +107,8 @@ def test_a_remote_login_node_must_see_this_very_workspace(bin_dir, tmp_path, bod
 
 def test_a_workspace_beside_the_claim_is_refused(tmp_path):
     inside, outside = tmp_path / "claim" / "ws", tmp_path / "ws"
-    found = [shared_path.check("kubernetes", {"claim": "c", "claim_root": str(tmp_path / "claim")}, w, w)[0].level
-             for w in (inside, outside)]
+    found = [
+        shared_path.check("kubernetes", {"claim": "c", "claim_root": str(tmp_path / "claim")}, w, w)[0].level
+        for w in (inside, outside)
+    ]
     assert found == ["ok", "missing"]

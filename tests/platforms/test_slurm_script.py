@@ -13,8 +13,14 @@ from deft_aoi.platforms.slurm_script import render
 
 
 def request(**more) -> JobRequest:
-    values = {"name": "deft-r1-iter1-train", "argv": ("visual_changenet", "train", "-e", "/ws/spec.yaml"), "cwd": "/ws/out",
-              "log_path": "/ws/out/train.log", "read_only": (Path("/ws"),), "writable": (Path("/ws/out"),)}
+    values = {
+        "name": "deft-r1-iter1-train",
+        "argv": ("visual_changenet", "train", "-e", "/ws/spec.yaml"),
+        "cwd": "/ws/out",
+        "log_path": "/ws/out/train.log",
+        "read_only": (Path("/ws"),),
+        "writable": (Path("/ws/out"),),
+    }
     return JobRequest(**{**values, **more})
 
 
@@ -31,8 +37,16 @@ def test_the_script_is_valid_bash(tmp_path):
 
 def test_values_never_reach_the_shell_unquoted(tmp_path):
     marker = tmp_path / "pwned"
-    text = render(request(cwd=str(tmp_path), argv=("echo", f"$(touch {marker})", "`id`", "a'b"), env={"X": f"$(touch {marker})"},
-                          log_path=str(tmp_path / "l")), {}, tmp_path)
+    text = render(
+        request(
+            cwd=str(tmp_path),
+            argv=("echo", f"$(touch {marker})", "`id`", "a'b"),
+            env={"X": f"$(touch {marker})"},
+            log_path=str(tmp_path / "l"),
+        ),
+        {},
+        tmp_path,
+    )
     script = tmp_path / "x.sh"
     script.write_text(text)
     environment = {"SLURM_JOB_ID": "7", "PATH": "/usr/bin:/bin"}
@@ -44,10 +58,13 @@ def test_values_never_reach_the_shell_unquoted(tmp_path):
 
 def test_a_second_job_of_the_same_name_runs_nothing_and_a_requeued_one_runs_again(tmp_path):
     script = tmp_path / "x.sh"
-    script.write_text(render(request(cwd=str(tmp_path), argv=("sh", "-c", "echo x >> ran; exit 3"), log_path=str(tmp_path / "l")),
-                             {}, tmp_path))
-    codes = [subprocess.run(["bash", str(script)], env={"SLURM_JOB_ID": job, "PATH": "/usr/bin:/bin"}, check=False).returncode
-             for job in ("7", "8", "7")]
+    script.write_text(
+        render(request(cwd=str(tmp_path), argv=("sh", "-c", "echo x >> ran; exit 3"), log_path=str(tmp_path / "l")), {}, tmp_path)
+    )
+    codes = [
+        subprocess.run(["bash", str(script)], env={"SLURM_JOB_ID": job, "PATH": "/usr/bin:/bin"}, check=False).returncode
+        for job in ("7", "8", "7")
+    ]
     assert codes == [3, 0, 3]
     assert (tmp_path / "ran").read_text() == "x\nx\n"
     assert (tmp_path / "deft-r1-iter1-train.exit").read_text() == "3\n"

@@ -44,15 +44,23 @@ def submitted(job: JobRequest, tmp_path: Path, options: dict[str, str] | None = 
     return platform
 
 
-@pytest.mark.parametrize(("said", "state", "code", "detail"), [
-    ("PENDING|0:0", JobState.PENDING, None, "job 42 pending"), ("RUNNING|0:0", JobState.RUNNING, None, "job 42 running"),
-    ("REQUEUED|0:0", JobState.PENDING, None, "job 42 requeued"), ("COMPLETED|0:0", JobState.COMPLETE, 0, ""),
-    ("CANCELLED by 1000|0:15", JobState.CANCELED, 143, "canceled"), ("FAILED|3:0", JobState.ERROR, 3, "exit code 3"),
-    ("TIMEOUT|0:0", JobState.ERROR, None, "time limit"),
-    ("OUT_OF_MEMORY|0:125", JobState.ERROR, 253, "the host's memory ran out"),
-    ("NODE_FAIL|1:0", JobState.ERROR, 1, "a node failed"), ("PREEMPTED|0:0", JobState.ERROR, None, "preempted"),
-    ("EXPEDITING|0:0", JobState.PENDING, None, "job 42 expediting"),
-    ("SOMETHING_NEW|0:0", JobState.UNKNOWN, None, "job 42: the scheduler says SOMETHING_NEW")])
+@pytest.mark.parametrize(
+    ("said", "state", "code", "detail"),
+    [
+        ("PENDING|0:0", JobState.PENDING, None, "job 42 pending"),
+        ("RUNNING|0:0", JobState.RUNNING, None, "job 42 running"),
+        ("REQUEUED|0:0", JobState.PENDING, None, "job 42 requeued"),
+        ("COMPLETED|0:0", JobState.COMPLETE, 0, ""),
+        ("CANCELLED by 1000|0:15", JobState.CANCELED, 143, "canceled"),
+        ("FAILED|3:0", JobState.ERROR, 3, "exit code 3"),
+        ("TIMEOUT|0:0", JobState.ERROR, None, "time limit"),
+        ("OUT_OF_MEMORY|0:125", JobState.ERROR, 253, "the host's memory ran out"),
+        ("NODE_FAIL|1:0", JobState.ERROR, 1, "a node failed"),
+        ("PREEMPTED|0:0", JobState.ERROR, None, "preempted"),
+        ("EXPEDITING|0:0", JobState.PENDING, None, "job 42 expediting"),
+        ("SOMETHING_NEW|0:0", JobState.UNKNOWN, None, "job 42: the scheduler says SOMETHING_NEW"),
+    ],
+)
 def test_accounting_is_asked_first_and_its_words_are_translated(commands, job, tmp_path, said, state, code, detail):
     commands("sacct", f"echo '{said}'")
     status = submitted(job, tmp_path).status(NAME, tmp_path / "jobs")
@@ -60,9 +68,16 @@ def test_accounting_is_asked_first_and_its_words_are_translated(commands, job, t
     assert calls(tmp_path, "sacct") == ["sacct -X -n -P -j 42 --format=State,ExitCode"]
 
 
-@pytest.mark.parametrize(("scheduler", "written", "state"), [
-    ("0:0", None, JobState.RUNNING), ("0:15", None, JobState.RUNNING), ("0:15", 143, JobState.RUNNING),
-    ("1:0", 1, JobState.RUNNING), ("0:0", 0, JobState.COMPLETE)])
+@pytest.mark.parametrize(
+    ("scheduler", "written", "state"),
+    [
+        ("0:0", None, JobState.RUNNING),
+        ("0:15", None, JobState.RUNNING),
+        ("0:15", 143, JobState.RUNNING),
+        ("1:0", 1, JobState.RUNNING),
+        ("0:0", 0, JobState.COMPLETE),
+    ],
+)
 def test_a_job_that_is_ending_has_no_reason_yet_unless_it_ended_well(commands, job, tmp_path, scheduler, written, state):
     commands("sacct", f"echo 'COMPLETING|{scheduler}'")
     platform = submitted(job, tmp_path)

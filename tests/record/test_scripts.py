@@ -25,9 +25,19 @@ def call(script: str, *argv: str) -> subprocess.CompletedProcess[str]:
 
 def log_stage(run_dir: Path, label: str, stage: str, *more: str, status: str = "ok", summary: str = "said"):
     done = call(
-        "log_stage.py", "--log-path", str(run_dir / "loop_log.jsonl"), "--iter-label", label, "--stage", stage,
-        "--status", status, "--summary", summary, *more,
-    )  # fmt: skip
+        "log_stage.py",
+        "--log-path",
+        str(run_dir / "loop_log.jsonl"),
+        "--iter-label",
+        label,
+        "--stage",
+        stage,
+        "--status",
+        status,
+        "--summary",
+        summary,
+        *more,
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -110,8 +120,9 @@ def test_status_watch_prints_new_events_and_ends_with_the_run(run_dir, begun):
     begun("baseline", "train", "error")
     process = subprocess.Popen(
         [sys.executable, str(SCRIPTS / "status.py"), "--results-dir", str(run_dir), "--watch", "--interval-sec", "0.1"],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     assert process.stdout.readline().startswith("run ")
     begun("run", "loop_stop", data={"reason": "user_stop"})

@@ -94,10 +94,14 @@ class RunMaker:
         self.event(label, "anomalygen", "40 staged pairs unchanged", state={"sdg_pairs": 40})
         self._mine(label, targets)
         self.event(
-            label, "dataset", "assembled", provenance={"real": 200 + 3 * number, "sdg": number}, distinct=190 + 4 * number,
+            label,
+            "dataset",
+            "assembled",
+            provenance={"real": 200 + 3 * number, "sdg": number},
+            distinct=190 + 4 * number,
             labels={"PASS": 160, "open": 20 + 4 * number, "short": 20},
             state={"train_rows": 200 + 4 * number, "train_added": 4, "train_sdg": number},
-        )  # fmt: skip
+        )
         self._model(label, 200 + 4 * number, before)
         return self
 
@@ -131,15 +135,23 @@ class RunMaker:
                 "target_filepath": first["filepath"],
                 "source_filepath": [f"kpi/images/golden/C{i:03d}_L.png" for i in range(len(first))],
                 "similarity": [0.99 - i / 100 for i in range(len(first))],
-                "label": "open", "provenance": ["real", "sdg", "real", "real"][: len(first)], "decision": "kept",
+                "label": "open",
+                "provenance": ["real", "sdg", "real", "real"][: len(first)],
+                "decision": "kept",
             }
-        ).to_parquet(folder / "mined_pairs.parquet")  # fmt: skip
+        ).to_parquet(folder / "mined_pairs.parquet")
         counts = "candidate_count,kept_count,rejected_count,rejected_leaks,rejected_duplicate_content\n6,4,2,1,1\n"
         (folder / "knn_summary.csv").write_text(counts, encoding="utf-8")
         self.event(
-            label, "data_mining", "4 of 6 candidates kept", candidates=6, rejected=2, similarity_threshold="0.9",
-            warnings=["the yield fell"], state={"mined_rows": 4, "mined_real": 3, "mined_sdg": 1, "mined_real_defects": 1},
-        )  # fmt: skip
+            label,
+            "data_mining",
+            "4 of 6 candidates kept",
+            candidates=6,
+            rejected=2,
+            similarity_threshold="0.9",
+            warnings=["the yield fell"],
+            state={"mined_rows": 4, "mined_real": 3, "mined_sdg": 1, "mined_real_defects": 1},
+        )
 
     def _model(self, label: str, train_rows: int, before: str | None = None) -> None:
         number = 0 if label == "baseline" else int(label[4:])
@@ -165,15 +177,24 @@ class RunMaker:
         voucher = {"version": 1, "label": label, "chosen": "latest", "files": {"latest/kpi.json": HEX}, "comparison": paired}
         write_checked(folder.parent / "_EVALUATE.json", voucher, "evaluate")
         self.event(
-            label, "evaluate", report["verdict_sentence"], seconds=2.0,
+            label,
+            "evaluate",
+            report["verdict_sentence"],
+            seconds=2.0,
             state={
-                "chosen": "latest", "best_ckpt_path": state["ckpt_latest"], "best_ckpt_sha256": sha256_bytes(label.encode()),
-                "inference_csv": self.rel(folder / "inference.csv"), "kpi_json": self.rel(folder / "kpi.json"),
-                "far_fraction": point["far_fraction"], "recall_fraction": point["recall_fraction"],
-                "threshold": point["threshold"], "verdict": report["verdict"], "kpi_met": kpi.is_met(report),
+                "chosen": "latest",
+                "best_ckpt_path": state["ckpt_latest"],
+                "best_ckpt_sha256": sha256_bytes(label.encode()),
+                "inference_csv": self.rel(folder / "inference.csv"),
+                "kpi_json": self.rel(folder / "kpi.json"),
+                "far_fraction": point["far_fraction"],
+                "recall_fraction": point["recall_fraction"],
+                "threshold": point["threshold"],
+                "verdict": report["verdict"],
+                "kpi_met": kpi.is_met(report),
                 "promoted": paired is None or paired["promote"],
             },
-        )  # fmt: skip
+        )
         self._rca(label, frame, point["threshold"])
 
     def _rca(self, label: str, frame: pd.DataFrame, threshold: float) -> None:

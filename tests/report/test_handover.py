@@ -41,9 +41,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("handover")
     workspace = _copy_workspace("workspace_tiny", base / "ws")
     done = script(
-        "run_loop.py", "--workspace", workspace, "--kpi-target", "FAR < 100% at recall>=50%", "--training-epochs", 2,
-        "--max-iterations", 1, "--yes", home=base,
-    )  # fmt: skip
+        "run_loop.py",
+        "--workspace",
+        workspace,
+        "--kpi-target",
+        "FAR < 100% at recall>=50%",
+        "--training-epochs",
+        2,
+        "--max-iterations",
+        1,
+        "--yes",
+        home=base,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return next((workspace / "results").glob("run_*"))
 
@@ -80,9 +89,20 @@ def test_new_boards_are_scored_with_the_two_files_alone(run: Path, tmp_path: Pat
     run.parents[1].rename(away)  # nothing of the workspace is there any more
     try:
         done = script(
-            "infer.py", "--model", deployed / "best_model.json", "--csv", csv, "--images", photos, "--output", tmp_path / "out",
-            "--checkpoint", checkpoint, "--json", home=tmp_path,
-        )  # fmt: skip
+            "infer.py",
+            "--model",
+            deployed / "best_model.json",
+            "--csv",
+            csv,
+            "--images",
+            photos,
+            "--output",
+            tmp_path / "out",
+            "--checkpoint",
+            checkpoint,
+            "--json",
+            home=tmp_path,
+        )
     finally:
         away.rename(run.parents[1])
     assert done.returncode == 0, done.stderr

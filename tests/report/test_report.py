@@ -22,9 +22,21 @@ from deft_aoi.report.run_view import best_label, read_run
 
 GOLDEN = Path(__file__).with_name("golden.txt")
 ORDER = (
-    "verdict", "progress", "iterations", "scores", "confusion", "defects", "where", "weakest", "ledger", "dataset", "holdout",
-    "time", "config", "next",
-)  # fmt: skip
+    "verdict",
+    "progress",
+    "iterations",
+    "scores",
+    "confusion",
+    "defects",
+    "where",
+    "weakest",
+    "ledger",
+    "dataset",
+    "holdout",
+    "time",
+    "config",
+    "next",
+)
 
 
 class Page(HTMLParser):

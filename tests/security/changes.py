@@ -34,9 +34,11 @@ IMAGES = (".jpg", ".png")
 _LOCKS = re.compile(r".*\.lock|.*/reserve")
 _NUMBER = re.compile(r"[0-9a-f]{12,}|[0-9]+")
 SPLITS = {
-    "train": "train/base/training_set.csv", "validation": "train/base/validation_set.csv",
-    "KPI": "kpi/testing_set.csv", "hold-out": "kpi/holdout_set.csv",
-}  # fmt: skip
+    "train": "train/base/training_set.csv",
+    "validation": "train/base/validation_set.csv",
+    "KPI": "kpi/testing_set.csv",
+    "hold-out": "kpi/holdout_set.csv",
+}
 
 
 class Reached(Exception):

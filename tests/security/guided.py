@@ -46,10 +46,20 @@ def main(argv: list[str]) -> None:
             raise RuntimeError(f"{kind}: {wrong}")
 
     atheris.Setup(
-        [argv[0], f"-max_total_time={seconds}", "-max_len=4096", "-rss_limit_mb=1500", "-timeout=10", "-seed=1", "-verbosity=0",
-         "-print_final_stats=1", f"-artifact_prefix={folder}/", str(corpus)],
+        [
+            argv[0],
+            f"-max_total_time={seconds}",
+            "-max_len=4096",
+            "-rss_limit_mb=1500",
+            "-timeout=10",
+            "-seed=1",
+            "-verbosity=0",
+            "-print_final_stats=1",
+            f"-artifact_prefix={folder}/",
+            str(corpus),
+        ],
         one,
-    )  # fmt: skip
+    )
     atheris.Fuzz()
 
 

@@ -98,7 +98,9 @@ def fuzz(budget_sec: float) -> Part:
 
 def install(python: Path | str, requirements: Path, *more: object) -> str:
     """Install what a lock file names, by its hashes; why not, or an empty string."""
-    done = call(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes", *more, "-r", requirements)
+    done = call(
+        python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes", *more, "-r", requirements
+    )
     return done.stderr.strip()[-300:] if done.returncode else ""
 
 
@@ -122,7 +124,9 @@ def guided(budget_sec: float) -> Part:
             told.append(f"{kind} {runs[1] if runs else '?'} inputs, {grown[1] if grown else '?'} of them new ground")
             if done.returncode or not runs or int(runs[1]) < 100:
                 wrong = [line for line in done.stderr.splitlines() if kind in line or "Error" in line][:2]
-                missed.append(f"{kind}: exit {done.returncode} {' '.join(wrong)[:200]} {[p.read_bytes()[:200] for p in own.glob('crash-*')]}")
+                missed.append(
+                    f"{kind}: exit {done.returncode} {' '.join(wrong)[:200]} {[p.read_bytes()[:200] for p in own.glob('crash-*')]}"
+                )
     return Part("guided fuzzing", not missed, "; ".join(told + missed))
 
 
@@ -206,7 +210,9 @@ def skill_scanners() -> Part:
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--budget", type=float, default=30, metavar="SECONDS", help="time for each of the two fuzzers (default 30)")
+    parser.add_argument(
+        "--budget", type=float, default=30, metavar="SECONDS", help="time for each of the two fuzzers (default 30)"
+    )
     parser.add_argument("--no-attacks", action="store_true", help="leave out the tests, where make test has run them")
     parser.add_argument("--no-scanners", action="store_true", help="leave out the scanners that must be installed")
     args = parser.parse_args(argv)
@@ -221,7 +227,9 @@ def main(argv: list[str] | None = None) -> int:
         except (RuntimeError, OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
             result = Part(getattr(part, "__name__", "part"), False, f"could not run: {error}"[:300])
         held = held and result.holds
-        print(f"{'ok  ' if result.holds else 'MISS'} {result.name:15} {time.monotonic() - start:4.0f} s  {result.tried}", flush=True)
+        print(
+            f"{'ok  ' if result.holds else 'MISS'} {result.name:15} {time.monotonic() - start:4.0f} s  {result.tried}", flush=True
+        )
     return 0 if held else 1
 
 

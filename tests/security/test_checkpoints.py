@@ -160,15 +160,29 @@ def tao_like(path: Path) -> Path:
     optimizer.step()
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 9])
     content = {
-        "epoch": 4, "global_step": 60, "pytorch-lightning_version": "2.5.5", "state_dict": model.state_dict(),
+        "epoch": 4,
+        "global_step": 60,
+        "pytorch-lightning_version": "2.5.5",
+        "state_dict": model.state_dict(),
         "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {"ready": 1}}}},
         "callbacks": {"ModelCheckpoint{'monitor': None}": {"best_model_score": torch.tensor(0.5), "dirpath": "/r/train"}},
-        "optimizer_states": [optimizer.state_dict()], "lr_schedulers": [schedule.state_dict()],
-        "hparams_name": "experiment_spec", "hyper_parameters": OmegaConf.create({"train": {"num_epochs": 5, "list": [1, "a", None]}}),
-        "tao_model": "visual_changenet_classify", "tao_model_type": "radio_learnable",
-        "extra": {"mean": np.float64(0.5), "array": np.arange(4), "dtype": torch.float16, "size": torch.Size([1, 2]), "half": torch.ones(2).half(),
-                  "parameter": torch.nn.Parameter(torch.ones(2)), "set": {1, 2}, "default": collections.defaultdict(list)},
-    }  # fmt: skip
+        "optimizer_states": [optimizer.state_dict()],
+        "lr_schedulers": [schedule.state_dict()],
+        "hparams_name": "experiment_spec",
+        "hyper_parameters": OmegaConf.create({"train": {"num_epochs": 5, "list": [1, "a", None]}}),
+        "tao_model": "visual_changenet_classify",
+        "tao_model_type": "radio_learnable",
+        "extra": {
+            "mean": np.float64(0.5),
+            "array": np.arange(4),
+            "dtype": torch.float16,
+            "size": torch.Size([1, 2]),
+            "half": torch.ones(2).half(),
+            "parameter": torch.nn.Parameter(torch.ones(2)),
+            "set": {1, 2},
+            "default": collections.defaultdict(list),
+        },
+    }
     torch.save(content, path)
     return path
 

@@ -34,11 +34,16 @@ def test_a_container_gets_exactly_this(tmp_path: Path, engine: str, kind: str) -
     override = override.format(out=out)
     spec = tmp_path / "results" / "run_1" / "run" / "specs" / f"iter1-{kind}.yaml"
     config = SimpleNamespace(
-        engine=engine, platform="docker", platform_options={"user": "1000:1000"}, num_gpus=1,
+        engine=engine,
+        platform="docker",
+        platform_options={"user": "1000:1000"},
+        num_gpus=1,
         gpu_ids=("0",) if engine == "tao" else (),
-    )  # fmt: skip
+    )
     context = SimpleNamespace(
-        config=config, plan={"images": {"visual_changenet": IMAGE, "embedding": IMAGE}}, workspace=SimpleNamespace(root=tmp_path),
+        config=config,
+        plan={"images": {"visual_changenet": IMAGE, "embedding": IMAGE}},
+        workspace=SimpleNamespace(root=tmp_path),
         run=SimpleNamespace(jobs=tmp_path / "jobs"),
     )
     job = launch.Job("iter1", kind, "", 1, kind, spec, (override,), out, out, out / f"{kind}.log")

@@ -22,8 +22,25 @@ from deft_aoi.platforms.docker_settings import container_settings
 from deft_aoi.platforms.kubernetes_manifest import render
 
 REPO = Path(__file__).resolve().parents[2]
-DENIED = ("privileged", "ipc_mode", "pid_mode", "userns_mode", "uts_mode", "cap_add", "devices", "device_cgroup_rules", "volumes", "volumes_from",
-          "cgroup_parent", "links", "ports", "publish_all_ports", "group_add", "sysctls", "extra_hosts")  # fmt: skip
+DENIED = (
+    "privileged",
+    "ipc_mode",
+    "pid_mode",
+    "userns_mode",
+    "uts_mode",
+    "cap_add",
+    "devices",
+    "device_cgroup_rules",
+    "volumes",
+    "volumes_from",
+    "cgroup_parent",
+    "links",
+    "ports",
+    "publish_all_ports",
+    "group_add",
+    "sysctls",
+    "extra_hosts",
+)
 
 
 class _Image:
@@ -35,10 +52,15 @@ class _Image:
 
 def _request(folder: Path, **more) -> JobRequest:
     values = {
-        "name": "deft-r1-iter1-train", "argv": ("visual_changenet", "train", "-e", f"{folder}/spec.yaml"), "cwd": str(folder / "out"),
-        "log_path": str(folder / "out" / "train.log"), "image": "nvcr.io/x@sha256:" + "0" * 64, "read_only": (folder,),
-        "writable": (folder / "out",), "gpus": 0,
-    }  # fmt: skip
+        "name": "deft-r1-iter1-train",
+        "argv": ("visual_changenet", "train", "-e", f"{folder}/spec.yaml"),
+        "cwd": str(folder / "out"),
+        "log_path": str(folder / "out" / "train.log"),
+        "image": "nvcr.io/x@sha256:" + "0" * 64,
+        "read_only": (folder,),
+        "writable": (folder / "out",),
+        "gpus": 0,
+    }
     (folder / "out").mkdir(exist_ok=True)
     return JobRequest(**{**values, **more})
 
@@ -90,9 +112,28 @@ def test_a_training_container_is_exactly_this(tmp_path: Path) -> None:
     pytest.importorskip("docker")
     made = container_settings(_request(tmp_path, gpus=("0",)), _Image({}), {"user": "1000:1000"}, {})
     assert sorted(made) == [
-        "auto_remove", "cap_drop", "command", "device_requests", "entrypoint", "environment", "labels", "log_config", "mounts", "name",
-        "network_mode", "pids_limit", "read_only", "security_opt", "shm_size", "stdin_open", "tmpfs", "tty", "ulimits", "user", "working_dir",
-    ]  # fmt: skip
+        "auto_remove",
+        "cap_drop",
+        "command",
+        "device_requests",
+        "entrypoint",
+        "environment",
+        "labels",
+        "log_config",
+        "mounts",
+        "name",
+        "network_mode",
+        "pids_limit",
+        "read_only",
+        "security_opt",
+        "shm_size",
+        "stdin_open",
+        "tmpfs",
+        "tty",
+        "ulimits",
+        "user",
+        "working_dir",
+    ]
     assert made["user"] == "1000:1000"
     assert made["environment"] == {"HOME": "/tmp", "USER": "deft", "LOGNAME": "deft"}
     assert made["command"] == ["visual_changenet", "train", "-e", f"{tmp_path}/spec.yaml"]
@@ -123,8 +164,16 @@ SEED_ROWS = {
 @given(data=st.data())
 def test_changed_parquet_gives_a_typed_error_or_a_table(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "t.parquet"
-    pq.write_table(pa.table({"filepath": SEED_ROWS["filepath"], "label": SEED_ROWS["label"],
-                             "embedding": pa.array([list(map(float, e)) for e in SEED_ROWS["embedding"]], pa.list_(pa.float32()))}), path)  # fmt: skip
+    pq.write_table(
+        pa.table(
+            {
+                "filepath": SEED_ROWS["filepath"],
+                "label": SEED_ROWS["label"],
+                "embedding": pa.array([list(map(float, e)) for e in SEED_ROWS["embedding"]], pa.list_(pa.float32())),
+            }
+        ),
+        path,
+    )
     body = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(body) - 1))

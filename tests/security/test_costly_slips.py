@@ -11,9 +11,19 @@ REPO = Path(__file__).resolve().parents[2]
 SHIPPED = sorted([*REPO.glob("scripts/**/*.py"), *REPO.glob("hooks/**/*.py")])
 CODE_FROM_TEXT = frozenset({"eval", "exec", "compile", "__import__"})
 MODULE_CALLS = frozenset(
-    {"torch.load", "torch.hub.load", "yaml.load", "pickle.load", "pickle.loads", "marshal.loads", "os.system", "os.popen",
-     "os.getenv", "subprocess.getoutput"}
-)  # fmt: skip
+    {
+        "torch.load",
+        "torch.hub.load",
+        "yaml.load",
+        "pickle.load",
+        "pickle.loads",
+        "marshal.loads",
+        "os.system",
+        "os.popen",
+        "os.getenv",
+        "subprocess.getoutput",
+    }
+)
 
 EXCEPTIONS = {
     ("agent/local_tools.py", "getattr"): "a method by the name of a tool, which is looked up in the table of tools before",
@@ -22,21 +32,31 @@ EXCEPTIONS = {
     ("engines/embedded/checkpoint.py", "torch.load"): "weights_only=True, after the opcode scan",
 }
 ENVIRONMENT = {
-    "agent/headless.py": "the model's id", "agent/replay.py": "a child's environment without the caller's keys",
-    "agent/tools.py": "a child's environment without the model's keys", "agent/usage.py": "where Claude Code keeps transcripts",
+    "agent/headless.py": "the model's id",
+    "agent/replay.py": "a child's environment without the caller's keys",
+    "agent/tools.py": "a child's environment without the model's keys",
+    "agent/usage.py": "where Claude Code keeps transcripts",
     "analysis/digest_workers.py": "threads of a worker",
-    "analysis/metric_values.py": "threads of a worker", "bootstrap.py": "where the skill's own environment is",
-    "cli.py": "the user's state folder", "contract/paths.py": "the user's folders",
+    "analysis/metric_values.py": "threads of a worker",
+    "bootstrap.py": "where the skill's own environment is",
+    "cli.py": "the user's state folder",
+    "contract/paths.py": "the user's folders",
     "contract/plans.py": "the user's state folder",
     "hooks/guard_paths.py": "what a variable of a command line stands for",
-    "engines/images.py": "where the skill bank is", "loop/launch.py": "the model cache",
-    "loop/checks/model_spec.py": "a child's environment", "mining/encoders.py": "the model cache",
+    "engines/images.py": "where the skill bank is",
+    "loop/launch.py": "the model cache",
+    "loop/checks/model_spec.py": "a child's environment",
+    "mining/encoders.py": "the model cache",
     "mining/shards_ray.py": "Ray's switch",
-    "platforms/base.py": "secrets by name", "platforms/credentials.py": "whether a credential is there",
-    "platforms/docker.py": "secrets to mask", "platforms/docker_images.py": "the registry's key, for the engine's API",
-    "platforms/gpus.py": "visible GPUs", "platforms/kubernetes.py": "secrets to mask",
-    "platforms/local.py": "the few variables that a job inherits", "platforms/slurm.py": "secrets by name, and to mask",
-}  # fmt: skip
+    "platforms/base.py": "secrets by name",
+    "platforms/credentials.py": "whether a credential is there",
+    "platforms/docker.py": "secrets to mask",
+    "platforms/docker_images.py": "the registry's key, for the engine's API",
+    "platforms/gpus.py": "visible GPUs",
+    "platforms/kubernetes.py": "secrets to mask",
+    "platforms/local.py": "the few variables that a job inherits",
+    "platforms/slurm.py": "secrets by name, and to mask",
+}
 """Who may look at the environment, and for what. Everybody else gets what it needs as an argument."""
 
 
@@ -74,10 +94,19 @@ def test_no_shipped_file_has_a_slip_that_is_not_named_here() -> None:
 
 @pytest.mark.parametrize(
     ("code", "slip"),
-    [("eval('1')", "eval"), ("exec('1')", "exec"), ("__import__('x')", "__import__"), ("getattr(a, b)", "getattr"),
-     ("torch.load(x)", "torch.load"), ("yaml.load(x)", "yaml.load"), ("os.environ['A']", "os.environ"),
-     ("from os import environ", "os.environ"), ("subprocess.run(x, shell=True)", "shell"), ("os.system('x')", "os.system")],
-)  # fmt: skip
+    [
+        ("eval('1')", "eval"),
+        ("exec('1')", "exec"),
+        ("__import__('x')", "__import__"),
+        ("getattr(a, b)", "getattr"),
+        ("torch.load(x)", "torch.load"),
+        ("yaml.load(x)", "yaml.load"),
+        ("os.environ['A']", "os.environ"),
+        ("from os import environ", "os.environ"),
+        ("subprocess.run(x, shell=True)", "shell"),
+        ("os.system('x')", "os.system"),
+    ],
+)
 def test_each_slip_is_found_where_it_is(code: str, slip: str) -> None:
     assert slips(ast.parse(code)) == {slip}
 

@@ -112,7 +112,7 @@ def test_both_writers_of_logs_use_that_one_way() -> None:
         text = Path(module.__file__).read_text(encoding="utf-8")
         assert "open_log(" in text
         assert '.open("wb")' not in text
-        assert "log_path\"], os.O_" not in text
+        assert 'log_path"], os.O_' not in text
 
 
 def test_a_fifo_is_not_waited_for_where_a_file_is_digested_or_read(tmp_path: Path) -> None:

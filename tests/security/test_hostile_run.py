@@ -134,10 +134,13 @@ def test_record_and_snapshot_carry_planted_text_only_inside_json_strings(run: Ru
 
 
 READ_BY_THE_REPORTER = (
-    "baseline/inference/*/summary.txt", "baseline/rca_results/*/weak_samples_breakdown.txt", "iter1_summary.md",
-    "iter1/routing_results/*/routing_summary.txt", "iter1/mining_filter/mining_summary.txt",
+    "baseline/inference/*/summary.txt",
+    "baseline/rca_results/*/weak_samples_breakdown.txt",
+    "iter1_summary.md",
+    "iter1/routing_results/*/routing_summary.txt",
+    "iter1/mining_filter/mining_summary.txt",
     "iter1/rca_results/*/weak_samples_breakdown.txt",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("pattern", READ_BY_THE_REPORTER)

@@ -100,8 +100,22 @@ def _upstream_state(folder: Path, payload: str) -> object:
     return None
 
 
-SLOTS = {f.__name__[1:]: f for f in (_label, _object_name, _input_path, _boardname, _stem, _defect_spec, _spec_value, _raw_spec, _job_output,
-                                     _previous_run, _upstream_state)}  # fmt: skip
+SLOTS = {
+    f.__name__[1:]: f
+    for f in (
+        _label,
+        _object_name,
+        _input_path,
+        _boardname,
+        _stem,
+        _defect_spec,
+        _spec_value,
+        _raw_spec,
+        _job_output,
+        _previous_run,
+        _upstream_state,
+    )
+}
 REFUSES_ALL = {"spec_value", "job_output", "previous_run"}
 
 

@@ -32,13 +32,24 @@ from .pregen import pregen, stage_all
 from .test_images import picture
 
 SAID = {
-    "file": b"here", "up and down": b"here", "relative": b"here",
-    "link": "not a regular file", "dangling link": "not a regular file", "FIFO": "not a regular file",
-    "socket": "not a regular file", "folder": "not a regular file", "device": "not a regular file",
-    "linked folder": "reached through a symbolic link", "linked folder far above": "reached through a symbolic link",
-    "missing": FileNotFoundError, "missing folder": FileNotFoundError, "empty": FileNotFoundError,
-    "below a file": NotADirectoryError, "NUL": ValueError, "too long": OSError,
-}  # fmt: skip
+    "file": b"here",
+    "up and down": b"here",
+    "relative": b"here",
+    "link": "not a regular file",
+    "dangling link": "not a regular file",
+    "FIFO": "not a regular file",
+    "socket": "not a regular file",
+    "folder": "not a regular file",
+    "device": "not a regular file",
+    "linked folder": "reached through a symbolic link",
+    "linked folder far above": "reached through a symbolic link",
+    "missing": FileNotFoundError,
+    "missing folder": FileNotFoundError,
+    "empty": FileNotFoundError,
+    "below a file": NotADirectoryError,
+    "NUL": ValueError,
+    "too long": OSError,
+}
 
 
 def _places(root: Path) -> dict[str, str]:
@@ -53,12 +64,24 @@ def _places(root: Path) -> dict[str, str]:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(real / "socket"))
     return {
-        "file": f"{real}/file", "up and down": f"{real}/../deep/file", "relative": os.path.relpath(real / "file"),
-        "link": f"{real}/link", "dangling link": f"{real}/dangling", "FIFO": f"{real}/fifo", "socket": f"{real}/socket",
-        "folder": f"{real}", "device": "/dev/null", "linked folder": f"{root}/linked/file",
-        "linked folder far above": f"{root}/above/deep/file", "missing": f"{real}/gone", "missing folder": f"{root}/gone/file",
-        "empty": "", "below a file": f"{real}/file/more", "NUL": f"{real}/fi\0le", "too long": f"{real}/{'x' * 300}",
-    }  # fmt: skip
+        "file": f"{real}/file",
+        "up and down": f"{real}/../deep/file",
+        "relative": os.path.relpath(real / "file"),
+        "link": f"{real}/link",
+        "dangling link": f"{real}/dangling",
+        "FIFO": f"{real}/fifo",
+        "socket": f"{real}/socket",
+        "folder": f"{real}",
+        "device": "/dev/null",
+        "linked folder": f"{root}/linked/file",
+        "linked folder far above": f"{root}/above/deep/file",
+        "missing": f"{real}/gone",
+        "missing folder": f"{root}/gone/file",
+        "empty": "",
+        "below a file": f"{real}/file/more",
+        "NUL": f"{real}/fi\0le",
+        "too long": f"{real}/{'x' * 300}",
+    }
 
 
 WAYS: dict[str, Callable[[], object] | None] = {

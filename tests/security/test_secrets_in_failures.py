@@ -54,8 +54,15 @@ def test_an_error_that_quotes_every_secret_is_masked(tmp_path: Path, canaries: N
 
 
 def test_variables_that_hold_credentials_are_known_by_name() -> None:
-    kept = {"HF_TOKEN": "1", "NGC_API_KEY": "2", "NGC_KEY": "3", "AWS_SECRET_ACCESS_KEY": "4", "AWS_ACCESS_KEY_ID": "5",
-            "AWS_SESSION_TOKEN": "6", "DB_PASSWORD": "7"}  # fmt: skip
+    kept = {
+        "HF_TOKEN": "1",
+        "NGC_API_KEY": "2",
+        "NGC_KEY": "3",
+        "AWS_SECRET_ACCESS_KEY": "4",
+        "AWS_ACCESS_KEY_ID": "5",
+        "AWS_SESSION_TOKEN": "6",
+        "DB_PASSWORD": "7",
+    }
     assert known_secrets(kept | {"PATH": "a", "KEYBOARD": "b", "TOKENIZERS_PARALLELISM": "c", "HOME": "d"}) == list("1234567")
 
 

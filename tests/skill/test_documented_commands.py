@@ -102,9 +102,16 @@ MOST_LINES = 15
 """What a script says to an agent, the Summary and ``--help`` excepted."""
 
 READING = (
-    "list_tao_platforms", "check_data", "preflight", "next_stage", "status", "verify_run", "validate_training_csv",
-    "resolve_versions_key", "compare_runs",
-)  # fmt: skip
+    "list_tao_platforms",
+    "check_data",
+    "preflight",
+    "next_stage",
+    "status",
+    "verify_run",
+    "validate_training_csv",
+    "resolve_versions_key",
+    "compare_runs",
+)
 
 
 def documented(text: str) -> list[str]:
@@ -171,11 +178,14 @@ class Place:
     def filled(self, line: str) -> str:
         run, self.out = self.run if (self.workspace / "results").is_dir() else Path("/none"), self.out + 1
         for word, pattern in (
-            ("INFERENCE_CSV", "baseline/inference/*/inference.csv"), ("SPEC", "best_model_inference_spec.yaml"),
-            ("TRAINING_CSV", "iter1/dataset/train_combined_iter1.csv"), ("GAPS", "iter1/rca_results/*/kpi_gaps.parquet"),
-            ("TARGETS.parquet", "iter1/mining_filter/target_embeddings.parquet"), ("best_model.json", "best_model.json"),
+            ("INFERENCE_CSV", "baseline/inference/*/inference.csv"),
+            ("SPEC", "best_model_inference_spec.yaml"),
+            ("TRAINING_CSV", "iter1/dataset/train_combined_iter1.csv"),
+            ("GAPS", "iter1/rca_results/*/kpi_gaps.parquet"),
+            ("TARGETS.parquet", "iter1/mining_filter/target_embeddings.parquet"),
+            ("best_model.json", "best_model.json"),
             ("POOL.parquet", "pool_with_embeddings.parquet"),
-        ):  # fmt: skip
+        ):
             if word in line.split():
                 if word == "POOL.parquet":  # files and embeddings in one table, as the script's first line asks
                     files, vectors = (pd.read_parquet(run / f"synth_pool/source_{n}.parquet") for n in ("pool", "embeddings"))
@@ -187,11 +197,18 @@ class Place:
             weak = json.loads(sorted(run.glob("iter1/rca_results/*/metrics.json"))[0].read_text())["images"]
             line = line.replace(" ID ", f" '{weak[0]['sample_id']}' ")
         values = {
-            "RESULTS_DIR": run, "WORKSPACE": self.workspace, "run_20260101_120000": run.name, "MODEL_ID": "claude-opus-5-5",
-            "PROJECT_FOLDER": self.home / "project", "boards.csv": self.workspace / "kpi/testing_set.csv",
-            "FOLDER": self.workspace / "kpi/images", "IMAGES": self.workspace / "kpi/images", "OUT": self.home / f"out{self.out}",
-            "DIR": self.home / f"out{self.out}", "DIGEST": self.digest if self.plans.is_dir() else "",
-        }  # fmt: skip
+            "RESULTS_DIR": run,
+            "WORKSPACE": self.workspace,
+            "run_20260101_120000": run.name,
+            "MODEL_ID": "claude-opus-5-5",
+            "PROJECT_FOLDER": self.home / "project",
+            "boards.csv": self.workspace / "kpi/testing_set.csv",
+            "FOLDER": self.workspace / "kpi/images",
+            "IMAGES": self.workspace / "kpi/images",
+            "OUT": self.home / f"out{self.out}",
+            "DIR": self.home / f"out{self.out}",
+            "DIGEST": self.digest if self.plans.is_dir() else "",
+        }
         for word, value in values.items():
             line = re.sub(rf"\b{re.escape(word)}\b", str(value), line)
         line = re.sub(r"--workspace W$", f"--workspace {self.workspace}", line)

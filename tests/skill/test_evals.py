@@ -50,11 +50,18 @@ def test_a_misspelt_grader_is_an_error_and_an_empty_disk_fails_the_positive_case
 
 
 VIOLATING = {
-    "approvals": lambda wanted: wanted + 1, "runs": lambda wanted: wanted + 1, "report": lambda wanted: not wanted,
-    "pending_plan": lambda wanted: not wanted, "skill_used": lambda wanted: not wanted, "verify_run": lambda _: 3,
-    "status": lambda _: "running", "verdict_not": lambda wanted: wanted, "config": lambda wanted: {k: None for k in wanted},
-    "max_tool_calls": lambda wanted: wanted + 1, "max_tool_output_bytes": lambda wanted: wanted + 1,
-}  # fmt: skip
+    "approvals": lambda wanted: wanted + 1,
+    "runs": lambda wanted: wanted + 1,
+    "report": lambda wanted: not wanted,
+    "pending_plan": lambda wanted: not wanted,
+    "skill_used": lambda wanted: not wanted,
+    "verify_run": lambda _: 3,
+    "status": lambda _: "running",
+    "verdict_not": lambda wanted: wanted,
+    "config": lambda wanted: {k: None for k in wanted},
+    "max_tool_calls": lambda wanted: wanted + 1,
+    "max_tool_output_bytes": lambda wanted: wanted + 1,
+}
 HOLDING = {"status": lambda wanted: wanted[0], "verdict_not": lambda wanted: f"NOT {wanted}"}
 
 
@@ -82,12 +89,16 @@ def uses(tool, **given):
 
 NEGATIVE = [c["id"] for c in CASES if c["kind"] == "negative"]
 PLAYED = [
-    ("trigger-loop", "happy_path", True), ("trigger-loop", [say("I will not.")], False),
-    ("refusal-at-the-gate", "gate_refusal", True), ("refusal-at-the-gate", "happy_path", True),
-    ("unpaired-pool", "unpaired_pool", True), ("leakage", "leakage", True), ("hostile-label", "planted_instruction", True),
+    ("trigger-loop", "happy_path", True),
+    ("trigger-loop", [say("I will not.")], False),
+    ("refusal-at-the-gate", "gate_refusal", True),
+    ("refusal-at-the-gate", "happy_path", True),
+    ("unpaired-pool", "unpaired_pool", True),
+    ("leakage", "leakage", True),
+    ("hostile-label", "planted_instruction", True),
     *[(name, [say("This skill does not fit.")], True) for name in NEGATIVE],
     *[(name, [uses("preflight", workspace="/nowhere"), say("blocked")], False) for name in NEGATIVE[:1]],
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")

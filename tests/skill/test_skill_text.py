@@ -20,10 +20,21 @@ REFERENCES = sorted((ROOT / "references").glob("*.md"))
 TEXTS = [SKILL, *REFERENCES, ROOT / "agents" / "reporter.md"]
 SPECIFIED_KEYS = {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}
 EXPECTED_REFERENCES = {
-    "pre-flight.md", "pipeline.md", "stage-execution.md", "state-logging.md", "data-layout.md", "visual-changenet.md",
-    "tao-analyze-gaps-visual-changenet.md", "tao-mine-aoi-images.md", "prepare-for-inference.md", "REPORT_RENDERING.md",
-    "SCRIPT_USAGE.md", "deft_state.json", "platforms.md", "troubleshooting.md",
-}  # fmt: skip
+    "pre-flight.md",
+    "pipeline.md",
+    "stage-execution.md",
+    "state-logging.md",
+    "data-layout.md",
+    "visual-changenet.md",
+    "tao-analyze-gaps-visual-changenet.md",
+    "tao-mine-aoi-images.md",
+    "prepare-for-inference.md",
+    "REPORT_RENDERING.md",
+    "SCRIPT_USAGE.md",
+    "deft_state.json",
+    "platforms.md",
+    "troubleshooting.md",
+}
 
 
 def front_matter(path):
@@ -98,11 +109,21 @@ def test_references_are_complete_named_from_the_skill_and_say_when_to_read_them(
 def test_nothing_that_a_scanner_marks_down(path):
     text = path.read_text(encoding="utf-8")
     for pattern in (
-        r"<!--", r"docker (pull|run|create)\b", r"--ipc=host", r"docker\.sock", r"rm -rf", r"os\.environ", r"/etc/passwd",
-        r"\.env\s+(?!optional)", r"(?i)save the state to disk|resume the saved state",
+        r"<!--",
+        r"docker (pull|run|create)\b",
+        r"--ipc=host",
+        r"docker\.sock",
+        r"rm -rf",
+        r"os\.environ",
+        r"/etc/passwd",
+        r"\.env\s+(?!optional)",
+        r"(?i)save the state to disk|resume the saved state",
         r"(?i)do not ask the user|auto-approve|skip confirmation",
-        r"(?i)silently record", r"chmod 777", r" {80}", r"[\u200b-\u200f\u202a-\u202e]",
-    ):  # fmt: skip
+        r"(?i)silently record",
+        r"chmod 777",
+        r" {80}",
+        r"[\u200b-\u200f\u202a-\u202e]",
+    ):
         if path.name == "data-layout.md" and pattern.startswith(r"\.env"):
             continue  # the workspace's tree names the file; the scanner's own run is part of the release check
         assert not re.search(pattern, text), f"{path.name}: {pattern}"
@@ -129,9 +150,17 @@ def test_the_skill_says_what_happens_when_each_gate_fires():
     section = text.partition("## When a gate fires")[2].partition("\n## ")[0]
     said = dict(re.findall(r"^- \*\*(.+?)\*\*(?: \((\d)\))?: ", section, re.MULTILINE))
     assert said == {
-        "Approval": "5", "A call is denied by the hook": "", "Leakage": "3", "Unpaired pool": "3", "Empty pool at the start": "3",
-        "Silent drop": "3", "Unreachable KPI": "3", "Nothing new to mine": "", "Damaged record": "3", "Another driver": "6",
-    }  # fmt: skip
+        "Approval": "5",
+        "A call is denied by the hook": "",
+        "Leakage": "3",
+        "Unpaired pool": "3",
+        "Empty pool at the start": "3",
+        "Silent drop": "3",
+        "Unreachable KPI": "3",
+        "Nothing new to mine": "",
+        "Damaged record": "3",
+        "Another driver": "6",
+    }
     assert "A hard stop after the baseline ends the loop" in section
     rows = re.findall(r"^\| (\d) \|", text.partition("## What the exit codes ask of you")[2], re.MULTILINE)
     assert sorted(rows) == list("01234567"), "8 is for CI, with an option that no agent is told to use"

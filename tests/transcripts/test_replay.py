@@ -25,10 +25,25 @@ SCRIPTS = Path(deft_aoi.__file__).parents[1]
 HERE = Path(__file__).parent
 TRANSCRIPTS = sorted(HERE.glob("*.jsonl"))
 REQUIRED = {
-    "happy_path", "max_iterations", "gate_urgent_prompt", "gate_question", "gate_changed_parameter", "gate_refusal",
-    "resume_after_compaction", "resume_after_kill", "preseeded_baseline", "unpaired_pool", "leakage", "job_failure",
-    "overloaded_api", "skips_gate", "hand_writes_log", "invents_path", "retries_hard_stop", "planted_instruction",
-}  # fmt: skip
+    "happy_path",
+    "max_iterations",
+    "gate_urgent_prompt",
+    "gate_question",
+    "gate_changed_parameter",
+    "gate_refusal",
+    "resume_after_compaction",
+    "resume_after_kill",
+    "preseeded_baseline",
+    "unpaired_pool",
+    "leakage",
+    "job_failure",
+    "overloaded_api",
+    "skips_gate",
+    "hand_writes_log",
+    "invents_path",
+    "retries_hard_stop",
+    "planted_instruction",
+}
 
 
 def load_setups():
@@ -48,8 +63,9 @@ def demo(tmp_path_factory):
     target = tmp_path_factory.mktemp("demo") / "workspace"
     subprocess.run(
         [sys.executable, str(SCRIPTS / "make_demo_workspace.py"), "--output", str(target), "--scale", "small"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        check=True,
+        capture_output=True,
+    )
     return target
 
 

@@ -51,9 +51,11 @@ class Meter:
         self.rates = rates(self.model, self.table)
         if self.limits.usd is not None and self.rates is None:
             raise UsageError(
-                "a money limit needs a price", expected=f"a model listed in prices.json (as of {self.table['as_of']})",
-                found=f"{self.model!r}, which is not listed", hint="limit by --max-tokens instead, or add its price",
-            )  # fmt: skip
+                "a money limit needs a price",
+                expected=f"a model listed in prices.json (as of {self.table['as_of']})",
+                found=f"{self.model!r}, which is not listed",
+                hint="limit by --max-tokens instead, or add its price",
+            )
 
     @property
     def tokens(self) -> int:
@@ -85,16 +87,20 @@ class Meter:
             for hit, text in (
                 (self.turns >= self.limits.turns, f"{self.turns} of {self.limits.turns} turns"),
                 (self.tokens >= self.limits.tokens, f"{self.tokens:,} of {self.limits.tokens:,} tokens"),
-                (self.limits.usd is not None and money is not None and money >= self.limits.usd,
-                 f"{money or 0:.2f} of {self.limits.usd or 0:.2f} USD"),
+                (
+                    self.limits.usd is not None and money is not None and money >= self.limits.usd,
+                    f"{money or 0:.2f} of {self.limits.usd or 0:.2f} USD",
+                ),
             )
             if hit
-        ]  # fmt: skip
+        ]
         if over:
             raise Blocked(
-                "the session's budget is used up", expected="a session within its limits", found="; ".join(over),
+                "the session's budget is used up",
+                expected="a session within its limits",
+                found="; ".join(over),
                 hint="start again with a higher limit: the run continues from disk",
-            )  # fmt: skip
+            )
 
     def line(self) -> str:
         """One line for a person."""

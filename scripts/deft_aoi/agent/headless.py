@@ -62,10 +62,17 @@ def run_session(args: argparse.Namespace) -> tuple[str, dict[str, Any], int]:
         recorder.header["ends"] = session.ending() | ({} if exit_code is None else {"exit": exit_code})
         recorder.close()
     figures = {
-        "exit_code": exit_code, "tool_calls": session.tool_calls, "tool_output_bytes": session.tool_bytes,
-        "conversations": session.conversations, "turns": meter.turns, "tokens": meter.tokens, "usd": meter.usd,
-        "transcript": str(path), "results_dir": str(session.run_dir) if session.run_dir else None, "text": text,
-    }  # fmt: skip
+        "exit_code": exit_code,
+        "tool_calls": session.tool_calls,
+        "tool_output_bytes": session.tool_bytes,
+        "conversations": session.conversations,
+        "turns": meter.turns,
+        "tokens": meter.tokens,
+        "usd": meter.usd,
+        "transcript": str(path),
+        "results_dir": str(session.run_dir) if session.run_dir else None,
+        "text": text,
+    }
     lines = [problem.render()] if problem else []
     lines.append(
         f"session: {meter.line()}, {session.tool_calls} tool calls, {session.tool_bytes} bytes of tool output, "

@@ -32,23 +32,34 @@ def definitions(skill_root: Path, *, reporter: bool) -> list[dict[str, Any]]:
     if reporter:
         return [
             *shared,
-            _define("read_run_file", "Reads a text file of the run folder, at most 12,000 bytes from offset.",
-                    optional={"offset": {"type": "integer"}}, path=_TEXT),
-            _define("write_findings", "Writes run/findings.json of the run after checking it against its schema.",
-                    results_dir=_TEXT, findings={"type": "object"}),
-        ]  # fmt: skip
+            _define(
+                "read_run_file",
+                "Reads a text file of the run folder, at most 12,000 bytes from offset.",
+                optional={"offset": {"type": "integer"}},
+                path=_TEXT,
+            ),
+            _define(
+                "write_findings",
+                "Writes run/findings.json of the run after checking it against its schema.",
+                results_dir=_TEXT,
+                findings={"type": "object"},
+            ),
+        ]
     return [
         *shared,
         _define("read_reference", "Reads one reference of the skill.", name={"type": "string", "enum": references}),
         _define("ask_user", "Asks the person at the terminal and returns their words.", question=_TEXT),
-        _define("spawn_reporter", "Starts the reporter in a conversation of its own; it gets paths only.",
-                results_dir=_TEXT),
-    ]  # fmt: skip
+        _define("spawn_reporter", "Starts the reporter in a conversation of its own; it gets paths only.", results_dir=_TEXT),
+    ]
 
 
 def _define(name: str, description: str, /, *, optional: dict[str, Any] | None = None, **required: Any) -> dict[str, Any]:
-    schema = {"type": "object", "properties": {**required, **(optional or {})}, "required": list(required),
-              "additionalProperties": False}  # fmt: skip
+    schema = {
+        "type": "object",
+        "properties": {**required, **(optional or {})},
+        "required": list(required),
+        "additionalProperties": False,
+    }
     return {"name": name, "description": description, "input_schema": schema}
 
 

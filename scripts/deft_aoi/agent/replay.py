@@ -85,9 +85,13 @@ def replay(transcript: Transcript, workspace: Path, *, home: Path | None = None,
         with ReplayServer(script) as server:
             done = subprocess.run(
                 [sys.executable, str(bundle_root() / "scripts" / "run_agent.py"), *_arguments(header, workspace, own)],
-                env=_environment(own, server.url), cwd=own, input="".join(f"{a}\n" for a in header.get("answers", [])),
-                capture_output=True, text=True, timeout=timeout_sec,
-            )  # fmt: skip
+                env=_environment(own, server.url),
+                cwd=own,
+                input="".join(f"{a}\n" for a in header.get("answers", [])),
+                capture_output=True,
+                text=True,
+                timeout=timeout_sec,
+            )
         result.exit_code = done.returncode
         if script.drift:
             result.problems.append(script.drift)
@@ -130,12 +134,18 @@ def _environment(home: Path, url: str) -> dict[str, str]:
     }
     paths = [str(guard), *filter(None, [keep.get("PYTHONPATH", "")])]
     return keep | {
-        "HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "XDG_CACHE_HOME": str(home / "cache"),
+        "HOME": str(home),
+        "XDG_STATE_HOME": str(home / "state"),
+        "XDG_CACHE_HOME": str(home / "cache"),
         "XDG_DATA_HOME": os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share"),
-        "ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "replay", "PYTHONPATH": os.pathsep.join(paths),
-        "HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1",
+        "ANTHROPIC_BASE_URL": url,
+        "ANTHROPIC_API_KEY": "replay",
+        "PYTHONPATH": os.pathsep.join(paths),
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "NO_PROXY": "127.0.0.1",
         "PYTHONDONTWRITEBYTECODE": "1",
-    }  # fmt: skip
+    }
 
 
 def _figures(stdout: str) -> dict[str, Any] | None:

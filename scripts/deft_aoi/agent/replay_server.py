@@ -149,10 +149,16 @@ class Script:
             self.drift = f"line {turn.line}: the reply uses {error}, which nothing captured"
         stop = "tool_use" if any(b["type"] == "tool_use" for b in content) else "end_turn"
         return {
-            "id": f"msg_{turn.line:04d}", "type": "message", "role": "assistant", "model": model, "content": content,
-            "stop_reason": turn.reply.get("stop_reason", stop), "stop_sequence": None,
-            "usage": {**USAGE, **turn.reply.get("usage", {})}, "_cut": bool(turn.reply.get("cut")),
-        }  # fmt: skip
+            "id": f"msg_{turn.line:04d}",
+            "type": "message",
+            "role": "assistant",
+            "model": model,
+            "content": content,
+            "stop_reason": turn.reply.get("stop_reason", stop),
+            "stop_sequence": None,
+            "usage": {**USAGE, **turn.reply.get("usage", {})},
+            "_cut": bool(turn.reply.get("cut")),
+        }
 
 
 def _blocks(message: dict[str, Any]) -> list[dict[str, Any]]:
@@ -220,8 +226,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _events(message: dict[str, Any]) -> Any:
     """The stream of a message: text and tool input come in two pieces each, as they would over a real wire."""
-    yield "message_start", {"type": "message_start", "message": {
-        **message, "content": [], "stop_reason": None, "usage": {**message["usage"], "output_tokens": 1}}}  # fmt: skip
+    yield (
+        "message_start",
+        {
+            "type": "message_start",
+            "message": {**message, "content": [], "stop_reason": None, "usage": {**message["usage"], "output_tokens": 1}},
+        },
+    )
     yield "ping", {"type": "ping"}
     for index, block in enumerate(message["content"]):
         if block["type"] == "text":
@@ -234,8 +245,14 @@ def _events(message: dict[str, Any]) -> Any:
         for piece in (whole[:half], whole[half:]):
             yield "content_block_delta", {"type": "content_block_delta", "index": index, "delta": {"type": kind, key: piece}}
         yield "content_block_stop", {"type": "content_block_stop", "index": index}
-    yield "message_delta", {"type": "message_delta", "usage": message["usage"],
-                            "delta": {"stop_reason": message["stop_reason"], "stop_sequence": None}}  # fmt: skip
+    yield (
+        "message_delta",
+        {
+            "type": "message_delta",
+            "usage": message["usage"],
+            "delta": {"stop_reason": message["stop_reason"], "stop_sequence": None},
+        },
+    )
     yield "message_stop", {"type": "message_stop"}
 
 

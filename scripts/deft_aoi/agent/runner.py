@@ -70,8 +70,17 @@ class Session:
         retry_delay_sec: first pause after a broken stream; doubles each time.
     """
 
-    def __init__(self, client: Any, meter: Meter, skill_root: Path, gatekeeper: Gatekeeper, recorder: Recorder,
-                 say: Callable[[str], None], cwd: Path, retry_delay_sec: float = 1.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        client: Any,
+        meter: Meter,
+        skill_root: Path,
+        gatekeeper: Gatekeeper,
+        recorder: Recorder,
+        say: Callable[[str], None],
+        cwd: Path,
+        retry_delay_sec: float = 1.0,
+    ) -> None:
         self.client, self.meter, self.skill_root, self.gate = client, meter, skill_root, gatekeeper
         self.recorder, self.say, self.cwd, self.retry_delay_sec = recorder, say, cwd, retry_delay_sec
         self.scripts = load_tools(skill_root / "scripts")
@@ -143,8 +152,9 @@ class Session:
         tools = [t.as_param() for t in self.scripts.values()] + definitions(self.skill_root, reporter=False)
         return _cached(skill + NOTE), tools
 
-    def _turn(self, system: list[dict[str, Any]], tools: list[dict[str, Any]], messages: list[dict[str, Any]],
-              role: str) -> dict[str, Any]:  # fmt: skip
+    def _turn(
+        self, system: list[dict[str, Any]], tools: list[dict[str, Any]], messages: list[dict[str, Any]], role: str
+    ) -> dict[str, Any]:
         """One model turn, streamed; a stream that breaks is asked for again."""
         import anthropic
 
@@ -152,9 +162,13 @@ class Session:
         for attempt in range(STREAM_ATTEMPTS):
             try:
                 with self.client.messages.stream(
-                    model=self.meter.model, max_tokens=MAX_OUTPUT_TOKENS, system=system, tools=tools, messages=messages,
+                    model=self.meter.model,
+                    max_tokens=MAX_OUTPUT_TOKENS,
+                    system=system,
+                    tools=tools,
+                    messages=messages,
                     cache_control={"type": "ephemeral"},
-                ) as stream:  # fmt: skip
+                ) as stream:
                     message = stream.get_final_message()
                 if message.stop_reason is not None:
                     break
@@ -205,8 +219,11 @@ class Session:
     def _dispatch(self, name: str, given: dict[str, Any]) -> ToolResult:
         key = json.dumps([name, given], sort_keys=True)
         if key in self.stopped:
-            return ToolResult("exit 3\nhard stop: this very call was a hard stop already; it is not retried unchanged. "
-                              "Tell the user what it named and stop.", 3)  # fmt: skip
+            return ToolResult(
+                "exit 3\nhard stop: this very call was a hard stop already; it is not retried unchanged. "
+                "Tell the user what it named and stop.",
+                3,
+            )
         if name in self.scripts:
             result = self._script(self.scripts[name], given)
         elif name == "ask_user":

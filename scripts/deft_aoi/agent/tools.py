@@ -126,9 +126,11 @@ def load_tools(scripts_dir: Path, names: tuple[str, ...] = EXPOSED) -> dict[str,
     absent = [name for name in names if not (scripts_dir / f"{name}.py").is_file()]
     if absent:
         raise HardStop(
-            "the skill is not complete", expected=f"scripts {', '.join(names)}", found=f"missing: {', '.join(absent)}",
+            "the skill is not complete",
+            expected=f"scripts {', '.join(names)}",
+            found=f"missing: {', '.join(absent)}",
             hint="ask the user to install the skill again",
-        )  # fmt: skip
+        )
     return {name: _tool(scripts_dir / f"{name}.py") for name in names}
 
 
@@ -146,9 +148,15 @@ def run_script(tool: Tool, given: dict[str, Any], *, cwd: Path, timeout_sec: flo
     start = time.monotonic()
     try:
         done = subprocess.run(
-            [sys.executable, str(tool.path), *argv], cwd=cwd, env=environment, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, errors="replace", timeout=timeout_sec,
-        )  # fmt: skip
+            [sys.executable, str(tool.path), *argv],
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_sec,
+        )
     except subprocess.TimeoutExpired:
         return ToolResult(f"exit 4 (no answer within {timeout_sec:.0f} s; what it started may still run)", 4)
     parts = [f"exit {done.returncode}", _bounded(done.stdout, MAX_STDOUT), _bounded(done.stderr, MAX_STDERR)]

@@ -173,11 +173,12 @@ def align(events: list[dict[str, Any]], collected: Collected) -> dict[str, Any]:
         "total": total,
         "outside": {"before": before, "after": after},
         "skipped": {
-            "partial_lines": collected.partial_lines, "synthetic": collected.synthetic,
+            "partial_lines": collected.partial_lines,
+            "synthetic": collected.synthetic,
             "without_usage": collected.without_usage,
         },
         "files": collected.files,
-    }  # fmt: skip
+    }
 
 
 def write_usage(results_dir: Path, found: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

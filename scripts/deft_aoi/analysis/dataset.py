@@ -260,9 +260,7 @@ def class_counts(provenance: pd.DataFrame) -> dict[str, Any]:
     for n in sorted(number.unique()):
         part = provenance[number == n]
         good, sdg = int((part["label"] == PASS).sum()), int((part["provenance"] == "sdg").sum())
-        out.append(
-            {"iteration": int(n), "pass": good, "defect": len(part) - good, "real": len(part) - sdg, "sdg": sdg}
-        )  # fmt: skip
+        out.append({"iteration": int(n), "pass": good, "defect": len(part) - good, "real": len(part) - sdg, "sdg": sdg})
     total = int((provenance["provenance"] == "sdg").sum())
     return {"iterations": out, "rows": len(provenance), "sdg_fraction": total / len(provenance) if len(provenance) else 0.0}
 

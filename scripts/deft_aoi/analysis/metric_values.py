@@ -105,9 +105,14 @@ def _run(plan: MetricPlan, candidate: Candidate) -> str:
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
             child = subprocess.Popen(
-                argv, cwd=candidate.folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                argv,
+                cwd=candidate.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
                 start_new_session=True,
-            )  # fmt: skip
+            )
         except OSError as error:
             raise JobFailed(
                 "the metric command cannot be started", expected=safe_text(argv[0], 200), found=safe_text(error, 200)

@@ -24,12 +24,17 @@ def source_of(backbone_type: str, target: Path) -> str:
         HardStop: ``target`` has another suffix than the file.
     """
     if backbone_type not in HUB_FILES:
-        raise Blocked(f"no source is known for the weights of {safe_text(backbone_type)}", expected=str(target),
-                      hint="stage the file there")
+        raise Blocked(
+            f"no source is known for the weights of {safe_text(backbone_type)}", expected=str(target), hint="stage the file there"
+        )
     repository, name = HUB_FILES[backbone_type]
     if target.suffix != Path(name).suffix:
-        raise HardStop("the backbone's file name has the wrong suffix", expected=Path(name).suffix, found=safe_text(target.name),
-                       hint="TAO chooses its reader by the suffix: keep the real one")
+        raise HardStop(
+            "the backbone's file name has the wrong suffix",
+            expected=Path(name).suffix,
+            found=safe_text(target.name),
+            hint="TAO chooses its reader by the suffix: keep the real one",
+        )
     return repository
 
 
@@ -53,8 +58,11 @@ def fetch_backbone(backbone_type: str, target: Path) -> str:
         # The default branch: TAO's backbones have no pinned releases to name.
         cached = hf_hub_download(repository, name)  # nosec B615
     except Exception as error:  # the hub's own errors, the network's, the disk's: all mean "not here"
-        raise Blocked(f"{repository} cannot be fetched", found=plain_text(f"{type(error).__name__}: {error}", 200),
-                      hint=f"check the network and HF_TOKEN, or stage the file as {target}") from error
+        raise Blocked(
+            f"{repository} cannot be fetched",
+            found=plain_text(f"{type(error).__name__}: {error}", 200),
+            hint=f"check the network and HF_TOKEN, or stage the file as {target}",
+        ) from error
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
     _size, digest = copy_hashed(Path(cached).resolve(), part)
@@ -76,5 +84,8 @@ def fetch_model(repository: str) -> None:
     try:
         snapshot_download(repository, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])  # nosec B615
     except Exception as error:  # the hub's own errors, the network's, the disk's: all mean "not here"
-        raise Blocked(f"{repository} cannot be fetched", found=plain_text(f"{type(error).__name__}: {error}", 200),
-                      hint="check the network and HF_TOKEN, or copy the folder here and give --model-path") from error
+        raise Blocked(
+            f"{repository} cannot be fetched",
+            found=plain_text(f"{type(error).__name__}: {error}", 200),
+            hint="check the network and HF_TOKEN, or copy the folder here and give --model-path",
+        ) from error

@@ -64,8 +64,12 @@ class Evidence:
     def as_data(self) -> dict[str, Any]:
         """The evidence as the small JSON object that goes into an event."""
         return {
-            "kind": self.kind, "sentence": self.sentence, "rows": self.rows, "metrics": dict(self.metrics),
-            "outputs": [{"path": o.path, "size": o.size_bytes} for o in self.outputs[-8:]], "output_count": len(self.outputs),
+            "kind": self.kind,
+            "sentence": self.sentence,
+            "rows": self.rows,
+            "metrics": dict(self.metrics),
+            "outputs": [{"path": o.path, "size": o.size_bytes} for o in self.outputs[-8:]],
+            "output_count": len(self.outputs),
             "warnings": [w.id for w in self.warnings],
         }
 
@@ -206,8 +210,11 @@ def new_checkpoints(folder: Path, launched_ns: int) -> list[Path]:
     for path in Path(folder).glob("model_*.pth"):
         name = _CHECKPOINT.fullmatch(path.name)
         if (
-            name and not path.is_symlink() and path.stat().st_mtime_ns >= launched_ns
-            and (name["best"] is not None or int(name["step"]) > 0) and is_whole_checkpoint(path)
+            name
+            and not path.is_symlink()
+            and path.stat().st_mtime_ns >= launched_ns
+            and (name["best"] is not None or int(name["step"]) > 0)
+            and is_whole_checkpoint(path)
         ):
             found.append((name["best"] is None, int(name["epoch"] or name["best"]), int(name["step"] or 0), path))
     return [entry[3] for entry in sorted(found)]
@@ -223,7 +230,8 @@ def is_whole_checkpoint(path: Path) -> bool:
             size = path.stat().st_size
             entries = archive.infolist()
             return any(e.filename.endswith("/data.pkl") for e in entries) and all(
-                e.header_offset + e.compress_size < size for e in entries)
+                e.header_offset + e.compress_size < size for e in entries
+            )
     except (OSError, zipfile.BadZipFile, ValueError):
         return False
 
@@ -252,13 +260,16 @@ def _by_exit(exit_code: int | None, reason: str) -> KnownError:
     return {137: known_errors.KILLED, 135: known_errors.BY_ID["shared-memory"]}.get(exit_code or 0, known_errors.UNKNOWN_FAILURE)
 
 
-def _fail(kind: str, log: Path, segment: list[dict[str, Any]] | tuple[()], fallback: KnownError, *, found: str,
-          certain: bool = False) -> NoReturn:
+def _fail(
+    kind: str, log: Path, segment: list[dict[str, Any]] | tuple[()], fallback: KnownError, *, found: str, certain: bool = False
+) -> NoReturn:
     error = fallback if certain or fallback is known_errors.TIME_LIMIT else diagnose(log, segment) or fallback
     raise TaoJobFailed(
-        f"{kind} failed [{error.id}]: {error.cause}", error,
+        f"{kind} failed [{error.id}]: {error.cause}",
+        error,
         expected=f"exit code 0, '{kind.capitalize()} finished successfully.', and new outputs",
-        found=f"{found}; log {log}", hint=error.fix,
+        found=f"{found}; log {log}",
+        hint=error.fix,
     )
 
 
@@ -282,12 +293,24 @@ def _check_inference(path: Path, launched_ns: int, expected_rows: int | None, lo
             except (ValueError, IndexError):
                 score = math.nan
             if not math.isfinite(score) or len(row) != len(header):
-                _fail("inference", log, (), known_errors.BAD_OUTPUT, found=f"row {rows + 1} of inference.csv has no finite score "
-                      "or another width", certain=True)
+                _fail(
+                    "inference",
+                    log,
+                    (),
+                    known_errors.BAD_OUTPUT,
+                    found=f"row {rows + 1} of inference.csv has no finite score or another width",
+                    certain=True,
+                )
             lowest, highest = min(lowest, score), max(highest, score)
     if rows == 0 or (expected_rows is not None and rows != expected_rows):
-        _fail("inference", log, (), known_errors.BAD_OUTPUT, found=f"inference.csv has {rows} rows, not {expected_rows}",
-              certain=True)
+        _fail(
+            "inference",
+            log,
+            (),
+            known_errors.BAD_OUTPUT,
+            found=f"inference.csv has {rows} rows, not {expected_rows}",
+            certain=True,
+        )
     return rows, (known_errors.CLASS_COLLAPSE,) if rows > 1 and highest - lowest <= _COLLAPSED else ()
 
 

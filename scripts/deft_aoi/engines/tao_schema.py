@@ -25,9 +25,14 @@ RADIO_SIZE = 224  # C-RADIO learnable works only at this concatenated size (TAO_
 _STRIDES = {"fan": [4, 8, 16, 16], "radio": [4, 8, 16, 32], "vit": [4, 8, 16, 32], "dinov3": [4, 8, 16, 32]}
 _BACKBONE_SUFFIXES = (".pth", ".ckpt", ".safetensors")
 _PATH_KEYS = (
-    *(f"dataset.classify.{split}_dataset.{leaf}" for split in ("train", "validation", "test", "infer")
-      for leaf in ("csv_path", "images_dir")),
-    "model.backbone.pretrained_backbone_path", "train.pretrained_model_path", "train.resume_training_checkpoint_path",
+    *(
+        f"dataset.classify.{split}_dataset.{leaf}"
+        for split in ("train", "validation", "test", "infer")
+        for leaf in ("csv_path", "images_dir")
+    ),
+    "model.backbone.pretrained_backbone_path",
+    "train.pretrained_model_path",
+    "train.resume_training_checkpoint_path",
 )
 _SCALARS: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "any": Any}
 
@@ -64,8 +69,10 @@ def is_known(key: str, version: str) -> bool:
     release = parse_version(version)
     if any((key == p or key.startswith(p + ".")) and release < since for p, since in SINCE.items()):
         return False
-    return any(leaf == key or leaf.startswith(key + ".") or (kind.startswith("{") and key.startswith(leaf + "."))
-               for leaf, kind in leaves().items())
+    return any(
+        leaf == key or leaf.startswith(key + ".") or (kind.startswith("{") and key.startswith(leaf + "."))
+        for leaf, kind in leaves().items()
+    )
 
 
 def check_tao_spec(spec: Spec, version: str, rows: Mapping[str, int] | None = None) -> None:
@@ -116,17 +123,24 @@ def _check_keys_and_types(spec: Spec, version: str, release: Version) -> None:
     for prefix, since in SINCE.items():
         if release < since and _Values(spec)(prefix) is not None:
             wanted = ".".join(map(str, since))
-            raise HardStop(f"TAO {version} does not know the spec key {prefix}", expected=f"TAO {wanted} or later",
-                           hint=f"remove {prefix}, or use an image of {wanted} or later")
+            raise HardStop(
+                f"TAO {version} does not know the spec key {prefix}",
+                expected=f"TAO {wanted} or later",
+                hint=f"remove {prefix}, or use an image of {wanted} or later",
+            )
     try:
         OmegaConf.merge(OmegaConf.structured(_tree_class()), OmegaConf.create(spec))
     except OmegaConfBaseException as error:
         key = str(error.full_key or error.key or "?")
         if not is_known(key, version):
-            raise HardStop(f"TAO {version} does not know the spec key {safe_text(key)}", expected=_nearest(key),
-                           hint="correct or remove it") from error
-        raise HardStop(f"the spec's {key} has the wrong type", expected=leaves().get(key, "a mapping"),
-                       found=safe_text(_Values(spec)(key), 120)) from error
+            raise HardStop(
+                f"TAO {version} does not know the spec key {safe_text(key)}", expected=_nearest(key), hint="correct or remove it"
+            ) from error
+        raise HardStop(
+            f"the spec's {key} has the wrong type",
+            expected=leaves().get(key, "a mapping"),
+            found=safe_text(_Values(spec)(key), 120),
+        ) from error
 
 
 def _nearest(key: str) -> str:
@@ -195,8 +209,11 @@ def _backbone(get: _Values, release: Version) -> Iterator[Problem]:
         if "://" in str(path):
             yield "model.backbone.pretrained_backbone_path", "a local file", "stage it under augmentation/backbone/"
         elif not str(path).endswith(_BACKBONE_SUFFIXES):
-            yield ("model.backbone.pretrained_backbone_path", f"a file ending in {', '.join(_BACKBONE_SUFFIXES)}",
-                   "TAO chooses the reader by the suffix: keep the real one")
+            yield (
+                "model.backbone.pretrained_backbone_path",
+                f"a file ending in {', '.join(_BACKBONE_SUFFIXES)}",
+                "TAO chooses the reader by the suffix: keep the real one",
+            )
     elif get("model.backbone.freeze_backbone") and family != "dinov3":
         yield "model.backbone.freeze_backbone", "false where pretrained_backbone_path is null", "TAO refuses to freeze noise"
     if get("model.classify.difference_module") == "learnable":
@@ -215,8 +232,11 @@ def _size(get: _Values, family: str) -> Iterator[Problem]:
     else:
         height *= lights
     if family == "radio" and get("model.classify.difference_module") == "learnable" and (width, height) != (RADIO_SIZE,) * 2:
-        yield ("dataset.classify.image_width", f"{RADIO_SIZE} x {RADIO_SIZE} after the lights are joined, for C-RADIO "
-               f"with learnable (here {width} x {height})", "one light at 224, or a 2 x 2 grid at 112")
+        yield (
+            "dataset.classify.image_width",
+            f"{RADIO_SIZE} x {RADIO_SIZE} after the lights are joined, for C-RADIO with learnable (here {width} x {height})",
+            "one light at 224, or a 2 x 2 grid at 112",
+        )
     elif family == "radio" and (width % 16 or height % 16):
         yield "dataset.classify.image_width", "a multiple of 16", ""
 
@@ -228,8 +248,11 @@ def _lights(get: _Values) -> int:
 def _input(get: _Values, _release: Version) -> Iterator[Problem]:
     lights, kind = _lights(get), get("dataset.classify.concat_type")
     if get("dataset.classify.num_input") != lights:
-        yield ("dataset.classify.num_input", f"{lights}, the number of lights in input_map",
-               "TAO's own default is 8; it sets the model's size")
+        yield (
+            "dataset.classify.num_input",
+            f"{lights}, the number of lights in input_map",
+            "TAO's own default is 8; it sets the model's size",
+        )
     if kind not in (None, "linear", "grid"):
         yield "dataset.classify.concat_type", "linear or grid", "TAO takes any other word for linear"
     if kind == "grid" and lights > 1:
@@ -257,8 +280,11 @@ def _training(get: _Values, release: Version) -> Iterator[Problem]:
     if module not in ("learnable", "euclidean"):
         yield "model.classify.difference_module", "learnable or euclidean", ""
     elif loss != (wanted := "ce" if module == "learnable" else "contrastive"):
-        yield ("train.classify.loss", f"{wanted}, the loss of difference_module {module}",
-               "keep it in inference specs too: releases before 7.3 assert the pair there as well")
+        yield (
+            "train.classify.loss",
+            f"{wanted}, the loss of difference_module {module}",
+            "keep it in inference specs too: releases before 7.3 assert the pair there as well",
+        )
     if module == "learnable" and len(get("train.classify.cls_weight")) != get("dataset.classify.num_classes"):
         yield "train.classify.cls_weight", "one weight a class", "[weight of PASS, weight of defects]"
     if get("train.optim.optim") not in ("adamw", "adam", "sgd"):
@@ -289,5 +315,10 @@ def _check_rows(get: _Values, rows: Mapping[str, int]) -> None:
     for split, count in rows.items():
         needed = batch * (devices if split in ("train", "validation") else 1)
         if count < needed:
-            raise _stop("dataset.classify.batch_size", f"at most {count // max(1, needed // batch)}: the {split} set has {count} "
-                        f"rows, and TAO asks for a whole batch ({needed}) of every split", batch, "lower the batch size")
+            raise _stop(
+                "dataset.classify.batch_size",
+                f"at most {count // max(1, needed // batch)}: the {split} set has {count} "
+                f"rows, and TAO asks for a whole batch ({needed}) of every split",
+                batch,
+                "lower the batch size",
+            )

@@ -27,9 +27,11 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--seconds-per-call", type=float, metavar="S", help="operator seconds per false call (default 5)")
     run.add_argument(
-        "--max-new-escapes", type=int, metavar="N",
+        "--max-new-escapes",
+        type=int,
+        metavar="N",
         help="defects that a promoted model may miss though the one before caught them (default: as many as it newly catches)",
-    )  # fmt: skip
+    )
     where = parser.add_argument_group("where it runs")
     where.add_argument("--platform", help="local, docker, slurm, kubernetes (default: local for embedded, docker for tao)")
     where.add_argument("--engine", help="embedded or tao (default: decided by the spec's backbone)")
@@ -54,10 +56,25 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
 def given(args: argparse.Namespace) -> dict[str, Any]:
     """What the user said, as :func:`deft_aoi.loop.config.resolve` takes it."""
     names = (
-        "kpi_target", "max_iterations", "training_epochs", "seed", "overrides", "seconds_per_call", "platform", "engine",
-        "num_gpus", "tao_version", "air_gapped", "encoder", "encoder_checkpoint", "model_path", "top_k_per_target",
-        "top_k_per_label", "min_similarity", "max_new_escapes",
-    )  # fmt: skip
+        "kpi_target",
+        "max_iterations",
+        "training_epochs",
+        "seed",
+        "overrides",
+        "seconds_per_call",
+        "platform",
+        "engine",
+        "num_gpus",
+        "tao_version",
+        "air_gapped",
+        "encoder",
+        "encoder_checkpoint",
+        "model_path",
+        "top_k_per_target",
+        "top_k_per_label",
+        "min_similarity",
+        "max_new_escapes",
+    )
     said = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.metric_plan:
         from deft_aoi.analysis.metric import read_metric_plan

@@ -161,8 +161,11 @@ def resolve(given: Mapping[str, Any], user_spec: specs.Spec) -> RunConfig:
     ids = settle("gpu_ids", None)
     if ids:
         if given.get("num_gpus") not in (None, len(ids)) or len(set(ids)) != len(ids):
-            raise UsageError("--gpu-ids and --num-gpus do not agree", expected="each id once, as many as --num-gpus says",
-                             found=f"ids {ids}, {given.get('num_gpus') or 'no'} GPUs")  # fmt: skip
+            raise UsageError(
+                "--gpu-ids and --num-gpus do not agree",
+                expected="each id once, as many as --num-gpus says",
+                found=f"ids {ids}, {given.get('num_gpus') or 'no'} GPUs",
+            )
         settings["num_gpus"] = Setting(len(ids), "user")
     for name, low, high in (
         ("max_iterations", 1, 100),

@@ -53,8 +53,11 @@ def import_missing(ctx: RunContext) -> list[str]:
         if target is None or target.is_file():
             continue
         if ctx.config.air_gapped:
-            raise Blocked("the image is not imported and the run is air-gapped", expected=str(target),
-                          hint="import it there, or give --platform-option container_image=FILE.sqsh")  # fmt: skip
+            raise Blocked(
+                "the image is not imported and the run is air-gapped",
+                expected=str(target),
+                hint="import it there, or give --platform-option container_image=FILE.sqsh",
+            )
         from deft_aoi.platforms import slurm
 
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -62,8 +65,11 @@ def import_missing(ctx: RunContext) -> list[str]:
         part.unlink(missing_ok=True)  # of an import that was killed; Enroot never overwrites
         slurm.import_image(reference, part, dict(ctx.config.platform_options))
         if not part.is_file():
-            raise Blocked("the imported image is not visible here", expected=str(part),
-                          hint="the workspace must lie under the same path on the login node")  # fmt: skip
+            raise Blocked(
+                "the imported image is not visible here",
+                expected=str(part),
+                hint="the workspace must lie under the same path on the login node",
+            )
         part.replace(target)
         fsync_dir(target.parent)
         done.append(target.name)

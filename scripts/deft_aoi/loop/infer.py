@@ -208,10 +208,14 @@ def _request(
     reference = place.image or image.get("reference")
     containers = platform != "local"
     argv = engines.command(
-        engine, "visual_changenet", "inference", spec,
+        engine,
+        "visual_changenet",
+        "inference",
+        spec,
         (f"inference.results_dir={results}", f"inference.checkpoint={model.checkpoint}"),
-        place.tao_python, container=containers and bool(reference),
-    )  # fmt: skip
+        place.tao_python,
+        container=containers and bool(reference),
+    )
     backbone = model.body["backbone"]["path"]
     return JobRequest(
         name=name,

@@ -95,9 +95,12 @@ def run_job(ctx: RunContext, job: Job) -> Evidence:
                 status="started",
                 summary=f"job {name} on {ctx.config.platform}",
                 data={
-                    "job": name, "attempt": job.attempt, "platform": ctx.config.platform, "engine": ctx.config.engine,
+                    "job": name,
+                    "attempt": job.attempt,
+                    "platform": ctx.config.platform,
+                    "engine": ctx.config.engine,
                     "files": {ctx.run.rel(job.spec): sha256_file(job.spec)},
-                },  # fmt: skip
+                },
                 op_id=f"{job.label}/{job.stage}/{job.attempt}/start/{job.job}",
             )
         ctx.platform.submit(_request(ctx, job, name), ctx.run.jobs)

@@ -122,9 +122,10 @@ def staged_problems(run: RunPaths, named: dict[str, Named], moving: set[str]) ->
     replaced = {path for path, it in named.items() if path in POOL_FILES}
     mining = "data_mining" in moving
     problems = [
-        p for p in _by_manifest(run, run.synth_pool, named)
+        p
+        for p in _by_manifest(run, run.synth_pool, named)
         if (path := f"synth_pool/{p.partition(': ')[2]}") not in POOL_FILES or not (mining or path in replaced)
-    ]  # fmt: skip
+    ]
     problems = [plain_text(f"synth_pool: {p}", 300) for p in problems]
     return problems + ([] if mining else single_problems(run, {p: named[p] for p in replaced}, moving))
 
@@ -141,14 +142,16 @@ def single_problems(run: RunPaths, named: dict[str, Named], moving: set[str]) ->
     """Single files that are not the ones on record; those that a moving stage writes anew may be another's no longer."""
     rewritten = {path for stage in moving for path in WRITTEN_BY.get(stage, ())}
     single = {
-        path: known.digest for path, known in sorted(named.items())
+        path: known.digest
+        for path, known in sorted(named.items())
         if known.stage not in moving and path not in rewritten and is_single(path)
-    }  # fmt: skip
+    }
     found = digests_below(run.root, single)
     return [
         plain_text(f"{path} is {'missing' if path not in found else 'not the one on record'}", 300)
-        for path, digest in single.items() if found.get(path) != digest
-    ]  # fmt: skip
+        for path, digest in single.items()
+        if found.get(path) != digest
+    ]
 
 
 def require_published(run: RunPaths, events: list[dict[str, Any]], labels: tuple[str, ...]) -> None:

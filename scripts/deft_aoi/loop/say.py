@@ -68,15 +68,28 @@ def run_loop(args: argparse.Namespace, *, script: str) -> Spoken:
         say(f"run {root}")
     extra = (["--until-agent"] if args.until_agent else []) + (["--fail-on-not-met"] if args.fail_on_not_met else [])
     return run_in_front(
-        str(root), script=script, extra=extra, detach=args.detach, wait=args.wait, until_agent=args.until_agent,
+        str(root),
+        script=script,
+        extra=extra,
+        detach=args.detach,
+        wait=args.wait,
+        until_agent=args.until_agent,
         fail_on_not_met=args.fail_on_not_met,
-    )  # fmt: skip
+    )
 
 
 def run_in_front(
-    results_dir: str, *, script: str, extra: list[str], detach: bool = False, wait: float | None = None,
-    until_agent: bool = False, fail_on_not_met: bool = False, limit: int | None = None, named: str | None = None,
-) -> Spoken:  # fmt: skip
+    results_dir: str,
+    *,
+    script: str,
+    extra: list[str],
+    detach: bool = False,
+    wait: float | None = None,
+    until_agent: bool = False,
+    fail_on_not_met: bool = False,
+    limit: int | None = None,
+    named: str | None = None,
+) -> Spoken:
     """Drive a run here, in the background, or wait for a driver in the background."""
     root = Path(results_dir).expanduser().resolve()
     if detach:
@@ -106,8 +119,12 @@ def _spawn(root: Path, script: str, extra: list[str]) -> None:
     with log.open("ab") as out:
         process = subprocess.Popen(
             [sys.executable, script, "--results-dir", str(root), *extra],
-            stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd="/",
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            cwd="/",
+        )
     # It has the lock, or has ended, before we return: a caller who asks at once must not find nothing.
     for _ in range(200):
         if lock.holder(root) is not None or process.poll() is not None:
@@ -176,8 +193,10 @@ def _next_lines(root: Path, step: Step, judgement: str) -> list[str]:
         ]
         if label != "baseline":
             number = label.removeprefix("iter")
-            lines += ["and say in one sentence what it means:",
-                      f'  {command("render_report")} --results-dir {root} --iteration {number} --note "SENTENCE"']  # fmt: skip
+            lines += [
+                "and say in one sentence what it means:",
+                f'  {command("render_report")} --results-dir {root} --iteration {number} --note "SENTENCE"',
+            ]
     lines.append(f"then: {command('run_loop')} --results-dir {root}" + (" --until-agent" if judgement else ""))
     return lines
 
@@ -244,8 +263,9 @@ class _InterruptsExplained:
         print(
             f"\nThe job in flight goes on. To come back: {command('run_loop')} --results-dir {self.root}\n"
             f"Ctrl-C again within {SECOND_CTRL_C_SEC:.0f} seconds cancels it.",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+            file=sys.stderr,
+            flush=True,
+        )
         if not sys.stdin.isatty():
             return
         try:

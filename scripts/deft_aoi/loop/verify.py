@@ -82,9 +82,13 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         return {
-            "holds": self.holds, "checked": self.checked, "problems": self.problems, "files": self.files,
-            "strangers": self.strangers, "head": self.head,
-        }  # fmt: skip
+            "holds": self.holds,
+            "checked": self.checked,
+            "problems": self.problems,
+            "files": self.files,
+            "strangers": self.strangers,
+            "head": self.head,
+        }
 
 
 def verify_run(results_dir: Path, head: str | None = None) -> Verdict:
@@ -122,8 +126,10 @@ def verify_run(results_dir: Path, head: str | None = None) -> Verdict:
         verdict.add("published folders", published.staged_problems(run, named, moving))
     intact = {
         (label, stage): verdict.add("published folders", published.folder_problems(run, view, named, label, stage))
-        for label, it in view["iterations"].items() for stage in vouched.PUBLISHED if stage in it["stages"]
-    }  # fmt: skip
+        for label, it in view["iterations"].items()
+        for stage in vouched.PUBLISHED
+        if stage in it["stages"]
+    }
     if vouched.HOLDOUT in named:
         intact["run", "holdout"] = verdict.add("published folders", published.holdout_problems(run, named))
     for label, it in view["iterations"].items():

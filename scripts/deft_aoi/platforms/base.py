@@ -118,8 +118,10 @@ class JobRequest:
         if not self.argv or not self.argv[0] or any("\0" in a for a in self.argv):
             raise HardStop("a job's command is empty or holds a NUL", found=safe_text(self.argv))
         for what, path in (
-            ("cwd", self.cwd), ("log_path", self.log_path),
-            *(("read_only", p) for p in self.read_only), *(("writable", p) for p in self.writable),
+            ("cwd", self.cwd),
+            ("log_path", self.log_path),
+            *(("read_only", p) for p in self.read_only),
+            *(("writable", p) for p in self.writable),
         ):
             if not Path(path).is_absolute() or any(c in str(path) for c in "\0\n\r"):
                 raise HardStop(f"a job's {what} must be an absolute path", found=safe_text(path, 200))
@@ -129,11 +131,13 @@ class JobRequest:
         if isinstance(self.gpus, tuple) and not all(_GPU_ID.fullmatch(g) for g in self.gpus):
             raise HardStop("a GPU id is malformed", expected="an index or a GPU-/MIG- id", found=safe_text(self.gpus))
         if self.image_digest is not None and not _DIGEST.fullmatch(self.image_digest):
-            raise HardStop("an image digest is malformed", expected="sha256: and 64 hex digits",
-                           found=safe_text(self.image_digest))
+            raise HardStop(
+                "an image digest is malformed", expected="sha256: and 64 hex digits", found=safe_text(self.image_digest)
+            )
         if self.nodes < 1 or self.shm_gib < 1 or (self.time_limit_sec is not None and self.time_limit_sec < 1):
-            raise HardStop("nodes, shm_gib and time_limit_sec must be positive", found=f"{self.nodes}, {self.shm_gib}, "
-                           f"{self.time_limit_sec}")
+            raise HardStop(
+                "nodes, shm_gib and time_limit_sec must be positive", found=f"{self.nodes}, {self.shm_gib}, {self.time_limit_sec}"
+            )
 
     @property
     def gpu_count(self) -> int:
@@ -143,12 +147,22 @@ class JobRequest:
     def as_record(self) -> dict[str, Any]:
         """The request as JSON (names of secrets only)."""
         return {
-            "name": self.name, "argv": list(self.argv), "cwd": str(self.cwd), "log_path": str(self.log_path),
-            "env": dict(self.env), "secret_names": list(self.secret_names),
+            "name": self.name,
+            "argv": list(self.argv),
+            "cwd": str(self.cwd),
+            "log_path": str(self.log_path),
+            "env": dict(self.env),
+            "secret_names": list(self.secret_names),
             "gpus": self.gpus if isinstance(self.gpus, int) else list(self.gpus),
-            "read_only": [str(p) for p in self.read_only], "writable": [str(p) for p in self.writable],
-            "image": self.image, "image_digest": self.image_digest, "shm_gib": self.shm_gib, "nodes": self.nodes,
-            "time_limit_sec": self.time_limit_sec, "network": self.network, "python": self.python,
+            "read_only": [str(p) for p in self.read_only],
+            "writable": [str(p) for p in self.writable],
+            "image": self.image,
+            "image_digest": self.image_digest,
+            "shm_gib": self.shm_gib,
+            "nodes": self.nodes,
+            "time_limit_sec": self.time_limit_sec,
+            "network": self.network,
+            "python": self.python,
         }
 
 
@@ -254,8 +268,9 @@ def _module(name: str) -> Any:
     return importlib.import_module(f"deft_aoi.platforms.{name}")
 
 
-def wait(platform: Platform, name: str, record_dir: Path, *, timeout_sec: float | None = None,
-         poll_sec: float = 0.5) -> JobStatus:
+def wait(
+    platform: Platform, name: str, record_dir: Path, *, timeout_sec: float | None = None, poll_sec: float = 0.5
+) -> JobStatus:
     """Wait until the job has finished, or return its last status when ``timeout_sec`` is over."""
     end = None if timeout_sec is None else time.monotonic() + timeout_sec
     while True:
@@ -311,12 +326,16 @@ def check_same_request(record: Mapping[str, Any], request: JobRequest, platform:
         if known.get(key) != asked[key]:
             raise HardStop(
                 f"a job named {request.name} exists with another {key}",
-                expected=safe_text(asked[key], 200), found=safe_text(known.get(key), 200),
+                expected=safe_text(asked[key], 200),
+                found=safe_text(known.get(key), 200),
                 hint="cancel and retire that job first",
             )
     if record.get("platform") != platform:
-        raise HardStop(f"a job named {request.name} was started on another platform", expected=platform,
-                       found=safe_text(record.get("platform")))
+        raise HardStop(
+            f"a job named {request.name} was started on another platform",
+            expected=platform,
+            found=safe_text(record.get("platform")),
+        )
 
 
 @contextlib.contextmanager
@@ -366,6 +385,9 @@ def secret_values(names: tuple[str, ...]) -> dict[str, str]:
     values = {name: os.environ.get(name, "") for name in names}
     missing = sorted(name for name, value in values.items() if not value.strip())
     if missing:
-        raise Blocked(f"the job needs {', '.join(missing)}", expected="set in the environment or the workspace's "
-                      "credentials file", hint="add it and run the same command again")
+        raise Blocked(
+            f"the job needs {', '.join(missing)}",
+            expected="set in the environment or the workspace's credentials file",
+            hint="add it and run the same command again",
+        )
     return values

@@ -26,18 +26,26 @@ class Entry:
 
 
 ENTRIES = {
-    "local": Entry("processes of this machine: the embedded engine, or TAO's wheels (--platform-option tao_python=PATH)",
-                   ("nothing for the embedded engine", "for TAO: an NVIDIA GPU and a Python 3.12 with the TAO wheels"),
-                   "used where it lies"),
-    "docker": Entry("containers of a Docker Engine: TAO's images or the embedded engine's",
-                    ("Docker Engine", "for TAO: an NVIDIA GPU and the NVIDIA Container Toolkit"),
-                    "mounted at its own path, read-only but for the job's folder; the engine must see this file system"),
-    "slurm": Entry("batch jobs of a cluster, from its login node or over SSH (--platform-option host=…)",
-                   ("sbatch and squeue, here or on the login node", "for images: Pyxis and Enroot"),
-                   "on a file system that login and compute nodes share under the same path; nothing is copied"),
-    "kubernetes": Entry("Jobs of a cluster, through your kubeconfig",
-                        ("a volume claim (claim=, claim_root=)", "an image that the cluster can pull", "the kubernetes package"),
-                        "on the claim, mounted here as well; nothing is copied"),
+    "local": Entry(
+        "processes of this machine: the embedded engine, or TAO's wheels (--platform-option tao_python=PATH)",
+        ("nothing for the embedded engine", "for TAO: an NVIDIA GPU and a Python 3.12 with the TAO wheels"),
+        "used where it lies",
+    ),
+    "docker": Entry(
+        "containers of a Docker Engine: TAO's images or the embedded engine's",
+        ("Docker Engine", "for TAO: an NVIDIA GPU and the NVIDIA Container Toolkit"),
+        "mounted at its own path, read-only but for the job's folder; the engine must see this file system",
+    ),
+    "slurm": Entry(
+        "batch jobs of a cluster, from its login node or over SSH (--platform-option host=…)",
+        ("sbatch and squeue, here or on the login node", "for images: Pyxis and Enroot"),
+        "on a file system that login and compute nodes share under the same path; nothing is copied",
+    ),
+    "kubernetes": Entry(
+        "Jobs of a cluster, through your kubeconfig",
+        ("a volume claim (claim=, claim_root=)", "an image that the cluster can pull", "the kubernetes package"),
+        "on the claim, mounted here as well; nothing is copied",
+    ),
 }
 
 
@@ -69,7 +77,9 @@ def describe(name: str | None, options: Mapping[str, str]) -> dict[str, Any]:
     for each in [name] if name else list(ENTRIES):
         entry, findings = ENTRIES[each], base.probe(each, options)
         found[each] = {
-            "what": entry.what, "needs": list(entry.needs), "workspace": entry.workspace,
+            "what": entry.what,
+            "needs": list(entry.needs),
+            "workspace": entry.workspace,
             "is_ready": all(f.level in ("ok", "warn") for f in findings),
             "findings": [{"level": f.level, "text": plain_text(f.text, 200), "fix": plain_text(f.fix, 200)} for f in findings],
             "credentials_for_tao": [" or ".join(n) for n in credentials.needed(each, "tao", "baseline")],

@@ -71,8 +71,10 @@ class DockerPlatform:
                 base.write_record(request, record_dir, self.name, image_id=image.id)
                 container = self._create(request, image, secrets)
             elif record is None:
-                raise HardStop(f"a container named {request.name} exists that no record of this run knows",
-                               hint="remove that container by hand if it is not needed")
+                raise HardStop(
+                    f"a container named {request.name} exists that no record of this run knows",
+                    hint="remove that container by hand if it is not needed",
+                )
             if container.status == "created":
                 self._start(container, request, record_dir)
 
@@ -174,7 +176,9 @@ class DockerPlatform:
         known = {image.id, *(d.rpartition("@")[2] for d in image.attrs.get("RepoDigests") or ())}
         if request.image_digest is not None and request.image_digest not in known:
             raise HardStop(
-                f"the image {request.image} is not the approved one", expected=request.image_digest, found=safe_text(image.id),
+                f"the image {request.image} is not the approved one",
+                expected=request.image_digest,
+                found=safe_text(image.id),
                 hint="run the pre-flight again and approve the new plan, or bring back the approved image",
             )
         return image

@@ -31,8 +31,9 @@ def connect(options: Mapping[str, str], *, timeout_sec: int = CLIENT_TIMEOUT_SEC
             return docker.DockerClient(base_url=options["host"], timeout=timeout_sec)
         return docker.from_env(timeout=timeout_sec)
     except docker.errors.DockerException as error:
-        raise Blocked("the Docker Engine cannot be reached", found=plain_text(error, 160),
-                      hint="start it, and let this user use it") from error
+        raise Blocked(
+            "the Docker Engine cannot be reached", found=plain_text(error, 160), hint="start it, and let this user use it"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -52,8 +53,9 @@ def translated() -> Iterator[None]:
     except requests.exceptions.RequestException as error:
         raise Blocked("the Docker Engine does not answer", found=plain_text(error, 160), hint="start it") from error
     except docker.errors.DockerException as error:
-        raise Blocked("the Docker Engine cannot be reached", found=plain_text(error, 160),
-                      hint="start it, and let this user use it") from error
+        raise Blocked(
+            "the Docker Engine cannot be reached", found=plain_text(error, 160), hint="start it, and let this user use it"
+        ) from error
 
 
 def probe(options: Mapping[str, str]) -> list[Finding]:
@@ -65,13 +67,24 @@ def probe(options: Mapping[str, str]) -> list[Finding]:
         return [Finding("missing", f"{error.message} {error.found}".strip(), error.hint)]
     except Exception as error:  # whatever the SDK raises: the probe reports, it does not fail
         return [Finding("missing", f"the Docker Engine does not answer: {plain_text(error, 120)}", "start it")]
-    found = [Finding("ok", f"Docker Engine {plain_text(info.get('ServerVersion'))}, {plain_text(info.get('Driver'))}, "
-                     f"{info.get('NCPU')} processors, {(info.get('MemTotal') or 0) / 2**30:.0f} GiB")]
+    found = [
+        Finding(
+            "ok",
+            f"Docker Engine {plain_text(info.get('ServerVersion'))}, {plain_text(info.get('Driver'))}, "
+            f"{info.get('NCPU')} processors, {(info.get('MemTotal') or 0) / 2**30:.0f} GiB",
+        )
+    ]
     if _gives_gpus(info):
         found.append(Finding("ok", "NVIDIA Container Toolkit is known to the engine"))
     else:
-        found.append(Finding("warn" if gpus.inventory() else "ok", "the engine does not know NVIDIA's runtime",
-                             "install the NVIDIA Container Toolkit and restart the engine", blocks_gpus=True))
+        found.append(
+            Finding(
+                "warn" if gpus.inventory() else "ok",
+                "the engine does not know NVIDIA's runtime",
+                "install the NVIDIA Container Toolkit and restart the engine",
+                blocks_gpus=True,
+            )
+        )
     return found
 
 

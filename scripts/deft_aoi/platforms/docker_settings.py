@@ -20,9 +20,7 @@ _PIDS_LIMIT = 4096
 _STACK_BYTES = 64 << 20  # NVIDIA's containers ask for this and for unlimited locked memory
 
 
-def container_settings(
-    request: JobRequest, image: Any, options: Mapping[str, str], secrets: Mapping[str, str]
-) -> dict[str, Any]:
+def container_settings(request: JobRequest, image: Any, options: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, Any]:
     """The arguments of ``containers.create``: what the container gets, and nothing else."""
     from docker.types import LogConfig
 

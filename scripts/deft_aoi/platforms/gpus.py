@@ -28,7 +28,10 @@ def inventory() -> list[Gpu]:
     try:
         done = subprocess.run(
             ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"],
-            capture_output=True, text=True, timeout=20, check=True,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return []
@@ -68,6 +71,8 @@ def batch_problems(gpus: Sequence[Gpu], batch_size: int, engine: str) -> list[st
     for gpu in gpus:
         largest = next(size for memory, size in _LARGEST_BATCH if gpu.memory_gib >= memory)
         if batch_size > largest and gpu.memory_gib < 70:
-            problems.append(f"batch size {batch_size} is large for GPU {gpu.index} ({gpu.model}, {gpu.memory_gib:.0f} GiB): "
-                            f"use {largest} or less")
+            problems.append(
+                f"batch size {batch_size} is large for GPU {gpu.index} ({gpu.model}, {gpu.memory_gib:.0f} GiB): "
+                f"use {largest} or less"
+            )
     return problems

@@ -154,8 +154,11 @@ class KubernetesPlatform:
         import kubernetes.client as k8s
 
         api, name = self._client(), request["name"]
-        calls = [lambda: k8s.BatchV1Api(api).delete_namespaced_job(
-            name, self._space, propagation_policy=propagation, _request_timeout=_TIMEOUT_SEC)]
+        calls = [
+            lambda: k8s.BatchV1Api(api).delete_namespaced_job(
+                name, self._space, propagation_policy=propagation, _request_timeout=_TIMEOUT_SEC
+            )
+        ]
         if request["nodes"] > 1:
             calls.append(lambda: k8s.CoreV1Api(api).delete_namespaced_service(name, self._space, _request_timeout=_TIMEOUT_SEC))
         for call in calls:
@@ -187,7 +190,8 @@ class KubernetesPlatform:
         import kubernetes.client as k8s
 
         found = k8s.CoreV1Api(self._client()).list_namespaced_pod(
-            self._space, label_selector=f"{NAME_LABEL}={name}", _request_timeout=_TIMEOUT_SEC)
+            self._space, label_selector=f"{NAME_LABEL}={name}", _request_timeout=_TIMEOUT_SEC
+        )
         return sorted(found.items, key=lambda pod: str(pod.metadata.name))
 
     def _keep_log(self, request: Mapping[str, Any], pods: list[Any]) -> None:
@@ -197,7 +201,8 @@ class KubernetesPlatform:
             return
         try:
             text = k8s.CoreV1Api(self._client()).read_namespaced_pod_log(
-                pods[0].metadata.name, self._space, _request_timeout=_TIMEOUT_SEC)
+                pods[0].metadata.name, self._space, _request_timeout=_TIMEOUT_SEC
+            )
         except k8s.ApiException:
             return  # the container has not started yet, or the kubelet has dropped its log
         secrets = [os.environ.get(n, "") for n in request["secret_names"]]
@@ -213,8 +218,9 @@ class KubernetesPlatform:
             yield
         except k8s.ApiException as error:
             found = plain_text(f"{error.status} {error.body or error.reason}", 240)
-            raise Blocked("the cluster refused the request", found=found,
-                          hint="check the namespace, the claim, quotas and your rights") from error
+            raise Blocked(
+                "the cluster refused the request", found=found, hint="check the namespace, the claim, quotas and your rights"
+            ) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Blocked("the cluster does not answer", found=plain_text(error, 160), hint="check kubeconfig") from error
 

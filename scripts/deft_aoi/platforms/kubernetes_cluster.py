@@ -24,8 +24,11 @@ def connect(options: Mapping[str, str]) -> Any:
     try:
         return kubernetes.config.new_client_from_config(config_file=options.get("kubeconfig"), context=options.get("context"))
     except (kubernetes.config.ConfigException, OSError, ValueError) as error:
-        raise Blocked("there is no usable Kubernetes configuration", found=plain_text(error, 160),
-                      hint="set KUBECONFIG, or --platform-option kubeconfig=…") from error
+        raise Blocked(
+            "there is no usable Kubernetes configuration",
+            found=plain_text(error, 160),
+            hint="set KUBECONFIG, or --platform-option kubeconfig=…",
+        ) from error
 
 
 def probe(options: Mapping[str, str]) -> list[Finding]:
@@ -45,8 +48,13 @@ def probe(options: Mapping[str, str]) -> list[Finding]:
     except Exception as error:  # whatever the client raises: the probe reports, it does not fail
         return [Finding("missing", f"the cluster does not answer: {plain_text(error, 120)}", "check kubeconfig and your rights")]
     if not options.get("claim") or not claim_is_here(options):
-        found.append(Finding("missing", "the workspace must lie on a volume claim that is mounted here as well",
-                             "--platform-option claim=NAME --platform-option claim_root=/where/it/is/mounted/here"))
+        found.append(
+            Finding(
+                "missing",
+                "the workspace must lie on a volume claim that is mounted here as well",
+                "--platform-option claim=NAME --platform-option claim_root=/where/it/is/mounted/here",
+            )
+        )
     return found
 
 
@@ -59,6 +67,9 @@ def _look_at_claim(api: Any, claim: str, space: str) -> Finding:
         if error.status not in (403, 404):
             raise
         why = "does not exist" if error.status == 404 else "may not be looked at"
-        return Finding("missing" if error.status == 404 else "warn", f"the claim {plain_text(claim)} {why} in namespace "
-                       f"{plain_text(space)}", "--platform-option claim=NAME, namespace=NAME; kubectl get pvc lists them")
+        return Finding(
+            "missing" if error.status == 404 else "warn",
+            f"the claim {plain_text(claim)} {why} in namespace {plain_text(space)}",
+            "--platform-option claim=NAME, namespace=NAME; kubectl get pvc lists them",
+        )
     return Finding("ok", f"claim {plain_text(claim)} exists")

@@ -13,8 +13,19 @@ from deft_aoi.platforms.base import JobRequest
 
 # claim: PersistentVolumeClaim that holds the workspace. claim_root: the folder that the claim's top is here, and in the pod.
 # secret: Secret with the named credentials as keys. pull_secret: for the registry. gpu_resource: as the device plugin calls it.
-OPTIONS_IN_MANIFEST = ("namespace", "claim", "claim_root", "secret", "pull_secret", "service_account", "gpu_resource", "user",
-                       "node_selector", "cpus", "mem_gib")
+OPTIONS_IN_MANIFEST = (
+    "namespace",
+    "claim",
+    "claim_root",
+    "secret",
+    "pull_secret",
+    "service_account",
+    "gpu_resource",
+    "user",
+    "node_selector",
+    "cpus",
+    "mem_gib",
+)
 
 NAME_LABEL = "deft-aoi/job"
 _KEEP_SEC = 7 * 24 * 3600  # a finished Job stays this long for a driver that comes back; then the cluster removes it
@@ -32,8 +43,10 @@ def render(request: JobRequest, options: Mapping[str, str]) -> list[dict[str, An
     if not request.image:
         raise Blocked("a Kubernetes job needs an image", hint="--platform-option image=…")
     if not options.get("claim") or not options.get("claim_root"):
-        raise Blocked("a Kubernetes job needs the volume claim that holds the workspace",
-                      hint="--platform-option claim=NAME --platform-option claim_root=/folder/where/it/is/mounted/here")
+        raise Blocked(
+            "a Kubernetes job needs the volume claim that holds the workspace",
+            hint="--platform-option claim=NAME --platform-option claim_root=/folder/where/it/is/mounted/here",
+        )
     if request.secret_names and not options.get("secret"):
         raise Blocked(f"the job needs {', '.join(request.secret_names)} from a Secret", hint="--platform-option secret=NAME")
     labels = {NAME_LABEL: request.name}
@@ -47,12 +60,17 @@ def render(request: JobRequest, options: Mapping[str, str]) -> list[dict[str, An
     manifests: list[dict[str, Any]] = []
     if request.nodes > 1:
         job_spec |= {"completions": request.nodes, "parallelism": request.nodes, "completionMode": "Indexed"}
-        manifests.append({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": request.name, "labels": labels},
-            "spec": {"clusterIP": "None", "selector": labels, "publishNotReadyAddresses": True},
-        })
-    manifests.append({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": request.name, "labels": labels},
-                      "spec": job_spec})
+        manifests.append(
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": request.name, "labels": labels},
+                "spec": {"clusterIP": "None", "selector": labels, "publishNotReadyAddresses": True},
+            }
+        )
+    manifests.append(
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": request.name, "labels": labels}, "spec": job_spec}
+    )
     return manifests
 
 
@@ -86,12 +104,14 @@ def _container(request: JobRequest, options: Mapping[str, str]) -> dict[str, Any
     image = request.image or ""
     if request.image_digest and "@" not in image:
         image = f"{image}@{request.image_digest}"  # the node pulls exactly the approved content
-    env: list[dict[str, Any]] = [{"name": k, "value": v} for k, v in
-                                 ({"HOME": "/tmp", "USER": "deft", "LOGNAME": "deft"} | dict(request.env)).items()]  # nosec B108 - the container's own /tmp
+    env: list[dict[str, Any]] = [
+        {"name": k, "value": v} for k, v in ({"HOME": "/tmp", "USER": "deft", "LOGNAME": "deft"} | dict(request.env)).items()
+    ]  # nosec B108 - the container's own /tmp
     env += [{"name": n, "valueFrom": {"secretKeyRef": {"name": options["secret"], "key": n}}} for n in request.secret_names]
     if request.nodes > 1:
         env += [
-            {"name": "WORLD_SIZE", "value": str(request.nodes)}, {"name": "NUM_GPU_PER_NODE", "value": str(request.gpu_count)},
+            {"name": "WORLD_SIZE", "value": str(request.nodes)},
+            {"name": "NUM_GPU_PER_NODE", "value": str(request.gpu_count)},
             {"name": "NODE_RANK", "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{_INDEX}']"}}},
             {"name": "MASTER_ADDR", "value": f"{request.name}-0.{request.name}"},
             {"name": "MASTER_PORT", "value": str(_MASTER_PORT)},
@@ -105,8 +125,13 @@ def _container(request: JobRequest, options: Mapping[str, str]) -> dict[str, Any
     if options.get("mem_gib"):
         limits["memory"] = f"{options['mem_gib']}Gi"
     return {
-        "name": "job", "image": image, "imagePullPolicy": "IfNotPresent", "command": list(request.argv),
-        "workingDir": str(request.cwd), "env": env, "resources": {"limits": limits} if limits else {},
+        "name": "job",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": list(request.argv),
+        "workingDir": str(request.cwd),
+        "env": env,
+        "resources": {"limits": limits} if limits else {},
         "securityContext": {"allowPrivilegeEscalation": False, "privileged": False, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [*_mounts(request, options), *scratch],
     }
@@ -126,8 +151,12 @@ def _sub_path(path: str, root: str) -> str:
     try:
         return PurePosixPath(path).relative_to(root).as_posix()
     except ValueError as error:
-        raise HardStop("a folder of the job lies outside the volume claim", expected=f"below {root}",
-                       found=safe_text(path, 200), hint="put the workspace on the claim's file system") from error
+        raise HardStop(
+            "a folder of the job lies outside the volume claim",
+            expected=f"below {root}",
+            found=safe_text(path, 200),
+            hint="put the workspace on the claim's file system",
+        ) from error
 
 
 def _user(options: Mapping[str, str]) -> tuple[int, int]:

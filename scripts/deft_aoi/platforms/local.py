@@ -21,9 +21,24 @@ from deft_aoi.platforms.base import Finding, JobRequest, JobState, JobStatus
 
 _SCRIPTS = Path(__file__).resolve().parents[2]  # the folder that holds the package `deft_aoi`
 # All that a job inherits. Whatever else it needs is in its request, so that a run does not depend on a shell's history.
-_INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "SSL_CERT_FILE",
-              "HF_HOME", "XDG_CACHE_HOME", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "TORCH_HOME",
-              "TORCH_SYMM_MEM_DISABLE_MULTICAST")
+_INHERITED = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "TZ",
+    "LD_LIBRARY_PATH",
+    "SSL_CERT_FILE",
+    "HF_HOME",
+    "XDG_CACHE_HOME",
+    "NVIDIA_VISIBLE_DEVICES",
+    "NVIDIA_DRIVER_CAPABILITIES",
+    "TORCH_HOME",
+    "TORCH_SYMM_MEM_DISABLE_MULTICAST",
+)
 # How this host reaches its GPUs and their links is the host's own setting: an MPI without ssh, multicast that must stay
 # off. The prefixes leave out what may hold a secret (NVIDIA_API_KEY) and what only one shell wants (PYTORCH_…, TORCH_…).
 _INHERITED_PREFIXES = ("CUDA_", "CUBLAS_", "NCCL_", "NVSHMEM_", "OMPI_MCA_", "UCX_")
@@ -77,8 +92,12 @@ class LocalPlatform:
             return JobStatus(JobState.UNKNOWN, detail="recorded, never started", started_ns=started)
         beat = (time.time_ns() - _beat_ns(record_dir, name)) / 1e9
         state = JobState.RUNNING if identity.get("child") else JobState.PENDING
-        return JobStatus(state, None, f"pid {(identity.get('child') or identity['supervisor'])['pid']}, "
-                         f"heartbeat {max(beat, 0):.0f} s ago", started)
+        return JobStatus(
+            state,
+            None,
+            f"pid {(identity.get('child') or identity['supervisor'])['pid']}, heartbeat {max(beat, 0):.0f} s ago",
+            started,
+        )
 
     def logs(self, name: str, record_dir: Path, tail: int = 200) -> str:
         """Return the last ``tail`` lines of the job's output: untrusted text."""
@@ -153,8 +172,12 @@ def _start_supervisor(record: Path, environment: dict[str, str]) -> None:
     # The supervisor runs with our interpreter and our path, even where the job's are another engine's.
     child = subprocess.Popen(
         [sys.executable, "-m", "deft_aoi.platforms.supervise", str(record)],
-        cwd="/", env={"PYTHONPATH": str(_SCRIPTS), "PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        cwd="/",
+        env={"PYTHONPATH": str(_SCRIPTS), "PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     assert child.stdin is not None
     assert child.stdout is not None

@@ -29,8 +29,13 @@ def check(platform: str, options: Mapping[str, str], workspace: Path, witness: P
         root = Path(options["claim_root"])
         if workspace.is_relative_to(root):
             return [Finding("ok", f"the workspace lies on the claim, below {plain_text(root)}")]
-        return [Finding("missing", f"the workspace {plain_text(workspace)} is not below claim_root {plain_text(root)}",
-                        "move it onto the claim: Pods see nothing else, and nothing is copied")]
+        return [
+            Finding(
+                "missing",
+                f"the workspace {plain_text(workspace)} is not below claim_root {plain_text(root)}",
+                "move it onto the claim: Pods see nothing else, and nothing is copied",
+            )
+        ]
     return []
 
 

@@ -30,18 +30,43 @@ _TIMEOUT_SEC = 60
 _SSH_BROKE = 255  # ssh's own failures; a remote command's code comes through as it is
 _IMPORT_SEC = 3600  # TAO's images are some 20 GB
 _STATES = {
-    "PENDING": JobState.PENDING, "CONFIGURING": JobState.PENDING, "REQUEUED": JobState.PENDING,
-    "EXPEDITING": JobState.PENDING, "POWER_UP_NODE": JobState.PENDING,
-    "REQUEUE_FED": JobState.PENDING, "REQUEUE_HOLD": JobState.PENDING, "SPECIAL_EXIT": JobState.PENDING,
-    "RESV_DEL_HOLD": JobState.PENDING, "RUNNING": JobState.RUNNING, "SUSPENDED": JobState.RUNNING, "STOPPED": JobState.RUNNING,
-    "RESIZING": JobState.RUNNING, "SIGNALING": JobState.RUNNING, "STAGE_OUT": JobState.RUNNING,
-    "COMPLETING": JobState.RUNNING, "COMPLETED": JobState.COMPLETE, "CANCELLED": JobState.CANCELED,
-    "REVOKED": JobState.CANCELED, "FAILED": JobState.ERROR, "TIMEOUT": JobState.ERROR, "NODE_FAIL": JobState.ERROR,
-    "OUT_OF_MEMORY": JobState.ERROR, "PREEMPTED": JobState.ERROR, "BOOT_FAIL": JobState.ERROR, "DEADLINE": JobState.ERROR,
-    "LAUNCH_FAILED": JobState.ERROR, "RECONFIG_FAIL": JobState.ERROR,
+    "PENDING": JobState.PENDING,
+    "CONFIGURING": JobState.PENDING,
+    "REQUEUED": JobState.PENDING,
+    "EXPEDITING": JobState.PENDING,
+    "POWER_UP_NODE": JobState.PENDING,
+    "REQUEUE_FED": JobState.PENDING,
+    "REQUEUE_HOLD": JobState.PENDING,
+    "SPECIAL_EXIT": JobState.PENDING,
+    "RESV_DEL_HOLD": JobState.PENDING,
+    "RUNNING": JobState.RUNNING,
+    "SUSPENDED": JobState.RUNNING,
+    "STOPPED": JobState.RUNNING,
+    "RESIZING": JobState.RUNNING,
+    "SIGNALING": JobState.RUNNING,
+    "STAGE_OUT": JobState.RUNNING,
+    "COMPLETING": JobState.RUNNING,
+    "COMPLETED": JobState.COMPLETE,
+    "CANCELLED": JobState.CANCELED,
+    "REVOKED": JobState.CANCELED,
+    "FAILED": JobState.ERROR,
+    "TIMEOUT": JobState.ERROR,
+    "NODE_FAIL": JobState.ERROR,
+    "OUT_OF_MEMORY": JobState.ERROR,
+    "PREEMPTED": JobState.ERROR,
+    "BOOT_FAIL": JobState.ERROR,
+    "DEADLINE": JobState.ERROR,
+    "LAUNCH_FAILED": JobState.ERROR,
+    "RECONFIG_FAIL": JobState.ERROR,
 }
-_REASONS = {"TIMEOUT": "time limit", "DEADLINE": "time limit", "OUT_OF_MEMORY": "the host's memory ran out",
-            "NODE_FAIL": "a node failed", "PREEMPTED": "preempted", "BOOT_FAIL": "a node did not boot"}
+_REASONS = {
+    "TIMEOUT": "time limit",
+    "DEADLINE": "time limit",
+    "OUT_OF_MEMORY": "the host's memory ran out",
+    "NODE_FAIL": "a node failed",
+    "PREEMPTED": "preempted",
+    "BOOT_FAIL": "a node did not boot",
+}
 
 
 class SlurmPlatform:
@@ -207,8 +232,13 @@ class NoAnswer(Blocked):
     """A command went out and nobody knows what became of it."""
 
 
-def run_command(options: Mapping[str, str], command: str, *arguments: str, environment: Mapping[str, str] | None = None,
-                timeout_sec: int = _TIMEOUT_SEC) -> str:
+def run_command(
+    options: Mapping[str, str],
+    command: str,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    timeout_sec: int = _TIMEOUT_SEC,
+) -> str:
     """Run one of SLURM's commands, here or on the login node.
 
     Raises:
@@ -220,16 +250,26 @@ def run_command(options: Mapping[str, str], command: str, *arguments: str, envir
     if options.get("host"):
         argv = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", options["host"], "--", shlex.join(argv)]
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_sec, check=False,
-                              env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            timeout=timeout_sec,
+            check=False,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+        )
     except FileNotFoundError as error:
         hint = "run on a login node, or give --platform-option host=…"
         raise Blocked(f"the command {argv[0]} is not here", hint=hint) from error
     except subprocess.TimeoutExpired as error:
         raise NoAnswer(f"{command} did not answer in {timeout_sec} s", hint="check the scheduler") from error
     if options.get("host") and done.returncode == _SSH_BROKE:
-        raise NoAnswer(f"the connection to {plain_text(options['host'])} failed", found=plain_text(done.stderr, 240),
-                       hint="check that ssh works without a prompt, then run the same command again")
+        raise NoAnswer(
+            f"the connection to {plain_text(options['host'])} failed",
+            found=plain_text(done.stderr, 240),
+            hint="check that ssh works without a prompt, then run the same command again",
+        )
     if done.returncode != 0:
         raise Blocked(f"{command} failed", found=plain_text(done.stderr or done.stdout, 240), hint="read its message")
     return done.stdout
@@ -244,11 +284,21 @@ def import_image(reference: str, target: Path, options: Mapping[str, str]) -> No
     registry, _, rest = reference.partition("/")
     source = f"docker://{registry}#{rest}" if "." in registry and rest else f"docker://{reference}"
     try:
-        run_command({k: v for k, v in options.items() if k != "bin_dir"}, "enroot", "import", "-o", str(target), source,
-                    timeout_sec=_IMPORT_SEC)
+        run_command(
+            {k: v for k, v in options.items() if k != "bin_dir"},
+            "enroot",
+            "import",
+            "-o",
+            str(target),
+            source,
+            timeout_sec=_IMPORT_SEC,
+        )
     except Blocked as error:
-        raise Blocked(f"the image {safe_text(reference)} cannot be imported", found=f"{error.message} {error.found}".strip(),
-                      hint="import it by hand with Enroot and give --platform-option container_image=FILE.sqsh") from error
+        raise Blocked(
+            f"the image {safe_text(reference)} cannot be imported",
+            found=f"{error.message} {error.found}".strip(),
+            hint="import it by hand with Enroot and give --platform-option container_image=FILE.sqsh",
+        ) from error
 
 
 def _code(text: str) -> int | None:
@@ -279,8 +329,13 @@ def probe(options: Mapping[str, str]) -> list[Finding]:
         found += _probe_pyxis(options)
     where = options.get("host")
     if where:
-        found.append(Finding("warn", f"the workspace must lie under the same path on {plain_text(where)} and on its compute "
-                             "nodes: nothing is copied", "use a shared file system"))
+        found.append(
+            Finding(
+                "warn",
+                f"the workspace must lie under the same path on {plain_text(where)} and on its compute nodes: nothing is copied",
+                "use a shared file system",
+            )
+        )
     return found
 
 
@@ -291,5 +346,10 @@ def _probe_pyxis(options: Mapping[str, str]) -> list[Finding]:
         return [Finding("missing", f"{error.message} {error.found}".strip(), error.hint)]
     if "--container-image" in text:
         return [Finding("ok", "Pyxis is installed (srun --container-image)")]
-    return [Finding("missing", "srun has no --container-image: Pyxis is not installed",
-                    "ask the cluster's administrator, or run without an image (--platform-option tao_python=…)")]
+    return [
+        Finding(
+            "missing",
+            "srun has no --container-image: Pyxis is not installed",
+            "ask the cluster's administrator, or run without an image (--platform-option tao_python=…)",
+        )
+    ]

@@ -33,8 +33,14 @@ def render(request: JobRequest, options: Mapping[str, str], record_dir: Path) ->
         HardStop: an option or a path that ``#SBATCH`` lines cannot carry.
     """
     claim, code = record_dir / f"{request.name}.claim", record_dir / f"{request.name}.exit"
-    lines = ["#!/bin/bash", *(f"#SBATCH {text}" for text in _directives(request, options)), "set -u", "umask 022",
-             f"claim={shlex.quote(str(claim))}", f"exit_file={shlex.quote(str(code))}"]
+    lines = [
+        "#!/bin/bash",
+        *(f"#SBATCH {text}" for text in _directives(request, options)),
+        "set -u",
+        "umask 022",
+        f"claim={shlex.quote(str(claim))}",
+        f"exit_file={shlex.quote(str(code))}",
+    ]
     lines += [
         "# One name, one training: a second submission of this name finds the claim and goes away; a requeued job keeps it.",
         '( set -o noclobber; echo "$SLURM_JOB_ID" > "$claim" ) 2>/dev/null || [ "$(cat "$claim")" = "$SLURM_JOB_ID" ] || exit 0',
@@ -59,8 +65,15 @@ def render(request: JobRequest, options: Mapping[str, str], record_dir: Path) ->
 
 
 def _directives(request: JobRequest, options: Mapping[str, str]) -> list[str]:
-    found = [f"--job-name={request.name}", f"--nodes={request.nodes}", "--ntasks-per-node=1", "--requeue", "--open-mode=append",
-             f"--output={_plain_path(request.log_path)}", f"--chdir={_plain_path(request.cwd)}"]
+    found = [
+        f"--job-name={request.name}",
+        f"--nodes={request.nodes}",
+        "--ntasks-per-node=1",
+        "--requeue",
+        "--open-mode=append",
+        f"--output={_plain_path(request.log_path)}",
+        f"--chdir={_plain_path(request.cwd)}",
+    ]
     if request.gpu_count:
         found.append(f"--gres={_word(options.get('gres', 'gpu'), 'gres')}:{request.gpu_count}")
     if request.time_limit_sec:
@@ -80,8 +93,11 @@ def _environment(request: JobRequest) -> dict[str, str]:
     if request.image:
         return {"HOME": "/tmp", "USER": "deft", "LOGNAME": "deft"} | extra  # nosec B108 - the container's own /tmp
     first = [str(Path(request.python).parent)] if request.python else []
-    own = {"PATH": ":".join([*first, str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]),
-           "PYTHONPATH": str(_SCRIPTS), "PYTHONDONTWRITEBYTECODE": "1"}
+    own = {
+        "PATH": ":".join([*first, str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]),
+        "PYTHONPATH": str(_SCRIPTS),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     if request.gpu_count == 0:
         own["CUDA_VISIBLE_DEVICES"] = ""
     return own | extra
@@ -95,8 +111,12 @@ def _launcher(request: JobRequest, options: Mapping[str, str]) -> str:
         wanted = {str(p): "ro" for p in request.read_only} | {str(p): "rw" for p in request.writable}
         mounts = [f"{_plain_path(p)}:{_plain_path(p)}:{mode}" for p, mode in sorted(wanted.items(), key=lambda i: len(i[0]))]
         image = options.get("container_image") or _registry_spelling(request.image)
-        words += [f"--container-image={image}", f"--container-mounts={','.join(mounts)}", "--no-container-mount-home",
-                  f"--container-workdir={request.cwd}"]
+        words += [
+            f"--container-image={image}",
+            f"--container-mounts={','.join(mounts)}",
+            "--no-container-mount-home",
+            f"--container-workdir={request.cwd}",
+        ]
     if request.nodes > 1:
         # Each node's rank is known only to its own task.
         words += ["bash", "-c", 'NODE_RANK="$SLURM_NODEID" exec "$@"', "node"]
@@ -123,6 +143,9 @@ def _number(text: str, what: str) -> int:
 def _plain_path(path: str | Path) -> str:
     text = str(path)
     if any(c.isspace() or c in "%,:\"'\\" for c in text):
-        raise HardStop("a path has a character that an #SBATCH line cannot carry", expected="no space, comma, colon, % or quote",
-                       found=safe_text(text, 200))
+        raise HardStop(
+            "a path has a character that an #SBATCH line cannot carry",
+            expected="no space, comma, colon, % or quote",
+            found=safe_text(text, 200),
+        )
     return text

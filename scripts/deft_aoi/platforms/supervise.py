@@ -82,8 +82,7 @@ def _end_group(child: subprocess.Popen[bytes]) -> None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
-def _pump(child: subprocess.Popen[bytes], log_fd: int, request: dict[str, Any], paths: dict[str, str],
-          secrets: list[str]) -> str:
+def _pump(child: subprocess.Popen[bytes], log_fd: int, request: dict[str, Any], paths: dict[str, str], secrets: list[str]) -> str:
     """Copy the child's output to the log until it has ended; return why it was ended by us, or an empty string."""
     assert child.stdout is not None
     source, redactor = child.stdout.fileno(), LineRedactor(secrets)
@@ -140,15 +139,23 @@ def _run(record_path: str, request: dict[str, Any], paths: dict[str, str], envir
     outcome: dict[str, Any] = {"version": 1, "started_ns": started, "exit_code": None, "reason": ""}
     try:
         child = subprocess.Popen(
-            request["argv"], cwd=request["cwd"], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_die_with_parent,
+            request["argv"],
+            cwd=request["cwd"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
         )
     except OSError as error:
         _write(log_fd, f"cannot start: {error.strerror}: {request['argv'][0]}\n".encode())
         outcome.update(exit_code=127, reason=f"cannot start: {error.strerror}")
     else:
-        files.atomic_write_json(paths["run"], {"version": 1, "supervisor": _identity(os.getpid()),
-                                               "child": _identity(child.pid), "started_ns": started})
+        files.atomic_write_json(
+            paths["run"],
+            {"version": 1, "supervisor": _identity(os.getpid()), "child": _identity(child.pid), "started_ns": started},
+        )
         secrets = [environment[n] for n in request["secret_names"]]
         outcome["reason"] = _pump(child, log_fd, request, paths, secrets)
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -168,8 +175,10 @@ def main(argv: list[str] | None = None) -> int:
     record_path = (sys.argv[1:] if argv is None else argv)[0]
     folder, base = os.path.split(os.path.abspath(record_path))
     name = base[: -len(".job.json")]
-    paths = {kind: os.path.join(folder, f"{name}.{suffix}")
-             for kind, suffix in (("run", "run.json"), ("exit", "exit.json"), ("cancel", "cancel"))}
+    paths = {
+        kind: os.path.join(folder, f"{name}.{suffix}")
+        for kind, suffix in (("run", "run.json"), ("exit", "exit.json"), ("cancel", "cancel"))
+    }
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     lock = _take_lock(folder, name)
@@ -177,8 +186,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     request = files.read_json(record_path, what="job record")["request"]
     environment = json.loads(sys.stdin.buffer.read())
-    files.atomic_write_json(paths["run"], {"version": 1, "supervisor": _identity(os.getpid()), "child": None,
-                                           "started_ns": os.stat(record_path).st_mtime_ns})
+    files.atomic_write_json(
+        paths["run"],
+        {"version": 1, "supervisor": _identity(os.getpid()), "child": None, "started_ns": os.stat(record_path).st_mtime_ns},
+    )
     with contextlib.suppress(OSError):
         os.write(1, b"+")
     null = os.open(os.devnull, os.O_RDWR)
@@ -187,8 +198,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _run(record_path, request, paths, environment)
     except BaseException as error:  # the driver must learn of it: there is nobody else to tell
-        files.atomic_write_json(paths["exit"], {"version": 1, "started_ns": os.stat(record_path).st_mtime_ns,
-                                                "exit_code": None, "reason": f"supervisor: {type(error).__name__}: {error}"})
+        files.atomic_write_json(
+            paths["exit"],
+            {
+                "version": 1,
+                "started_ns": os.stat(record_path).st_mtime_ns,
+                "exit_code": None,
+                "reason": f"supervisor: {type(error).__name__}: {error}",
+            },
+        )
     return 0
 
 

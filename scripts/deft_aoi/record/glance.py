@@ -48,10 +48,16 @@ def glance(results_dir: StrPath) -> tuple[str, dict[str, Any]]:
     lines.append(f"  driver: {held}" if held else "  driver: none")
     lines += [f"  {event_line(event)}" for event in events[-LAST_EVENTS:]]
     data = {
-        "status": view["status"], "seq": view["seq"], "head": view["head"], "updated": view["updated"],
-        "current_iteration": view["current_iteration"], "iterations": view["iterations"], "open_error": view["open_error"],
-        "in_flight": {k: running[k] for k in ("iter", "stage", "ts")} if running else None, "driver": held,
-    }  # fmt: skip
+        "status": view["status"],
+        "seq": view["seq"],
+        "head": view["head"],
+        "updated": view["updated"],
+        "current_iteration": view["current_iteration"],
+        "iterations": view["iterations"],
+        "open_error": view["open_error"],
+        "in_flight": {k: running[k] for k in ("iter", "stage", "ts")} if running else None,
+        "driver": held,
+    }
     return "\n".join(lines), data
 
 

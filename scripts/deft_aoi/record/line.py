@@ -20,9 +20,23 @@ if TYPE_CHECKING:
     Event: TypeAlias = dict[str, Any]
 
 STAGES = (
-    "approve", "assets", "prestage", "train", "inference", "evaluate", "rca", "routing", "anomalygen", "data_mining",
-    "dataset", "loop_stop", "handoff", "report", "usage", "note",
-)  # fmt: skip
+    "approve",
+    "assets",
+    "prestage",
+    "train",
+    "inference",
+    "evaluate",
+    "rca",
+    "routing",
+    "anomalygen",
+    "data_mining",
+    "dataset",
+    "loop_stop",
+    "handoff",
+    "report",
+    "usage",
+    "note",
+)
 STATUSES = ("ok", "error", "started")
 REASONS = ("kpi_met", "max_iterations", "pool_exhausted", "hard_stop", "job_failed", "user_stop")
 """Why a loop ends: ``data["reason"]`` of ``loop_stop``, and the view's status from then on."""

@@ -82,9 +82,13 @@ def append(
         RunLocked: another writer held the log for a minute.
     """
     event: Event = {
-        "iter": iter_label, "stage": stage, "status": status, "summary": line.one_line(summary),
-        "context_tokens": context_tokens, "data": line.plain(data or {}),
-    }  # fmt: skip
+        "iter": iter_label,
+        "stage": stage,
+        "status": status,
+        "summary": line.one_line(summary),
+        "context_tokens": context_tokens,
+        "data": line.plain(data or {}),
+    }
     try:
         with LogFile(os.fspath(results_dir)) as log, Index(log) as index:
             return _Writer(log, index).append(event, op_id, duration_sec)

@@ -138,6 +138,12 @@ def _note(root: str, damage: Damage, kept: str, raw: bytes) -> None:
         "known_events": damage.known_events,
     }
     log.append(
-        root, iter_label="run", stage="note", status="ok", data=data, op_id=f"note/repair-{time.time_ns()}", duration_sec=0.0,
+        root,
+        iter_label="run",
+        stage="note",
+        status="ok",
+        data=data,
+        op_id=f"note/repair-{time.time_ns()}",
+        duration_sec=0.0,
         summary=f"record repaired by a person: {damage.kept_events} events stay, {damage.lost_lines} lines set aside",
-    )  # fmt: skip
+    )

@@ -25,9 +25,19 @@ ENDED = line.REASONS
 def empty() -> State:
     """The fold of no events."""
     return {
-        "schema_version": 1, "run_id": "", "seq": 0, "head": GENESIS, "updated": None, "status": "new", "plan_digest": None,
-        "config": {}, "current_iteration": "run", "iterations": {}, "run": {"stages": {}}, "open_error": None,
-    }  # fmt: skip
+        "schema_version": 1,
+        "run_id": "",
+        "seq": 0,
+        "head": GENESIS,
+        "updated": None,
+        "status": "new",
+        "plan_digest": None,
+        "config": {},
+        "current_iteration": "run",
+        "iterations": {},
+        "run": {"stages": {}},
+        "open_error": None,
+    }
 
 
 def fold(events: list[Event]) -> State:
@@ -56,9 +66,13 @@ def advance(view: State, event: Event, head: str) -> State:
     if status == "ok":
         place.update(data.get("state") or {})
         place["stages"][stage] = {
-            "seq": event["seq"], "ts": event["ts"], "status": status, "op_id": event["op_id"], "summary": event["summary"],
+            "seq": event["seq"],
+            "ts": event["ts"],
+            "status": status,
+            "op_id": event["op_id"],
+            "summary": event["summary"],
             "duration_sec": event["duration_sec"],
-        }  # fmt: skip
+        }
         place["stage_completed"] = stage
     if label != "run":
         view["current_iteration"] = label

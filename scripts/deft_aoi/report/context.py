@@ -70,12 +70,18 @@ def _pair(view: RunView) -> list[Iteration]:
 def _history(view: RunView) -> charts.Chart | None:
     points = [
         charts.KpiPoint(
-            it.label, p["far_fraction"], p["far_interval"][0], p["far_interval"][1], p["recall_fraction"], it.verdict,
-            it is view.best, bool(it.view.get("promoted", True)),
+            it.label,
+            p["far_fraction"],
+            p["far_interval"][0],
+            p["far_interval"][1],
+            p["recall_fraction"],
+            it.verdict,
+            it is view.best,
+            bool(it.view.get("promoted", True)),
         )
         for it in view.measured
         if it.kpi and (p := it.kpi["target_point"])
-    ]  # fmt: skip
+    ]
     target = next((it.kpi["target"] for it in view.measured if it.kpi and it.kpi["target"]), None)
     if not points or target is None:
         return None

@@ -23,9 +23,13 @@ def _template() -> Template:
     from markupsafe import Markup
 
     env = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
         keep_trailing_newline=True,
-    )  # fmt: skip
+    )
     env.filters["data"] = words.data
     # Our own file, read as it is: it holds no data, and a value in the page is never a template.
     env.globals["style"] = Markup((HERE / "style.css.j2").read_text(encoding="utf-8"))  # nosec B704 - our own file

@@ -97,12 +97,16 @@ def gallery(view: RunView, album: Album) -> tuple[Iteration | None, list[Sample]
         verdict = checked.get(image["sample_id"])
         out.append(
             Sample(
-                _sheet(view, album, folder / image["file"]), words.data(image["sample_id"]), words.part(image["label"]),
-                words.score(image["siamese_score"]), said, wrong,
+                _sheet(view, album, folder / image["file"]),
+                words.data(image["sample_id"]),
+                words.part(image["label"]),
+                words.score(image["siamese_score"]),
+                said,
+                wrong,
                 "" if verdict is None else f"{VERDICT_WORDS[verdict['verdict']]} ({verdict['by']})",
                 "" if verdict is None else words.data(verdict["note"], 300),
             )
-        )  # fmt: skip
+        )
     return it, out
 
 
@@ -146,20 +150,29 @@ def _ledger_rows(view: RunView, album: Album, rows: list[dict[str, Any]]) -> lis
         path = pictures.get(row["sample_id"])
         neighbours = [
             Neighbour(
-                _thumb(view, album, pair["source_filepath"]), words.part(pair["label"]), f"{float(pair['similarity']):.3f}",
+                _thumb(view, album, pair["source_filepath"]),
+                words.part(pair["label"]),
+                f"{float(pair['similarity']):.3f}",
                 "synthetic" if pair["provenance"] == "sdg" else "real",
             )
             for pair in pairs.get(path or "", [])[:NEIGHBOURS]
-        ]  # fmt: skip
+        ]
         mined = f"{row['mined_real']} real, {row['mined_sdg']} synthetic"
         out.append(
             LedgerRow(
-                f"iteration {last}", _thumb(view, album, path), words.data(row["sample_id"]), words.part(row["label"]),
-                f"{row['weakness_before']:+.4g}", f"{row['weakness_after']:+.4g}", f"{row['margin_gain']:+.4g}",
-                mined if row["mined_rows"] else "nothing similar", OUTCOMES.get(row["outcome"], words.data(row["outcome"])),
-                row["outcome"], tuple(neighbours),
+                f"iteration {last}",
+                _thumb(view, album, path),
+                words.data(row["sample_id"]),
+                words.part(row["label"]),
+                f"{row['weakness_before']:+.4g}",
+                f"{row['weakness_after']:+.4g}",
+                f"{row['margin_gain']:+.4g}",
+                mined if row["mined_rows"] else "nothing similar",
+                OUTCOMES.get(row["outcome"], words.data(row["outcome"])),
+                row["outcome"],
+                tuple(neighbours),
             )
-        )  # fmt: skip
+        )
     return out
 
 

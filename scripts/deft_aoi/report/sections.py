@@ -176,9 +176,14 @@ def growth(view: RunView) -> charts.Chart | None:
     )
     columns = ("training set of", "rows", "new real", "new synthetic", "synthetic in all", "distinct by content")
     return charts.stacked(
-        bars, series, title="Training rows by iteration", key="growth", columns=columns, rows=rows,
+        bars,
+        series,
+        title="Training rows by iteration",
+        key="growth",
+        columns=columns,
+        rows=rows,
         caption="Rows are only ever added. Distinct counts copies of one picture pair once.",
-    )  # fmt: skip
+    )
 
 
 def balance(view: RunView) -> list[tuple[str, ...]]:
@@ -243,9 +248,14 @@ def timeline(view: RunView) -> tuple[charts.Chart | None, list[tuple[str, ...]]]
         return None, stages
     rows = [(words.iteration(b.label), *(words.duration(v) if v else "" for v in b.values), b.note) for b in bars]
     chart = charts.stacked(
-        bars, tuple(zip(PHASE_CLASSES, [n for _p, n in PHASES], strict=True)), title="Time by iteration", key="time",
-        columns=("", *(n for _p, n in PHASES), "together"), rows=rows, caption="Waiting for people is left out.",
-    )  # fmt: skip
+        bars,
+        tuple(zip(PHASE_CLASSES, [n for _p, n in PHASES], strict=True)),
+        title="Time by iteration",
+        key="time",
+        columns=("", *(n for _p, n in PHASES), "together"),
+        rows=rows,
+        caption="Waiting for people is left out.",
+    )
     return chart, stages
 
 
@@ -256,9 +266,12 @@ def tokens(view: RunView) -> list[tuple[str, str]]:
         return []
     total = usage["total"]
     names = {
-        "input_tokens": "input tokens", "output_tokens": "output tokens", "cache_read_input_tokens": "tokens read from cache",
-        "cache_creation_input_tokens": "tokens written to cache", "messages": "messages",
-    }  # fmt: skip
+        "input_tokens": "input tokens",
+        "output_tokens": "output tokens",
+        "cache_read_input_tokens": "tokens read from cache",
+        "cache_creation_input_tokens": "tokens written to cache",
+        "messages": "messages",
+    }
     return [(words_, f"{total[key]:,}") for key, words_ in names.items()]
 
 

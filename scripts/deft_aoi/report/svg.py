@@ -101,9 +101,14 @@ class Canvas:
             self.text(self.x0 - 6, y + 4, label, anchor="end")
         middle = (self.y0 + self.y1) / 2
         self.add(
-            "text", name, x=12.0, y=middle, class_="axis", text_anchor="middle",
+            "text",
+            name,
+            x=12.0,
+            y=middle,
+            class_="axis",
+            text_anchor="middle",
             transform=f"rotate(-90 12 {number(middle)})",
-        )  # fmt: skip
+        )
 
     def x_axis(self, ticks: Sequence[tuple[float, str]], name: str) -> None:
         """Labels at ``(x, label)`` below the plot and the axis' name below them."""
@@ -118,9 +123,13 @@ class Canvas:
         ids = f"{self.key}-t {self.key}-d"
         head = element("title", self.title, id=f"{self.key}-t") + element("desc", self.description, id=f"{self.key}-d")
         return element(
-            "svg", head + Markup("").join(self.parts), viewBox=f"0 0 {WIDTH} {self.height}", role="img",
-            aria_labelledby=ids, class_="chart",
-        )  # fmt: skip
+            "svg",
+            head + Markup("").join(self.parts),
+            viewBox=f"0 0 {WIDTH} {self.height}",
+            role="img",
+            aria_labelledby=ids,
+            class_="chart",
+        )
 
 
 def scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:

@@ -79,10 +79,15 @@ def judge(view: RunView, holdout: dict[str, Any] | None) -> Verdict:
     if not finished:
         tone, badge = ("info", "IN PROGRESS") if view.status in ("running", "new") else ("bad", _stop_badge(view.status))
     return Verdict(
-        tone, badge, state, _headline(view, best, missed, finished), sentence(best.kpi),
-        _cards(view, best, holdout, finished), tuple(advice.cautions(view, best, holdout)),
+        tone,
+        badge,
+        state,
+        _headline(view, best, missed, finished),
+        sentence(best.kpi),
+        _cards(view, best, holdout, finished),
+        tuple(advice.cautions(view, best, holdout)),
         tuple(advice.steps(view, best, holdout)),
-    )  # fmt: skip
+    )
 
 
 def _stop_badge(status: str) -> str:

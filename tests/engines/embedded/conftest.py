@@ -25,11 +25,11 @@ def draw_pair(rng: np.random.Generator, defect: bool, size: int) -> tuple[np.nda
     """A pad on a board and its golden, with noise; a defect is a bright blob somewhere else."""
     golden = np.full((size, size, 3), 60.0)
     top, left = rng.integers(2, size // 3, 2)
-    golden[top:top + size // 3, left:left + size // 3] = (180, 150, 90)
+    golden[top : top + size // 3, left : left + size // 3] = (180, 150, 90)
     test = golden.copy()
     if defect:
         y, x = rng.integers(size // 2, size - 8, 2)
-        test[y:y + 6, x:x + 6] = 240
+        test[y : y + 6, x : x + 6] = 240
     noisy = [np.clip(image + rng.normal(0, 3, image.shape), 0, 255).astype(np.uint8) for image in (test, golden)]
     return noisy[0], noisy[1]
 
@@ -47,8 +47,9 @@ class TinyWorkspace:
             csv.writer(file, lineterminator="\n").writerows([columns, *rows])
         return path
 
-    def add_rows(self, name: str, count: int, defects: int, *, lights: Sequence[str] = ("L",), size: int = 32,
-                 seed: int = 0) -> list[list[str]]:
+    def add_rows(
+        self, name: str, count: int, defects: int, *, lights: Sequence[str] = ("L",), size: int = 32, seed: int = 0
+    ) -> list[list[str]]:
         """Draw ``count`` pairs of which the last ``defects`` are defective; write ``name``.csv."""
         rng = np.random.default_rng(seed)
         rows = []
@@ -77,13 +78,29 @@ def tiny(tmp_path: Path) -> TinyWorkspace:
     root = tmp_path / "tiny"
     (root / "images").mkdir(parents=True)
     images = str(root / "images")
-    sources = {f"{split}_dataset": {"csv_path": str(root / f"{name}.csv"), "images_dir": images}
-               for split, name in (("train", "train"), ("validation", "val"), ("infer", "val"), ("test", "val"))}
-    workspace = TinyWorkspace(root, {
-        "results_dir": str(root / "results"), "model": {"backbone": {"type": "embedded_siamese"}},
-        "dataset": {"classify": {**sources, "image_ext": ".png", "batch_size": 8, "num_input": 1, "input_map": {"L": 0},
-                                 "image_width": 32, "image_height": 32}},
-        "train": {"num_epochs": 2, "checkpoint_interval": 1, "validation_interval": 1}})
+    sources = {
+        f"{split}_dataset": {"csv_path": str(root / f"{name}.csv"), "images_dir": images}
+        for split, name in (("train", "train"), ("validation", "val"), ("infer", "val"), ("test", "val"))
+    }
+    workspace = TinyWorkspace(
+        root,
+        {
+            "results_dir": str(root / "results"),
+            "model": {"backbone": {"type": "embedded_siamese"}},
+            "dataset": {
+                "classify": {
+                    **sources,
+                    "image_ext": ".png",
+                    "batch_size": 8,
+                    "num_input": 1,
+                    "input_map": {"L": 0},
+                    "image_width": 32,
+                    "image_height": 32,
+                }
+            },
+            "train": {"num_epochs": 2, "checkpoint_interval": 1, "validation_interval": 1},
+        },
+    )
     workspace.add_rows("train", 24, 8, seed=1)
     workspace.add_rows("val", 12, 4, seed=2)
     return workspace
@@ -112,8 +129,13 @@ class Engine:
     def start(*argv: object) -> subprocess.Popen[str]:
         """Start as a child process."""
         environment = {**os.environ, "PYTHONPATH": str(REPO / "scripts")}
-        return subprocess.Popen([sys.executable, "-m", "deft_aoi.engines.embedded", *map(str, argv)], env=environment,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", "deft_aoi.engines.embedded", *map(str, argv)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     @staticmethod
     def status(folder: Path) -> list[dict]:

@@ -38,8 +38,9 @@ def test_a_spec_written_for_tao_loads_once_its_backbone_is_ours(tao_fixtures, tm
 
 def test_shipped_defaults_lie_between_tao_and_the_spec(tiny):
     config = load_experiment(tiny.write_spec(), [], "train")
-    bare = load_experiment(tiny.write_spec(), ["task=classify", "model.classify.difference_module=learnable"], "train",
-                           shipped=None)
+    bare = load_experiment(
+        tiny.write_spec(), ["task=classify", "model.classify.difference_module=learnable"], "train", shipped=None
+    )
     assert bare.train.optim.lr == 1e-4
     assert config.train.optim.lr != bare.train.optim.lr
     assert config.train.num_epochs == 2  # the spec's
@@ -54,26 +55,29 @@ def test_results_dir_is_the_tasks_own_folder(tiny):
         load_experiment(spec, ["results_dir="], "train")
 
 
-@pytest.mark.parametrize(("override", "named"), [
-    ("train.nub_epochs=3", "nub_epochs"),
-    ("train.num_epochs=three", "three"),
-    ("train.checkpoint_interval=9", "checkpoint_interval"),
-    ("train.validation_interval=9", "validation_interval"),
-    ("train.classify.cls_weight=[1.0]", "cls_weight"),
-    ("train.optim.policy=cosine", "policy"),
-    ("train.precision=16-mixed", "precision"),
-    ("train.checkpointer.enable_topk=true", "enable_topk"),
-    ("model.backbone.freeze_backbone=true", "pretrained_model_path"),
-    ("model.backbone.pretrained_backbone_path=/x.pth", "pretrained_backbone_path"),
-    ("model.classify.difference_module=other", "difference_module"),
-    ("model.classify.learnable_difference_modules=5", "learnable_difference_modules"),
-    ("dataset.classify.concat_type=zig", "concat_type"),
-    ("dataset.classify.fpratio_sampling=0", "fpratio_sampling"),
-    ("dataset.classify.image_ext=null", "image_ext"),
-    ("dataset.classify.num_classes=3", "num_classes"),
-    ("task=segment", "task"),
-    ("nonsense", "key=value"),
-])
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("train.nub_epochs=3", "nub_epochs"),
+        ("train.num_epochs=three", "three"),
+        ("train.checkpoint_interval=9", "checkpoint_interval"),
+        ("train.validation_interval=9", "validation_interval"),
+        ("train.classify.cls_weight=[1.0]", "cls_weight"),
+        ("train.optim.policy=cosine", "policy"),
+        ("train.precision=16-mixed", "precision"),
+        ("train.checkpointer.enable_topk=true", "enable_topk"),
+        ("model.backbone.freeze_backbone=true", "pretrained_model_path"),
+        ("model.backbone.pretrained_backbone_path=/x.pth", "pretrained_backbone_path"),
+        ("model.classify.difference_module=other", "difference_module"),
+        ("model.classify.learnable_difference_modules=5", "learnable_difference_modules"),
+        ("dataset.classify.concat_type=zig", "concat_type"),
+        ("dataset.classify.fpratio_sampling=0", "fpratio_sampling"),
+        ("dataset.classify.image_ext=null", "image_ext"),
+        ("dataset.classify.num_classes=3", "num_classes"),
+        ("task=segment", "task"),
+        ("nonsense", "key=value"),
+    ],
+)
 def test_a_wrong_spec_is_one_line_exit_1_and_writes_nothing(tiny, engine, override, named):
     code, error = engine.call("visual_changenet", "train", "-e", tiny.write_spec(), override)
     assert code == 1

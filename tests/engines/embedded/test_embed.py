@@ -22,9 +22,18 @@ def model(engine, tiny) -> Path:
 def make_input(tiny, name: str = "train", **replaced: str) -> Path:
     rows = tiny.add_rows("train", 24, 8, seed=1)
     images = tiny.root / "images"
-    table = [{"extra": number, "sample_id": row[3], "light": "L", "label": row[2],
-              "filepath": str(images / row[0] / f"{row[3]}_L.png"),
-              "golden_filepath": str(images / row[1] / f"{row[3]}_L.png"), **replaced} for number, row in enumerate(rows)]
+    table = [
+        {
+            "extra": number,
+            "sample_id": row[3],
+            "light": "L",
+            "label": row[2],
+            "filepath": str(images / row[0] / f"{row[3]}_L.png"),
+            "golden_filepath": str(images / row[1] / f"{row[3]}_L.png"),
+            **replaced,
+        }
+        for number, row in enumerate(rows)
+    ]
     path = tiny.root / "in.parquet"
     pq.write_table(pa.Table.from_pylist(table), path)
     return path
@@ -33,8 +42,15 @@ def make_input(tiny, name: str = "train", **replaced: str) -> Path:
 def embed(engine, tiny, model: Path, source: Path, name: str = "out.parquet") -> pa.Table:
     spec = tiny.root / "embed.yaml"
     spec.write_text("model: pair_feature\nbatch_size: 5\n")
-    engine.ok("embedding", "image_embeddings", "-e", spec, f"model_path={model}", f"input_parquet={source}",
-              f"output_parquet={tiny.root / name}")
+    engine.ok(
+        "embedding",
+        "image_embeddings",
+        "-e",
+        spec,
+        f"model_path={model}",
+        f"input_parquet={source}",
+        f"output_parquet={tiny.root / name}",
+    )
     return pq.read_table(tiny.root / name)
 
 
@@ -63,7 +79,7 @@ def test_duplicate_paths_are_rows_of_their_own(engine, tiny, model):
     table = embed(engine, tiny, model, source)
     assert len(table) == 2 * len(once)
     found = vectors(table)
-    assert np.allclose(found[:len(once)], found[len(once):], atol=1e-4)
+    assert np.allclose(found[: len(once)], found[len(once) :], atol=1e-4)
 
 
 def test_defects_are_near_defects(engine, tiny, model):
@@ -88,22 +104,34 @@ def test_the_identity_follows_the_weights_not_the_file(engine, tiny, model):
     copy.write_bytes(model.read_bytes())
     other = tiny.root / "other"
     engine.ok("visual_changenet", "train", "-e", tiny.write_spec(), f"results_dir={other}", "train.seed=99")
-    identities = [embed(engine, tiny, path, source, f"{n}.parquet").schema.metadata[b"deft_encoder"]
-                  for n, path in enumerate((model, copy, other / "train" / checkpoint.LATEST))]
+    identities = [
+        embed(engine, tiny, path, source, f"{n}.parquet").schema.metadata[b"deft_encoder"]
+        for n, path in enumerate((model, copy, other / "train" / checkpoint.LATEST))
+    ]
     assert identities[0] == identities[1] != identities[2]
 
 
-@pytest.mark.parametrize(("replaced", "named"), [
-    ({"filepath": "/nowhere/a.png"}, "row 1, column filepath"),
-    ({"golden_filepath": "/nowhere/a.png"}, "row 1, column golden_filepath"),
-    ({"golden_filepath": None}, "row 1, column golden_filepath"),
-])
+@pytest.mark.parametrize(
+    ("replaced", "named"),
+    [
+        ({"filepath": "/nowhere/a.png"}, "row 1, column filepath"),
+        ({"golden_filepath": "/nowhere/a.png"}, "row 1, column golden_filepath"),
+        ({"golden_filepath": None}, "row 1, column golden_filepath"),
+    ],
+)
 def test_bad_rows_are_named_and_nothing_is_written(engine, tiny, model, replaced, named):
     source = make_input(tiny, **replaced)
     spec = tiny.root / "embed.yaml"
     spec.write_text("model: pair_feature\n")
-    code, error = engine.call("embedding", "image_embeddings", "-e", spec, f"model_path={model}", f"input_parquet={source}",
-                              f"output_parquet={tiny.root / 'o.parquet'}")
+    code, error = engine.call(
+        "embedding",
+        "image_embeddings",
+        "-e",
+        spec,
+        f"model_path={model}",
+        f"input_parquet={source}",
+        f"output_parquet={tiny.root / 'o.parquet'}",
+    )
     assert code == 1
     assert named in error
     assert not (tiny.root / "o.parquet").exists()
@@ -113,7 +141,14 @@ def test_a_missing_column_is_named(engine, tiny, model):
     source = make_input(tiny)
     pq.write_table(pq.read_table(source).drop_columns(["golden_filepath"]), source)
     (tiny.root / "embed.yaml").write_text("model: pair_feature\n")
-    code, error = engine.call("embedding", "image_embeddings", "-e", tiny.root / "embed.yaml", f"model_path={model}",
-                              f"input_parquet={source}", f"output_parquet={tiny.root / 'o.parquet'}")
+    code, error = engine.call(
+        "embedding",
+        "image_embeddings",
+        "-e",
+        tiny.root / "embed.yaml",
+        f"model_path={model}",
+        f"input_parquet={source}",
+        f"output_parquet={tiny.root / 'o.parquet'}",
+    )
     assert code == 1
     assert "'golden_filepath'" in error

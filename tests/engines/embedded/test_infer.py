@@ -20,8 +20,15 @@ def trained(engine, tiny) -> Path:
 
 def infer(engine, tiny, model: Path, name: str = "out", *overrides: str) -> list[dict[str, str]]:
     folder = tiny.root / name
-    engine.ok("visual_changenet", "inference", "-e", tiny.write_spec(), f"results_dir={folder}",
-              f"inference.checkpoint={model}", *overrides)
+    engine.ok(
+        "visual_changenet",
+        "inference",
+        "-e",
+        tiny.write_spec(),
+        f"results_dir={folder}",
+        f"inference.checkpoint={model}",
+        *overrides,
+    )
     with (folder / "inference" / "inference.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -56,7 +63,8 @@ def test_a_score_does_not_depend_on_the_rows_around_it(engine, tiny, trained):
     for row in infer(engine, tiny, trained, "part"):
         assert float(row["siamese_score"]) == pytest.approx(whole[row["object_name"]], rel=1e-4)
     assert infer(engine, tiny, trained, "a", "dataset.classify.batch_size=3") == infer(
-        engine, tiny, trained, "b", "dataset.classify.batch_size=3")
+        engine, tiny, trained, "b", "dataset.classify.batch_size=3"
+    )
 
 
 def test_an_existing_score_column_is_overwritten_in_place(engine, tiny, trained):
@@ -68,8 +76,10 @@ def test_an_existing_score_column_is_overwritten_in_place(engine, tiny, trained)
 
 
 def shape(lines: list[dict]) -> list[tuple]:
-    return [(line["message"].split(": ")[0].split(":\n")[0].split(" /")[0], line["status"], tuple(line),
-             tuple(line.get("kpi", {}))) for line in lines]
+    return [
+        (line["message"].split(": ")[0].split(":\n")[0].split(" /")[0], line["status"], tuple(line), tuple(line.get("kpi", {})))
+        for line in lines
+    ]
 
 
 @pytest.mark.parametrize("subtask", ["inference", "evaluate"])
@@ -85,8 +95,14 @@ def test_status_lines_have_the_shape_of_a_real_730_run(engine, tiny, trained, ta
 
 
 def test_evaluate_rates_are_over_their_own_class(engine, tiny, trained):
-    engine.ok("visual_changenet", "evaluate", "-e", tiny.write_spec(), f"evaluate.checkpoint={trained}",
-              "model.classify.eval_margin=0.0")  # everything is called a defect
+    engine.ok(
+        "visual_changenet",
+        "evaluate",
+        "-e",
+        tiny.write_spec(),
+        f"evaluate.checkpoint={trained}",
+        "model.classify.eval_margin=0.0",
+    )  # everything is called a defect
     kpi = engine.status(tiny.root / "results" / "evaluate")[-1]["kpi"]
     assert kpi == {"test_acc": pytest.approx(100 * 4 / 12), "test_fpr": 100.0, "test_fnr": 0.0, "defect_acc": 100.0}
 
@@ -104,8 +120,9 @@ def test_a_missing_checkpoint_ends_like_taos_failure(engine, tiny, tao_fixtures)
 
 
 def test_another_architecture_is_refused(engine, tiny, trained):
-    code, error = engine.call("visual_changenet", "inference", "-e", tiny.write_spec(), f"inference.checkpoint={trained}",
-                              "model.classify.embed_dec=7")
+    code, error = engine.call(
+        "visual_changenet", "inference", "-e", tiny.write_spec(), f"inference.checkpoint={trained}", "model.classify.embed_dec=7"
+    )
     assert code == 1
     assert "the spec asks for" in error
 
@@ -122,8 +139,14 @@ def test_deeppcb_trains_and_ranks_defects_above_good_parts(engine, deeppcb_tiny,
     monkeypatch.chdir(deeppcb_tiny)
     spec, out = "specs/baseline_spec.yaml", deeppcb_tiny / "results"
     engine.ok("visual_changenet", "train", "-e", spec, f"results_dir={out}", "train.num_epochs=12")
-    engine.ok("visual_changenet", "inference", "-e", spec, f"results_dir={out}",
-              f"inference.checkpoint={out / 'train' / checkpoint.LATEST}")
+    engine.ok(
+        "visual_changenet",
+        "inference",
+        "-e",
+        spec,
+        f"results_dir={out}",
+        f"inference.checkpoint={out / 'train' / checkpoint.LATEST}",
+    )
     with (out / "inference" / "inference.csv").open(newline="") as file:
         scored = list(csv.DictReader(file))
     good = [float(row["siamese_score"]) for row in scored if row["label"] == "PASS"]

@@ -31,8 +31,12 @@ def train(engine, tiny, name: str, *overrides: str) -> Path:
 def test_a_training_leaves_taos_files(engine, tiny):
     folder = train(engine, tiny, "a")
     assert sorted(path.name for path in folder.iterdir()) == [
-        "changenet_model_classify_latest.pth", "experiment.yaml", "model_epoch_000_step_00003.pth",
-        "model_epoch_001_step_00006.pth", "status.json"]
+        "changenet_model_classify_latest.pth",
+        "experiment.yaml",
+        "model_epoch_000_step_00003.pth",
+        "model_epoch_001_step_00006.pth",
+        "status.json",
+    ]
     latest = folder / checkpoint.LATEST
     assert latest.is_symlink()
     assert str(latest.readlink()) == "model_epoch_001_step_00006.pth"
@@ -57,9 +61,16 @@ def test_status_lines_have_the_shape_of_a_real_730_run(engine, tiny, tao_fixture
     assert len(ours) > 12
     # Every line of ours occurs in TAO's file, field by field in the same order.
     assert set(ours) <= set(real), set(ours) - set(real)
-    for sentence in ("Starting Visual ChangeNet train.", "Experiment configuration:", "Starting Training Loop.",
-                     "Training loop in progress", "Train metrics generated.", "Eval metrics generated.",
-                     "Training loop complete.", "Train finished successfully."):
+    for sentence in (
+        "Starting Visual ChangeNet train.",
+        "Experiment configuration:",
+        "Starting Training Loop.",
+        "Training loop in progress",
+        "Train metrics generated.",
+        "Eval metrics generated.",
+        "Training loop complete.",
+        "Train finished successfully.",
+    ):
         assert sentence in [line[0] for line in ours]
     assert ours[-1][0] == "Train finished successfully."
 
@@ -77,8 +88,10 @@ def test_progress_counts_as_tao_counts(engine, tiny):
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(engine, tiny):
-    digests = [hashlib.sha256((train(engine, tiny, name, f"train.seed={seed}") / checkpoint.LATEST).read_bytes()).hexdigest()
-               for name, seed in (("a", 5), ("b", 5), ("c", 6))]
+    digests = [
+        hashlib.sha256((train(engine, tiny, name, f"train.seed={seed}") / checkpoint.LATEST).read_bytes()).hexdigest()
+        for name, seed in (("a", 5), ("b", 5), ("c", 6))
+    ]
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -112,8 +125,15 @@ def test_a_finished_training_started_again_trains_nothing(engine, tiny):
 
 def test_fine_tuning_takes_the_weights_and_counts_from_zero(engine, tiny):
     first = train(engine, tiny, "a")
-    second = train(engine, tiny, "b", f"train.pretrained_model_path={first / checkpoint.LATEST}", "train.optim.lr=1e-12",
-                   "train.optim.weight_decay=0", "train.num_epochs=1")
+    second = train(
+        engine,
+        tiny,
+        "b",
+        f"train.pretrained_model_path={first / checkpoint.LATEST}",
+        "train.optim.lr=1e-12",
+        "train.optim.weight_decay=0",
+        "train.num_epochs=1",
+    )
     assert (second / "model_epoch_000_step_00003.pth").is_file()
     old, new = weights(first / checkpoint.LATEST), weights(second / checkpoint.LATEST)
     assert torch.allclose(old["head.0.weight"], new["head.0.weight"], atol=1e-6)
@@ -121,16 +141,25 @@ def test_fine_tuning_takes_the_weights_and_counts_from_zero(engine, tiny):
 
 def test_a_frozen_trunk_does_not_move(engine, tiny):
     first = train(engine, tiny, "a")
-    second = train(engine, tiny, "b", f"train.pretrained_model_path={first / checkpoint.LATEST}",
-                   "model.backbone.freeze_backbone=true")
+    second = train(
+        engine, tiny, "b", f"train.pretrained_model_path={first / checkpoint.LATEST}", "model.backbone.freeze_backbone=true"
+    )
     old, new = weights(first / checkpoint.LATEST), weights(second / checkpoint.LATEST)
     assert all(torch.equal(old[key], new[key]) for key in old if key.startswith("trunk."))
     assert not torch.equal(old["head.0.weight"], new["head.0.weight"])
 
 
 def test_euclidean_learns_and_says_that_its_loss_is_per_sample(engine, tiny):
-    folder = train(engine, tiny, "a", "model.classify.difference_module=euclidean", "train.classify.loss=contrastive",
-                   "model.classify.eval_margin=1.0", "train.num_epochs=10", "train.checkpoint_interval=10")
+    folder = train(
+        engine,
+        tiny,
+        "a",
+        "model.classify.difference_module=euclidean",
+        "train.classify.loss=contrastive",
+        "model.classify.eval_margin=1.0",
+        "train.num_epochs=10",
+        "train.checkpoint_interval=10",
+    )
     lines = engine.status(folder)
     assert any("per sample" in line["message"] for line in lines)
     evals = [line["kpi"]["val_loss"] for line in lines if line["message"] == "Eval metrics generated."]
@@ -210,8 +239,13 @@ def test_sigterm_stops_between_batches_and_the_rest_can_be_resumed(engine, tiny)
 def test_several_lights_and_goldens_train_and_score(engine, tiny):
     for name, count, bad, seed in (("train", 16, 6, 1), ("val", 10, 4, 2)):
         tiny.add_rows(name, count, bad, lights=("A", "B"), seed=seed)
-    for number, layout in enumerate(({"concat_type": "linear"}, {"concat_type": "grid", "grid_map": {"x": 2, "y": 1}},
-                                     {"concat_type": "linear", "num_golden": 3})):
+    for number, layout in enumerate(
+        (
+            {"concat_type": "linear"},
+            {"concat_type": "grid", "grid_map": {"x": 2, "y": 1}},
+            {"concat_type": "linear", "num_golden": 3},
+        )
+    ):
         spec = tiny.write_spec(f"s{number}.yaml", input_map={"A": 0, "B": 1}, num_input=2, **layout)
         engine.ok("visual_changenet", "train", "-e", spec, f"results_dir={tiny.root / str(number)}", "train.num_epochs=1")
         assert (tiny.root / str(number) / "train" / checkpoint.LATEST).exists()

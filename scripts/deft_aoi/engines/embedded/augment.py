@@ -23,7 +23,7 @@ def _crop(pair: Tensor, generator: Generator) -> Tensor:
     h, w = max(1, round(height * side)), max(1, round(width * side))
     top = int(_uniform(generator, 0, height - h + 1 - 1e-6))
     left = int(_uniform(generator, 0, width - w + 1 - 1e-6))
-    window = pair[..., top:top + h, left:left + w]
+    window = pair[..., top : top + h, left : left + w]
     return F.interpolate(window, size=(height, width), mode="bilinear", align_corners=False)
 
 
@@ -41,8 +41,9 @@ def _blur(pair: Tensor, radius: float) -> Tensor:
 
 def _jitter(pair: Tensor, color: DictConfig, generator: Generator) -> Tensor:
     """Brightness, contrast, saturation and hue with one set of factors for the whole pair; values stay in [0, 1]."""
-    brightness, contrast, saturation = (_uniform(generator, max(0.0, 1 - s), 1 + s)
-                                        for s in (color.brightness, color.contrast, color.saturation))
+    brightness, contrast, saturation = (
+        _uniform(generator, max(0.0, 1 - s), 1 + s) for s in (color.brightness, color.contrast, color.saturation)
+    )
     turn = _uniform(generator, -color.hue, color.hue) * 2 * torch.pi
     luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     pair = (pair * brightness).clamp(0, 1)

@@ -70,9 +70,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     return content
 
 
-def build_model(
-    path: Path, device: torch.device, *, expected: ModelConfig | None = None
-) -> tuple[SiameseNet, dict[str, Any]]:
+def build_model(path: Path, device: torch.device, *, expected: ModelConfig | None = None) -> tuple[SiameseNet, dict[str, Any]]:
     """Rebuild the network of a checkpoint, in evaluation mode.
 
     Args:
@@ -90,8 +88,10 @@ def build_model(
     except (TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: model_config does not fit this version of the engine: {error}") from error
     if expected is not None and stored.network_keys() != expected.network_keys():
-        raise CheckpointError(f"{path} was trained with (difference_module, scales, embed_dec, embedding_vectors) = "
-                              f"{stored.network_keys()}, the spec asks for {expected.network_keys()}")
+        raise CheckpointError(
+            f"{path} was trained with (difference_module, scales, embed_dec, embedding_vectors) = "
+            f"{stored.network_keys()}, the spec asks for {expected.network_keys()}"
+        )
     model = SiameseNet(expected or stored).to(device)
     load_weights(model, content, path)
     return model.train(False), content

@@ -46,14 +46,17 @@ class StopSignal:
 
 def build_parser() -> argparse.ArgumentParser:
     """TAO's two commands with their subtasks."""
-    parser = argparse.ArgumentParser(prog="deft_aoi.engines.embedded", description=__doc__.splitlines()[0],
-                                     epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="deft_aoi.engines.embedded",
+        description=__doc__.splitlines()[0],
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command, subtasks in (("visual_changenet", SUBTASKS), ("embedding", ("image_embeddings",))):
         sub = commands.add_parser(command, help=", ".join(subtasks))
         sub.add_argument("subtask", choices=subtasks)
-        sub.add_argument("-e", "--experiment_spec_file", required=True, type=Path, metavar="SPEC",
-                         help="YAML spec file")
+        sub.add_argument("-e", "--experiment_spec_file", required=True, type=Path, metavar="SPEC", help="YAML spec file")
         sub.usage = f"%(prog)s {{{','.join(subtasks)}}} -e SPEC [key=value ...]"
     return parser
 

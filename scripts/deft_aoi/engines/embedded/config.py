@@ -85,42 +85,58 @@ def _check_classify(config: DictConfig) -> None:
     """Constraints on the model and the data, the same for every subtask."""
     data, model = config.dataset.classify, config.model
     _require(config.task == "classify", f"task must be 'classify', got {config.task!r}")
-    _require(model.backbone.type == BACKBONE,
-             f"model.backbone.type must be {BACKBONE!r} for the embedded engine, got {model.backbone.type!r}")
-    _require(model.backbone.pretrained_backbone_path is None,
-             "model.backbone.pretrained_backbone_path: embedded_siamese has no backbone file; set it to null "
-             "(train.pretrained_model_path starts from a checkpoint)")
+    _require(
+        model.backbone.type == BACKBONE,
+        f"model.backbone.type must be {BACKBONE!r} for the embedded engine, got {model.backbone.type!r}",
+    )
+    _require(
+        model.backbone.pretrained_backbone_path is None,
+        "model.backbone.pretrained_backbone_path: embedded_siamese has no backbone file; set it to null "
+        "(train.pretrained_model_path starts from a checkpoint)",
+    )
     module = model.classify.difference_module
-    _require(module in ("learnable", "euclidean"),
-             f"model.classify.difference_module must be learnable or euclidean, got {module!r}")
-    _require(1 <= model.classify.learnable_difference_modules <= 4,
-             "model.classify.learnable_difference_modules must be 1..4, "
-             f"got {model.classify.learnable_difference_modules}")
-    _require(model.classify.embed_dec >= 1 and model.classify.embedding_vectors >= 1,
-             "model.classify.embed_dec and embedding_vectors must be at least 1")
+    _require(
+        module in ("learnable", "euclidean"), f"model.classify.difference_module must be learnable or euclidean, got {module!r}"
+    )
+    _require(
+        1 <= model.classify.learnable_difference_modules <= 4,
+        f"model.classify.learnable_difference_modules must be 1..4, got {model.classify.learnable_difference_modules}",
+    )
+    _require(
+        model.classify.embed_dec >= 1 and model.classify.embedding_vectors >= 1,
+        "model.classify.embed_dec and embedding_vectors must be at least 1",
+    )
     _require(data.num_classes == 2, f"dataset.classify.num_classes must be 2 (PASS, defect), got {data.num_classes}")
     _require(data.num_golden >= 1, f"dataset.classify.num_golden must be at least 1, got {data.num_golden}")
     _require(bool(data.image_ext), "dataset.classify.image_ext is not set: give the extension with its dot, like .jpg")
-    _require(min(data.image_width, data.image_height) >= 16,
-             f"image_width and image_height must be at least 16 px, got {data.image_width}x{data.image_height}")
+    _require(
+        min(data.image_width, data.image_height) >= 16,
+        f"image_width and image_height must be at least 16 px, got {data.image_width}x{data.image_height}",
+    )
     _require(data.batch_size >= 1, f"dataset.classify.batch_size must be at least 1, got {data.batch_size}")
-    _require(data.concat_type in (None, "linear", "grid"),
-             f"dataset.classify.concat_type must be linear or grid, got {data.concat_type!r}")
+    _require(
+        data.concat_type in (None, "linear", "grid"),
+        f"dataset.classify.concat_type must be linear or grid, got {data.concat_type!r}",
+    )
     lights = len(data.input_map or {}) or 1
     if data.concat_type == "grid" and lights > 1:
         cells = (data.grid_map or {}).get("x", 0) * (data.grid_map or {}).get("y", 0)
         _require(cells == lights, f"dataset.classify.grid_map holds {cells} images, input_map has {lights} lights")
     colors = data.augmentation_config
-    _require(len(colors.rgb_input_mean) == 3 and len(colors.rgb_input_std) == 3 and min(colors.rgb_input_std) > 0,
-             "augmentation_config.rgb_input_mean and rgb_input_std need three values each, std above 0")
+    _require(
+        len(colors.rgb_input_mean) == 3 and len(colors.rgb_input_std) == 3 and min(colors.rgb_input_std) > 0,
+        "augmentation_config.rgb_input_mean and rgb_input_std need three values each, std above 0",
+    )
 
 
 def _check_train(config: DictConfig) -> None:
     """Constraints that only training has."""
     train, data = config.train, config.dataset.classify
     _require(train.num_epochs >= 1, f"train.num_epochs must be at least 1, got {train.num_epochs}")
-    _require(train.checkpoint_interval_unit in ("epoch", "step"),
-             f"train.checkpoint_interval_unit must be epoch or step, got {train.checkpoint_interval_unit!r}")
+    _require(
+        train.checkpoint_interval_unit in ("epoch", "step"),
+        f"train.checkpoint_interval_unit must be epoch or step, got {train.checkpoint_interval_unit!r}",
+    )
     for key in ("checkpoint_interval", "validation_interval"):
         _require(train[key] >= 1, f"train.{key} must be at least 1, got {train[key]}")
         if key == "validation_interval" or train.checkpoint_interval_unit == "epoch":
@@ -128,18 +144,22 @@ def _check_train(config: DictConfig) -> None:
     _require(train.optim.optim in ("adamw", "adam", "sgd"), f"train.optim.optim: {train.optim.optim!r} is unknown")
     _require(train.optim.policy in ("linear", "step"), f"train.optim.policy: {train.optim.policy!r} is unknown")
     _require(train.optim.lr > 0, f"train.optim.lr must be above 0, got {train.optim.lr}")
-    _require(data.fpratio_sampling > 0,
-             f"dataset.classify.fpratio_sampling must be above 0, got {data.fpratio_sampling}")
+    _require(data.fpratio_sampling > 0, f"dataset.classify.fpratio_sampling must be above 0, got {data.fpratio_sampling}")
     _require(data.batch_size >= 2, "dataset.classify.batch_size must be at least 2 for training (batch normalisation)")
     weights = list(train.classify.cls_weight)
-    _require(len(weights) == data.num_classes and min(weights) > 0,
-             f"train.classify.cls_weight needs {data.num_classes} values above 0, got {weights}")
-    _require(train.precision in ("32-true", "32"),
-             f"train.precision: this engine trains in 32-true, got {train.precision!r}")
-    _require(not train.checkpointer.enable_topk,
-             "train.checkpointer.enable_topk: this engine keeps every periodic checkpoint; set it to false")
-    _require(not config.model.backbone.freeze_backbone or train.pretrained_model_path is not None,
-             "model.backbone.freeze_backbone needs train.pretrained_model_path: a random trunk is not worth freezing")
+    _require(
+        len(weights) == data.num_classes and min(weights) > 0,
+        f"train.classify.cls_weight needs {data.num_classes} values above 0, got {weights}",
+    )
+    _require(train.precision in ("32-true", "32"), f"train.precision: this engine trains in 32-true, got {train.precision!r}")
+    _require(
+        not train.checkpointer.enable_topk,
+        "train.checkpointer.enable_topk: this engine keeps every periodic checkpoint; set it to false",
+    )
+    _require(
+        not config.model.backbone.freeze_backbone or train.pretrained_model_path is not None,
+        "model.backbone.freeze_backbone needs train.pretrained_model_path: a random trunk is not worth freezing",
+    )
 
 
 def check_loss(config: DictConfig) -> None:
@@ -150,12 +170,13 @@ def check_loss(config: DictConfig) -> None:
     """
     module, loss = config.model.classify.difference_module, config.train.classify.loss
     wanted = "ce" if module == "learnable" else "contrastive"
-    _require(loss == wanted, f"train.classify.loss {loss!r} does not go with model.classify.difference_module "
-                             f"{module!r}: expected {wanted!r}")
+    _require(
+        loss == wanted,
+        f"train.classify.loss {loss!r} does not go with model.classify.difference_module {module!r}: expected {wanted!r}",
+    )
 
 
-def load_experiment(spec_path: Path, overrides: list[str], subtask: str, *,
-                    shipped: Path | None = SHIPPED_SPEC) -> DictConfig:
+def load_experiment(spec_path: Path, overrides: list[str], subtask: str, *, shipped: Path | None = SHIPPED_SPEC) -> DictConfig:
     """Load a ``visual_changenet`` spec for a subtask; ``results_dir`` becomes the task's own folder, as in TAO.
 
     Args:
@@ -190,8 +211,7 @@ def load_embedding(spec_path: Path, overrides: list[str]) -> DictConfig:
     config = _merge(EmbeddingSpec, spec_path, overrides, None)
     for key in ("input_parquet", "output_parquet", "model", "model_path"):
         _require(not OmegaConf.is_missing(config, key), f"{key} is mandatory and not set")
-    _require(config.model == PAIR_FEATURE,
-             f"model must be {PAIR_FEATURE!r} for the embedded engine, got {config.model!r}")
+    _require(config.model == PAIR_FEATURE, f"model must be {PAIR_FEATURE!r} for the embedded engine, got {config.model!r}")
     _require(config.batch_size >= 1, f"batch_size must be at least 1, got {config.batch_size}")
     return config
 

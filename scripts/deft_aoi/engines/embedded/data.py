@@ -125,8 +125,10 @@ class PairLayout:
         stems = sorted(path.name[: -len(first)] for path in place.iterdir() if path.name.endswith(first))
         if not stems:
             return []
-        picks = [stems[(number * len(stems)) // self.num_golden] if len(stems) >= self.num_golden
-                 else stems[number % len(stems)] for number in range(self.num_golden)]
+        picks = [
+            stems[(number * len(stems)) // self.num_golden] if len(stems) >= self.num_golden else stems[number % len(stems)]
+            for number in range(self.num_golden)
+        ]
         return [self.paths(folder, stem) for stem in picks]
 
 
@@ -160,8 +162,9 @@ def compose(paths: Sequence[Path], layout: PairLayout) -> np.ndarray:
         whole = np.concatenate(images, axis=0)
     else:
         columns, rows = layout.grid
-        whole = np.concatenate([np.concatenate(images[row * columns:(row + 1) * columns], axis=1)
-                                for row in range(rows)], axis=0)
+        whole = np.concatenate(
+            [np.concatenate(images[row * columns : (row + 1) * columns], axis=1) for row in range(rows)], axis=0
+        )
     return np.ascontiguousarray(whole.transpose(2, 0, 1))
 
 
@@ -182,8 +185,9 @@ class PairSet:
         for number, (folder, golden, name) in enumerate(zip(*columns, strict=True), start=1):
             inputs, goldens = layout.paths(folder, name), layout.golden_sets(golden, name)
             if not goldens:
-                raise FileNotFoundError(f"{table.path}: row {number}, column golden_path: no golden image in "
-                                        f"{layout.images_dir / golden}")
+                raise FileNotFoundError(
+                    f"{table.path}: row {number}, column golden_path: no golden image in {layout.images_dir / golden}"
+                )
             for column, paths in [("input_path", inputs), *(("golden_path", golden_set) for golden_set in goldens)]:
                 for path in paths:
                     if not path.is_file():
@@ -202,8 +206,9 @@ class PairSet:
         if self._cache is not None and index in self._cache:
             return self._cache[index]
         try:
-            pair = np.stack([compose(self._inputs[index], self.layout),
-                             *(compose(golden, self.layout) for golden in self._goldens[index])])
+            pair = np.stack(
+                [compose(self._inputs[index], self.layout), *(compose(golden, self.layout) for golden in self._goldens[index])]
+            )
         except DataError as error:
             raise DataError(f"{self.table.path}: row {index + 1}: {error}") from error
         if self._cache is not None:

@@ -32,9 +32,19 @@ NEEDED = ("sample_id", "light", "filepath", "golden_filepath")
 def encoder_identity(model: SiameseNet) -> str:
     """Canonical JSON that is equal exactly when embeddings are comparable: weights, size and input normalisation."""
     config = model.config
-    return json.dumps({"engine": "embedded", "model": PAIR_FEATURE, "weights_sha256": checkpoint.weights_digest(model),
-                       "size": [config.image_width, config.image_height], "mean": list(config.mean),
-                       "std": list(config.std), "dim": model.feature_size}, sort_keys=True, separators=(",", ":"))
+    return json.dumps(
+        {
+            "engine": "embedded",
+            "model": PAIR_FEATURE,
+            "weights_sha256": checkpoint.weights_digest(model),
+            "size": [config.image_width, config.image_height],
+            "mean": list(config.mean),
+            "std": list(config.std),
+            "dim": model.feature_size,
+        },
+        sort_keys=True,
+        separators=(",", ":"),
+    )
 
 
 def _read_input(path: Path) -> pa.Table:
@@ -78,10 +88,10 @@ def run_embedding(config: DictConfig, *, stop: Callable[[], bool]) -> int:
     for start in range(0, len(paths), config.batch_size):
         if stop():
             raise Interrupted("stopped by a signal")
-        batch = paths[start:start + config.batch_size]
+        batch = paths[start : start + config.batch_size]
         pixels = np.stack([np.stack([read_image(Path(side), *size) for side in pair]) for pair in batch])
         pairs = torch.from_numpy(pixels).permute(0, 1, 4, 2, 3).to(device).float() / 255.0
-        features[start:start + len(batch)] = pair_features(model, pairs).cpu().numpy()
+        features[start : start + len(batch)] = pair_features(model, pairs).cpu().numpy()
     if not np.isfinite(features).all():
         raise ValueError(f"an embedding is not finite; checkpoint {config.model_path}")
     column = pa.FixedSizeListArray.from_arrays(pa.array(features.reshape(-1), pa.float32()), model.feature_size)

@@ -25,8 +25,9 @@ from deft_aoi.engines.embedded.train import Interrupted, eval_margin, load_split
 SCORE = "siamese_score"
 
 
-def score_rows(config: DictConfig, rows: PairSet, checkpoint_path: Path, log: StatusLog, *,
-               stop: Callable[[], bool]) -> np.ndarray:
+def score_rows(
+    config: DictConfig, rows: PairSet, checkpoint_path: Path, log: StatusLog, *, stop: Callable[[], bool]
+) -> np.ndarray:
     """Scores of all rows, ``(N,)`` float32, higher = more defective.
 
     Raises:
@@ -43,8 +44,10 @@ def score_rows(config: DictConfig, rows: PairSet, checkpoint_path: Path, log: St
         out.append(score_pairs(model, pairs.to(device).float() / 255.0).cpu())
     values = torch.cat(out).numpy()
     if not np.isfinite(values).all():
-        raise ValueError(f"row {int(np.flatnonzero(~np.isfinite(values))[0]) + 1}: the score is not a finite number; "
-                         f"checkpoint {checkpoint_path}")
+        raise ValueError(
+            f"row {int(np.flatnonzero(~np.isfinite(values))[0]) + 1}: the score is not a finite number; "
+            f"checkpoint {checkpoint_path}"
+        )
     return values
 
 
@@ -54,9 +57,9 @@ def inference_text(table: Table, values: np.ndarray) -> str:
     at = columns.index(SCORE) if SCORE in columns else len(columns)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns[:at] + [SCORE] + columns[at + 1:])
+    writer.writerow(columns[:at] + [SCORE] + columns[at + 1 :])
     for row, value in zip(table.rows, values, strict=True):
-        writer.writerow([*row[:at], str(np.float32(value)), *row[at + 1:]])
+        writer.writerow([*row[:at], str(np.float32(value)), *row[at + 1 :]])
     return buffer.getvalue()
 
 
@@ -82,8 +85,12 @@ def run_evaluate(config: DictConfig, log: StatusLog, *, stop: Callable[[], bool]
     flagged = score_rows(config, rows, path, log, stop=stop) > margin
     defect = rows.labels.numpy().astype(bool)
     passes, defects = max(1, int((~defect).sum())), max(1, int(defect.sum()))
-    log.metrics("Test metrics generated.", {
-        "test_acc": 100.0 * float((flagged == defect).mean()),
-        "test_fpr": 100.0 * int((flagged & ~defect).sum()) / passes,
-        "test_fnr": 100.0 * int((~flagged & defect).sum()) / defects,
-        "defect_acc": 100.0 * int((flagged & defect).sum()) / defects})
+    log.metrics(
+        "Test metrics generated.",
+        {
+            "test_acc": 100.0 * float((flagged == defect).mean()),
+            "test_fpr": 100.0 * int((flagged & ~defect).sum()) / passes,
+            "test_fnr": 100.0 * int((~flagged & defect).sum()) / defects,
+            "defect_acc": 100.0 * int((flagged & defect).sum()) / defects,
+        },
+    )

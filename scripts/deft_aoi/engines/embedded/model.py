@@ -50,9 +50,13 @@ class ModelConfig:
             difference_module=classify.difference_module,
             # As in TAO, fewer difference modules leave out the finest levels; this trunk has three.
             scales=min(classify.learnable_difference_modules, len(WIDTHS)),
-            embed_dec=classify.embed_dec, embedding_vectors=classify.embedding_vectors,
-            image_width=data.image_width, image_height=data.image_height,
-            mean=tuple(float(v) for v in colors.rgb_input_mean), std=tuple(float(v) for v in colors.rgb_input_std))
+            embed_dec=classify.embed_dec,
+            embedding_vectors=classify.embedding_vectors,
+            image_width=data.image_width,
+            image_height=data.image_height,
+            mean=tuple(float(v) for v in colors.rgb_input_mean),
+            std=tuple(float(v) for v in colors.rgb_input_std),
+        )
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
@@ -71,8 +75,13 @@ class ModelConfig:
 def _stage(inputs: int, outputs: int) -> nn.Sequential:
     """Halve the size, then one more convolution at that size."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
-        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+        nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
 
 
 def tolerant_difference(test: Tensor, golden: Tensor) -> Tensor:
@@ -99,18 +108,24 @@ class SiameseNet(nn.Module):
         self.config = config
         channels = (3, *WIDTHS)
         self.trunk = nn.ModuleList(_stage(a, b) for a, b in zip(channels, channels[1:], strict=False))
-        used = WIDTHS[len(WIDTHS) - config.scales:]
+        used = WIDTHS[len(WIDTHS) - config.scales :]
         self.fuse = nn.Sequential(
-            nn.Conv2d(2 * sum(used), FUSED, 1, bias=False), nn.BatchNorm2d(FUSED), nn.ReLU(),
-            nn.Conv2d(FUSED, FUSED, 3, padding=1, bias=False), nn.BatchNorm2d(FUSED), nn.ReLU())
+            nn.Conv2d(2 * sum(used), FUSED, 1, bias=False),
+            nn.BatchNorm2d(FUSED),
+            nn.ReLU(),
+            nn.Conv2d(FUSED, FUSED, 3, padding=1, bias=False),
+            nn.BatchNorm2d(FUSED),
+            nn.ReLU(),
+        )
         # Standardised without scale or offset: directions of the pair feature then compare fairly by cosine.
         self.standardise = nn.BatchNorm1d(3 * FUSED, affine=False)
         # Mean and scatter of the pair feature over PASS training rows, measured when a checkpoint is written.
         self.register_buffer("pass_mean", torch.zeros(3 * FUSED))
         self.register_buffer("pass_scatter", torch.eye(3 * FUSED))
         if config.difference_module == "learnable":
-            self.head: nn.Module = nn.Sequential(nn.Linear(3 * FUSED, config.embed_dec), nn.ReLU(),
-                                                 nn.Linear(config.embed_dec, 2))
+            self.head: nn.Module = nn.Sequential(
+                nn.Linear(3 * FUSED, config.embed_dec), nn.ReLU(), nn.Linear(config.embed_dec, 2)
+            )
         else:
             self.head = nn.Linear(3 * FUSED, config.embedding_vectors, bias=False)
 
@@ -146,10 +161,16 @@ class SiameseNet(nn.Module):
         batch = test.shape[0]
         # One pass for both sides: half the calls, and batch statistics over test and golden alike.
         levels = self._pyramid(torch.cat([test, goldens.flatten(0, 1)]).contiguous(memory_format=torch.channels_last))
-        maps = [self._difference(level[:batch], level[batch:]) for level in levels[-self.config.scales:]]
+        maps = [self._difference(level[:batch], level[batch:]) for level in levels[-self.config.scales :]]
         size = levels[min(1, len(levels) - 1)].shape[-2:]
-        maps = [F.adaptive_max_pool2d(m, size) if m.shape[-1] > size[-1] else
-                F.interpolate(m, size=size, mode="nearest") if m.shape[-1] < size[-1] else m for m in maps]
+        maps = [
+            F.adaptive_max_pool2d(m, size)
+            if m.shape[-1] > size[-1]
+            else F.interpolate(m, size=size, mode="nearest")
+            if m.shape[-1] < size[-1]
+            else m
+            for m in maps
+        ]
         places = self.fuse(torch.cat(maps, dim=1)).flatten(2)
         strongest = places.topk(max(1, int(TOP_SHARE * places.shape[-1])), dim=-1).values
         return torch.cat([strongest[..., 0], strongest.mean(-1), places.mean(-1)], dim=1)

@@ -52,9 +52,11 @@ class Tally:
         values, defect = torch.cat(self.values), torch.cat(self.labels).bool()
         flagged = values > self.margin
         passes = max(1, int((~defect).sum()))
-        out = {f"{prefix}_loss": self.loss / self.rows,
-               f"{prefix}_acc": 100.0 * float((flagged == defect).float().mean()),
-               f"{prefix}_fpr": 100.0 * int((flagged & ~defect).sum()) / passes}
+        out = {
+            f"{prefix}_loss": self.loss / self.rows,
+            f"{prefix}_acc": 100.0 * float((flagged == defect).float().mean()),
+            f"{prefix}_fpr": 100.0 * int((flagged & ~defect).sum()) / passes,
+        }
         if with_far:
             both = bool(defect.any()) and bool((~defect).any())
             alarms = int((values[~defect] >= values[defect].min()).sum()) if both else passes
@@ -103,8 +105,9 @@ def _make_optimizer(config: DictConfig, model: SiameseNet) -> tuple[torch.optim.
     optim, epochs = config.train.optim, config.train.num_epochs
     parameters = [p for p in model.parameters() if p.requires_grad]
     if optim.optim == "sgd":
-        made: torch.optim.Optimizer = torch.optim.SGD(parameters, lr=optim.lr, momentum=optim.momentum,
-                                                      weight_decay=optim.weight_decay)
+        made: torch.optim.Optimizer = torch.optim.SGD(
+            parameters, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay
+        )
     else:
         kind = torch.optim.AdamW if optim.optim == "adamw" else torch.optim.Adam
         made = kind(parameters, lr=optim.lr, weight_decay=optim.weight_decay)
@@ -135,8 +138,10 @@ class Trainer:
         self.train_rows, self.val_rows = load_split(config, "train_dataset"), load_split(config, "validation_dataset")
         self.batch_size = int(data.batch_size)
         if len(self.train_rows) < self.batch_size:
-            raise DataError(f"Dataset size ({len(self.train_rows)}) is smaller than the total batch size "
-                            f"({self.batch_size}): {self.train_rows.table.path}")
+            raise DataError(
+                f"Dataset size ({len(self.train_rows)}) is smaller than the total batch size "
+                f"({self.batch_size}): {self.train_rows.table.path}"
+            )
         self.weights = sampling_weights(self.train_rows.labels, float(data.fpratio_sampling))
         self.steps_per_epoch = len(self.train_rows) // self.batch_size
         # A negative seed means "no seed" in TAO; the run still needs one to be resumable, so it draws one.
@@ -156,8 +161,11 @@ class Trainer:
         """Resume (named file, else any ``*_latest.pth`` in the folder) or start from another run's weights."""
         train = self.config.train
         latest = sorted(self.folder.glob("*_latest.pth"))
-        resume = Path(train.resume_training_checkpoint_path) if train.resume_training_checkpoint_path else (
-            latest[0] if latest else None)
+        resume = (
+            Path(train.resume_training_checkpoint_path)
+            if train.resume_training_checkpoint_path
+            else (latest[0] if latest else None)
+        )
         self._resumed: dict[str, Any] | None = None
         start = resume or (Path(train.pretrained_model_path) if train.pretrained_model_path else None)
         if start is None:
@@ -182,19 +190,27 @@ class Trainer:
         self.model.train(False)
         found = []
         for start in range(0, len(good), self.batch_size):
-            pairs, _ = self.train_rows.batch(good[start:start + self.batch_size])
+            pairs, _ = self.train_rows.batch(good[start : start + self.batch_size])
             found.append(averaged_features(self.model, pairs.to(self.device).float() / 255.0))
         self.model.note_good_parts(torch.cat(found))
         self._set_mode()
 
     def _save(self, optimizer: torch.optim.Optimizer, *, finished: bool) -> None:
         self._note_good_parts()
-        checkpoint.save(self.folder, {
-            "state_dict": self.model.state_dict(), "optimizer_states": [optimizer.state_dict()],
-            "epoch": self.epoch, "global_step": self.step, "epoch_finished": finished,
-            "rng": {"seed": self.seed, "torch": torch.get_rng_state()},
-            "model_config": self.model_config.to_dict(), "tao_model": checkpoint.TAO_MODEL,
-            "tao_model_type": f"embedded_{self.model_config.difference_module}"})
+        checkpoint.save(
+            self.folder,
+            {
+                "state_dict": self.model.state_dict(),
+                "optimizer_states": [optimizer.state_dict()],
+                "epoch": self.epoch,
+                "global_step": self.step,
+                "epoch_finished": finished,
+                "rng": {"seed": self.seed, "torch": torch.get_rng_state()},
+                "model_config": self.model_config.to_dict(),
+                "tao_model": checkpoint.TAO_MODEL,
+                "tao_model_type": f"embedded_{self.model_config.difference_module}",
+            },
+        )
 
     def _train_batch(self, batch: int, optimizer: torch.optim.Optimizer, tally: Tally) -> None:
         """One optimizer step on rows drawn and augmented by this batch's own generator."""
@@ -208,8 +224,7 @@ class Trainer:
         output = self.model(*normalise(pairs.to(self.device), self.model_config))
         loss = self.loss(output, labels.to(self.device))
         if not torch.isfinite(loss):
-            raise ValueError(f"training loss is {float(loss)} at epoch {self.epoch}, step {self.step}: "
-                             "lower train.optim.lr")
+            raise ValueError(f"training loss is {float(loss)} at epoch {self.epoch}, step {self.step}: lower train.optim.lr")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -244,8 +259,10 @@ class Trainer:
             optimizer.load_state_dict(self._resumed["optimizer_states"][0])
         per_epoch = train.checkpoint_interval_unit == "epoch"
         if self.model_config.difference_module == "euclidean":
-            log.write("Contrastive loss per sample: mean((1-y) d^2 + y max(0, m-d)^2); TAO's broadcast over the batch "
-                      "is not reproduced.")
+            log.write(
+                "Contrastive loss per sample: mean((1-y) d^2 + y max(0, m-d)^2); TAO's broadcast over the batch "
+                "is not reproduced."
+            )
         log.write("Tensorboard logging disabled.")
         log.write(f"\nSampling Defective components at {self.config.dataset.classify.fpratio_sampling:05.2f}:1 rate")
         log.write(f"Number of steps for training: {self.steps_per_epoch}")
@@ -278,7 +295,13 @@ class Trainer:
     def _report_epoch(self, seconds: float, steps: int) -> None:
         """TAO's progress line."""
         epochs = self.config.train.num_epochs
-        self.log.write("Training loop in progress", epoch=self.epoch, step=self.step, max_epoch=epochs - 1,
-                       max_step=epochs * self.steps_per_epoch, time_per_epoch=str(datetime.timedelta(seconds=seconds)),
-                       time_per_step=str(datetime.timedelta(seconds=seconds / steps)),
-                       eta=str(datetime.timedelta(seconds=seconds * (epochs - 1 - self.epoch))))
+        self.log.write(
+            "Training loop in progress",
+            epoch=self.epoch,
+            step=self.step,
+            max_epoch=epochs - 1,
+            max_step=epochs * self.steps_per_epoch,
+            time_per_epoch=str(datetime.timedelta(seconds=seconds)),
+            time_per_step=str(datetime.timedelta(seconds=seconds / steps)),
+            eta=str(datetime.timedelta(seconds=seconds * (epochs - 1 - self.epoch))),
+        )

@@ -76,13 +76,24 @@ def check_request(session: Session, config: RunConfig) -> None:
     out = run / "baseline" / "train.tmp-00000000"
     image = session.images.get("visual_changenet") or {}
     argv = engines.command(
-        config.engine, "visual_changenet", "train", run / "run" / "specs" / "baseline-train.yaml", (f"train.results_dir={out}",),
-        options.get("tao_python") if config.engine == "tao" else None, container=bool(image),
-    )  # fmt: skip
+        config.engine,
+        "visual_changenet",
+        "train",
+        run / "run" / "specs" / "baseline-train.yaml",
+        (f"train.results_dir={out}",),
+        options.get("tao_python") if config.engine == "tao" else None,
+        container=bool(image),
+    )
     request = JobRequest(
-        "deft-20260101-000000-baseline-train", argv, str(out), str(out / "train.log"), read_only=(ws.root,), writable=(out,),
-        image=image.get("reference"), gpus=config.num_gpus if config.engine == "tao" else 0,
-    )  # fmt: skip
+        "deft-20260101-000000-baseline-train",
+        argv,
+        str(out),
+        str(out / "train.log"),
+        read_only=(ws.root,),
+        writable=(out,),
+        image=image.get("reference"),
+        gpus=config.num_gpus if config.engine == "tao" else 0,
+    )
     if config.platform == "slurm":
         slurm_script.render(request, options, run / "run" / "jobs")
     elif config.platform == "kubernetes":
@@ -94,8 +105,13 @@ def check_gpus(session: Session, config: RunConfig) -> None:
     from deft_aoi.platforms import gpus
 
     if config.platform not in ("local", "docker"):
-        session.add(9, "ok", f"{config.num_gpus} GPUs a training are asked of {config.platform}" if config.engine == "tao" else
-                    f"jobs on {config.platform} ask for no GPU")  # fmt: skip
+        session.add(
+            9,
+            "ok",
+            f"{config.num_gpus} GPUs a training are asked of {config.platform}"
+            if config.engine == "tao"
+            else f"jobs on {config.platform} ask for no GPU",
+        )
         return
     found = gpus.inventory()
     if config.engine == "tao" and not found:
@@ -116,5 +132,6 @@ def check_gpus(session: Session, config: RunConfig) -> None:
     for problem in gpus.batch_problems(chosen, int(specs.get(session.spec, "dataset.classify.batch_size") or 8), config.engine):
         session.add(9, "warn", problem, "--set dataset.classify.batch_size=N")
     names = ", ".join(f"{g.index}: {plain_text(g.model, 40)}, {g.memory_gib:.0f} GiB" for g in chosen[:8])
-    session.add(9, "ok", f"{len(chosen)} of {len(found)} GPUs ({names})" if chosen else
-                "no GPU: the embedded engine trains on the CPU")  # fmt: skip
+    session.add(
+        9, "ok", f"{len(chosen)} of {len(found)} GPUs ({names})" if chosen else "no GPU: the embedded engine trains on the CPU"
+    )

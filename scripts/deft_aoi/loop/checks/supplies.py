@@ -45,12 +45,17 @@ def check_images(session: Session, config: RunConfig) -> None:
         if _is_here(session, config, image):
             session.add(6, "ok", f"image {reference} is here")
         elif config.platform == "docker" and "/" not in reference:
-            raise Blocked(f"the image {reference} is not here and no registry has it",
-                          hint=f"build it: docker build -t {reference} -f packaging/docker/Dockerfile .")  # fmt: skip
+            raise Blocked(
+                f"the image {reference} is not here and no registry has it",
+                hint=f"build it: docker build -t {reference} -f packaging/docker/Dockerfile .",
+            )
         elif config.air_gapped and config.platform != "kubernetes":
-            raise Blocked(f"the image {reference} is not here and the run is air-gapped",
-                          hint="load it: docker load -i FILE.tar" if config.platform == "docker" else
-                          "import it on the login node, or give --platform-option container_image=FILE.sqsh")  # fmt: skip
+            raise Blocked(
+                f"the image {reference} is not here and the run is air-gapped",
+                hint="load it: docker load -i FILE.tar"
+                if config.platform == "docker"
+                else "import it on the login node, or give --platform-option container_image=FILE.sqsh",
+            )
         else:
             where = "the cluster pulls it" if config.platform == "kubernetes" else "to be fetched after approval"
             session.add(6, "warn", f"image {reference} is not known to be here: {where}")
@@ -72,17 +77,27 @@ def _check_wheels(session: Session, config: RunConfig, options: dict[str, str]) 
         return
     if python is None:
         if shutil.which("visual_changenet") is None:
-            raise Blocked("TAO's command visual_changenet is not here", hint="--tao-python PATH of a Python 3.12 with the wheels "
-                          "nvidia-tao-pytorch and nvidia-tao-ds, or --platform docker")  # fmt: skip
+            raise Blocked(
+                "TAO's command visual_changenet is not here",
+                hint="--tao-python PATH of a Python 3.12 with the wheels "
+                "nvidia-tao-pytorch and nvidia-tao-ds, or --platform docker",
+            )
         session.add(6, "ok", "visual_changenet is on PATH")
         return
     version = wheels.installed(python)
     if version is None:
-        raise Blocked("this Python has no TAO", found=plain_text(python, 160),
-                      hint=f"{python} -m pip install nvidia-tao-pytorch nvidia-tao-ds (Python 3.12)")  # fmt: skip
+        raise Blocked(
+            "this Python has no TAO",
+            found=plain_text(python, 160),
+            hint=f"{python} -m pip install nvidia-tao-pytorch nvidia-tao-ds (Python 3.12)",
+        )
     if version and not version.startswith(str(config.tao_version)):
-        session.add(6, "warn", f"specs are checked for TAO {config.tao_version}, and the wheels are {plain_text(version, 20)}",
-                    f"--tao-version {plain_text(version, 20)}")  # fmt: skip
+        session.add(
+            6,
+            "warn",
+            f"specs are checked for TAO {config.tao_version}, and the wheels are {plain_text(version, 20)}",
+            f"--tao-version {plain_text(version, 20)}",
+        )
     session.add(6, "ok", f"TAO {plain_text(version, 20)} in {plain_text(python, 120)}")
 
 
@@ -120,8 +135,9 @@ def check_backbone(session: Session, config: RunConfig) -> None:
 def _fetch(session: Session, what: str, repository: str) -> None:
     """List what the assets stage will fetch; it needs the hub's client for that."""
     if importlib.util.find_spec("huggingface_hub") is None:
-        raise Blocked(f"{what} must be fetched, and the Python package huggingface_hub is missing",
-                      hint=f"{setup_command()}, or stage it")  # fmt: skip
+        raise Blocked(
+            f"{what} must be fetched, and the Python package huggingface_hub is missing", hint=f"{setup_command()}, or stage it"
+        )
     session.add(8, "warn", f"{what}: to be fetched from {repository} after approval")
     session.fetches.append(repository)
 
@@ -156,7 +172,11 @@ def check_credentials(session: Session, config: RunConfig) -> None:
     present = credentials.present(Path(session.workspace.env_file))
     absent = [" or ".join(names) for names in needed if not any(n in present for n in names)]
     if absent:
-        session.add(3, "warn", f"not set: {', '.join(absent)}; something must be fetched after approval",
-                    "set it in the environment or in the workspace's .env, or pre-stage what is listed")  # fmt: skip
+        session.add(
+            3,
+            "warn",
+            f"not set: {', '.join(absent)}; something must be fetched after approval",
+            "set it in the environment or in the workspace's .env, or pre-stage what is listed",
+        )
     else:
         session.add(3, "ok", "no credential is missing")

@@ -75,10 +75,13 @@ def mine(ctx: RunContext, label: str, attempt: int) -> Outcome:
             (out / name).unlink(missing_ok=True)  # the store has them, and they name the attempt's folder or nothing new
         _keep_pool_embeddings(ctx, built, store)
         extra = {
-            "decoded": decoded, "warnings": list(mined.warnings), "mining_config": config.as_dict(),
-            "rejected": {reason: count for reason, count in mined.rejected.items() if count}, "leaks": mined.leaks,
+            "decoded": decoded,
+            "warnings": list(mined.warnings),
+            "mining_config": config.as_dict(),
+            "rejected": {reason: count for reason, count in mined.rejected.items() if count},
+            "leaks": mined.leaks,
             "pool_leaks": {name: len(rows) for name, rows in mined.pool_leaks.items()},
-        }  # fmt: skip
+        }
         publish.publish(out, final, inputs_digest=inputs, extra=extra)
     return _outcome(ctx, label, final, encoder.identity.name, encoder.identity.digest)
 

@@ -58,9 +58,7 @@ def encoder_for(ctx: RunContext, label: str) -> Encoder:
                 hint="restore it; verify_run.py tells what else does not hold",
             )
         size = [specs.get(ctx.spec, f"dataset.classify.image_{side}") for side in ("width", "height")]
-        identity = EncoderIdentity(
-            "pair_feature", digest, f"{size[0]}x{size[1]} {','.join(specs.lights(ctx.spec))}"
-        )
+        identity = EncoderIdentity("pair_feature", digest, f"{size[0]}x{size[1]} {','.join(specs.lights(ctx.spec))}")
         return Encoder(identity, True, {"model": "pair_feature", "model_path": str(checkpoint)})
     from deft_aoi.mining import encoders
 
@@ -110,11 +108,20 @@ def embed(
         run_job(
             ctx,
             Job(
-                label, "data_mining", job, attempt, "embedding", path,
+                label,
+                "data_mining",
+                job,
+                attempt,
+                "embedding",
+                path,
                 (f"input_parquet={source}", f"output_parquet={result}"),
-                result, out, out / f"{job}_embed.log", rows=count, model=encoder.model,
+                result,
+                out,
+                out / f"{job}_embed.log",
+                rows=count,
+                model=encoder.model,
             ),
-        )  # fmt: skip
+        )
     ids, vectors = jobs.read_job_output(missing, result, root=ctx.workspace.root, lights=lights, pair=encoder.pair)
     store.add(ids, vectors)
     return count

@@ -91,9 +91,14 @@ def prepare(results_dir: Path, output_dir: Path | None = None) -> tuple[dict[str
             assert best is not None  # else there was nothing to hand over
             outcome = _outcome(run, best, body)
             log.append(
-                run.root, iter_label="run", stage="handoff", status="ok", summary=outcome.summary[:400],
-                data={**outcome.evidence, "state": outcome.state}, op_id=f"run/handoff/{len(handed) + 1}",
-            )  # fmt: skip
+                run.root,
+                iter_label="run",
+                stage="handoff",
+                status="ok",
+                summary=outcome.summary[:400],
+                data={**outcome.evidence, "state": outcome.state},
+                op_id=f"run/handoff/{len(handed) + 1}",
+            )
     return body, run.best_model
 
 

@@ -46,11 +46,19 @@ def score(
     run_job(
         ctx,
         Job(
-            label, stage, job, attempt, "inference", spec,
+            label,
+            stage,
+            job,
+            attempt,
+            "inference",
+            spec,
             (f"inference.results_dir={out}", f"inference.checkpoint={checkpoint}"),
-            out, out, out / "inference.log", rows=rows,
+            out,
+            out,
+            out / "inference.log",
+            rows=rows,
         ),
-    )  # fmt: skip
+    )
 
 
 def scored_frame(ctx: RunContext, csv: Path, split_name: str) -> object:

@@ -45,10 +45,19 @@ def train(ctx: RunContext, label: str, attempt: int) -> Outcome:
         run_job(
             ctx,
             Job(
-                label, "train", "", attempt, "train", path,
-                (f"train.results_dir={out}",), out, out, out / "train.log", at_launch=lambda: _resume(out),
+                label,
+                "train",
+                "",
+                attempt,
+                "train",
+                path,
+                (f"train.results_dir={out}",),
+                out,
+                out,
+                out / "train.log",
+                at_launch=lambda: _resume(out),
             ),
-        )  # fmt: skip
+        )
         _require_images(ctx, label)  # a pool image that changed meanwhile may have been seen in both states
         publish.publish(out, final, inputs_digest=inputs)
     outcome = _outcome(ctx, label, final, rows=_rows(train_csv), pretrained=pretrained)
