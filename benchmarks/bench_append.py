@@ -21,7 +21,7 @@ from pathlib import Path
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from deft_aoi.record import line, log  # noqa: E402
+from deft_aoi.record import log, log_event  # noqa: E402
 
 START_TARGET = 2.0
 LENGTH_TARGET = 1.5
@@ -43,14 +43,14 @@ def long_run(folder: Path, lines: int) -> Path:
         log.append(folder, iter_label="run", stage=stage, status="ok", summary=stage, duration_sec=0.0)
     path = folder / "loop_log.jsonl"
     last = log.read(folder)[-1]
-    prev = line.digest(line.encode(last))
+    prev = log_event.digest(log_event.encode(last))
     with path.open("ab") as handle:
         for seq in range(4, lines):
             event = {**last, "seq": seq, "stage": "note", "data": {"rows": seq}, "op_id": f"note/{seq}", "prev": prev}
-            event["crc"] = line.crc_of(event)
-            raw = line.encode(event)
+            event["crc"] = log_event.crc_of(event)
+            raw = log_event.encode(event)
             handle.write(raw)
-            prev = line.digest(raw)
+            prev = log_event.digest(raw)
     note(folder)  # verifies what was written by hand and puts it into the index, once
     return folder
 

@@ -9,7 +9,7 @@ import argparse
 import sys
 
 from deft_aoi.cli import Result, run_main
-from deft_aoi.loop.arguments import REQUIRES
+from deft_aoi.loop.options import REQUIRES
 
 
 def build_parser() -> argparse.ArgumentParser:

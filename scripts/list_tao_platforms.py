@@ -35,9 +35,9 @@ def run(args: argparse.Namespace) -> Result:
 
     found = catalog.describe(args.platform, catalog.parse_options(args.platform_option))
     if args.skill_bank:
-        from deft_aoi.engines import images
+        from deft_aoi.engines import container_images
 
-        found["versions_file"] = str(images.versions_file(args.skill_bank))
+        found["versions_file"] = str(container_images.versions_file(args.skill_bank))
     return Result(canonical_json(found) if args.format == "json" else catalog.as_text(found), found)
 
 

@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from deft_aoi.record.by_hand import append_by_hand
+    from deft_aoi.record.manual_event import append_by_hand
 
     ack, warning = append_by_hand(args)
     if warning:

@@ -32,8 +32,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Result:
+    from deft_aoi.demo.workspace import make_demo
     from deft_aoi.workspaces.builder import report_text
-    from deft_aoi.workspaces.demo import make_demo
 
     report = make_demo(args.output, seed=args.seed, size=args.size, lights=args.lights, scale=args.scale, workers=args.workers)
     return Result(report_text(report, args.output), report)

@@ -39,8 +39,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Result:
+    from deft_aoi.workspaces.board_split import parse_fractions
     from deft_aoi.workspaces.builder import report_text
-    from deft_aoi.workspaces.dealing import parse_fractions
     from deft_aoi.workspaces.own_arguments import find_samples
     from deft_aoi.workspaces.own_workspace import make_workspace
 

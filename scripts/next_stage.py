@@ -9,7 +9,7 @@ import argparse
 import sys
 
 from deft_aoi.cli import Result, run_main
-from deft_aoi.loop.arguments import REQUIRES
+from deft_aoi.loop.options import REQUIRES
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from deft_aoi.loop.say import describe_next
+    from deft_aoi.loop.cli_driver import describe_next
 
     text, data = describe_next(args.results_dir)
     return Result(text, data)

@@ -10,7 +10,7 @@ import argparse
 import sys
 
 from deft_aoi.cli import Result, run_main
-from deft_aoi.loop.arguments import REQUIRES, add_plan_arguments
+from deft_aoi.loop.options import REQUIRES, add_plan_arguments
 
 EXAMPLES = """examples:
   python scripts/preflight.py --workspace ~/workspace

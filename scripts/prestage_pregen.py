@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> Result:
     from deft_aoi.contract.errors import UsageError
     from deft_aoi.contract.paths import RunPaths, Workspace
     from deft_aoi.loop import gate
-    from deft_aoi.loop.say import run_in_front
-    from deft_aoi.mining import embed_pool, pairs, staging
+    from deft_aoi.loop.cli_driver import run_in_front
+    from deft_aoi.mining import embed_pool, pairs, pregen_staging
     from deft_aoi.record import log
 
     workspace, paths = Workspace.at(args.workspace), RunPaths(Path(args.results_dir).expanduser().resolve())
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> Result:
         raise UsageError("prestage is on record", expected="a run without it", found=paths.root.name, hint="start a new run")
     if not recorded:
         if args.force:
-            staging.discard(paths.synth_pool)
+            pregen_staging.discard(paths.synth_pool)
         text, data, code = run_in_front(str(paths.root), script=__file__, extra=[], limit=1, named="prestage")
     else:
         data, code = pairs.check_unchanged(workspace, paths.synth_pool), 0

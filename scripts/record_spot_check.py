@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> Result:
 
     text, data = spot_check_command(args)
     if not args.list:
-        from deft_aoi.record.by_hand import append_spot_check
+        from deft_aoi.record.manual_event import append_spot_check
 
         append_spot_check(args.results_dir, args.iteration, text.splitlines()[0])
     return Result(text, data)

@@ -28,10 +28,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> Result:
     from deft_aoi.contract.text import plain_text
-    from deft_aoi.engines import images
+    from deft_aoi.engines import container_images
 
-    value = images.resolve_key(args.key, args.skill_bank)
-    source = str(images.versions_file(args.skill_bank))
+    value = container_images.resolve_key(args.key, args.skill_bank)
+    source = str(container_images.versions_file(args.skill_bank))
     return Result(plain_text(value, 300), {"key": args.key, "value": value, "source": source})
 
 

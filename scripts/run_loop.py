@@ -11,7 +11,7 @@ import argparse
 import sys
 
 from deft_aoi.cli import Result, run_main
-from deft_aoi.loop.arguments import REQUIRES, add_plan_arguments
+from deft_aoi.loop.options import REQUIRES, add_plan_arguments
 
 EXAMPLES = """examples:
   python scripts/run_loop.py --workspace ~/workspace --kpi-target "FAR < 1% at recall=100%"
@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from deft_aoi.loop.say import run_loop
+    from deft_aoi.loop.cli_driver import run_loop
 
     return Result(*run_loop(args, script=__file__))
 

@@ -10,7 +10,7 @@ import argparse
 import sys
 
 from deft_aoi.cli import Result, run_main
-from deft_aoi.loop.arguments import REQUIRES
+from deft_aoi.loop.options import REQUIRES
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from deft_aoi.loop.say import run_in_front
+    from deft_aoi.loop.cli_driver import run_in_front
 
     extra = ["--stage", args.stage] if args.stage else []
     return Result(

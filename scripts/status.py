@@ -26,18 +26,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from deft_aoi.record import glance, log
+    from deft_aoi.record import log, status
 
-    text, data = glance.glance(args.results_dir)
+    text, data = status.glance(args.results_dir)
     if args.watch and not args.json:
         print(text, flush=True)
         seen = data["seq"]
-        while not glance.finished(args.results_dir):
+        while not status.finished(args.results_dir):
             time.sleep(max(args.interval_sec, 0.1))
             for event in log.read(args.results_dir)[seen:]:
-                print(f"  {glance.event_line(event)}", flush=True)
+                print(f"  {status.event_line(event)}", flush=True)
                 seen = event["seq"]
-        text, data = glance.glance(args.results_dir)
+        text, data = status.glance(args.results_dir)
     return Result(text, data)
 
 

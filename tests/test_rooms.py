@@ -17,10 +17,11 @@ ROOMS = {
     "mining": {"contract", "record", "analysis"},
     "engines": {"contract"},
     "platforms": {"contract"},
-    "loop": {"contract", "record", "analysis", "mining", "engines", "platforms", "report"},
+    "loop": {"contract", "record", "analysis", "mining", "engines", "platforms", "report", "workspaces"},
     "report": {"contract", "record", "analysis"},
     "agent": {"contract"},
     "workspaces": {"contract", "analysis", "mining"},
+    "demo": {"contract", "workspaces"},
 }
 
 

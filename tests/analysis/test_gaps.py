@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from deft_aoi.analysis import gaps, ledger, open_gaps, spot_check
+from deft_aoi.analysis import data_requests, gap_ledger, gaps, spot_check
 from deft_aoi.contract import schema
 from deft_aoi.contract.errors import HardStop, UsageError
 
@@ -156,12 +156,12 @@ def test_the_ledger_says_what_was_mined_and_what_came_of_it(build) -> None:
         }
     )
     after = before.assign(siamese_score=[0.2, 0.58, 0.1, 0.45, 0.8, 0.9])
-    book = ledger.gap_ledger(found, pairs, after, 0.5, iteration=1, band=(0.4, 0.6)).set_index("sample_id")
+    book = gap_ledger.gap_ledger(found, pairs, after, 0.5, iteration=1, band=(0.4, 0.6)).set_index("sample_id")
     assert book.loc["a/C0", ["mined_rows", "mined_real", "mined_sdg", "outcome"]].tolist() == [2, 1, 1, "closed"]
     assert book.loc["a/C1", ["mined_rows", "outcome"]].tolist() == [0, "unchanged_or_worse"]
     assert book.loc["a/C3", ["mined_rows", "outcome"]].tolist() == [1, "improved"]
     assert book.loc["a/C3", "margin_gain"] == pytest.approx(0.15)
-    total = ledger.summarize(book)
+    total = gap_ledger.summarize(book)
     assert (total["targets"], total["with_mined_rows"], total["closed"], total["closed_with_mined_rows"]) == (4, 2, 2, 1)
 
 
@@ -170,8 +170,10 @@ def test_open_gaps_are_grouped_by_defect_and_part(build) -> None:
     before = scored(b, [0.6, 0.55], [0.3, 0.2]).assign(part_type=["R", "R", "QFN", "QFN"])
     found = gaps.find_gaps(before, 0.5, layout=b.layout)
     pairs = pd.DataFrame(columns=["target_filepath", "source_filepath", "similarity", "provenance", "decision"])
-    book = ledger.gap_ledger(found, pairs, before.assign(siamese_score=[0.0, 0.55, 0.3, 0.9]), 0.5, iteration=1, band=(0.4, 0.6))
-    out = open_gaps.build(found, ["a/C0"], book, before)
+    book = gap_ledger.gap_ledger(
+        found, pairs, before.assign(siamese_score=[0.0, 0.55, 0.3, 0.9]), 0.5, iteration=1, band=(0.4, 0.6)
+    )
+    out = data_requests.build(found, ["a/C0"], book, before)
     schema.validate(out, "open_gaps")
     groups = {(r["label"], r["part_type"]): (r["no_neighbour"], r["stayed_open"]) for r in out["requests"]}
     assert groups == {("PASS", "R"): (1, 1), ("open", "QFN"): (0, 1)}

@@ -44,10 +44,10 @@ def warm() -> None:
     import pyarrow.parquet
     import scipy.stats
 
-    from deft_aoi.loop import drive, stages
+    from deft_aoi.loop import driver, stages
     from deft_aoi.report import render
 
-    assert all((plt, pd, PIL.Image, pyarrow.parquet, scipy.stats, drive, render))
+    assert all((plt, pd, PIL.Image, pyarrow.parquet, scipy.stats, driver, render))
     stages.table()
 
 
@@ -91,12 +91,12 @@ class Loop:
         assert ended.code == 0, ended.said
 
     def _open(self) -> None:
-        from deft_aoi.loop import arguments, gate
+        from deft_aoi.loop import gate, options
         from deft_aoi.loop.open_run import open_run
         from deft_aoi.loop.planning import plan_run
 
         parser = argparse.ArgumentParser()
-        arguments.add_plan_arguments(parser)
+        options.add_plan_arguments(parser)
         wanted = ["--workspace", str(self.workspace), "--kpi-target", KPI, "--training-epochs", EPOCHS, *self.options]
         planned = plan_run(parser.parse_args(wanted))
         assert planned.plan is not None, planned.text
@@ -145,7 +145,7 @@ class Loop:
         """Drive, without waiting."""
 
         def work(say: Callable[[str], None]) -> None:
-            from deft_aoi.loop.drive import drive
+            from deft_aoi.loop.driver import drive
 
             drive(self.run, say=say, progress=lambda _line: None, limit=limit)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deft_aoi.contract.errors import Blocked, HardStop
-from deft_aoi.engines import images, success
+from deft_aoi.engines import container_images, success
 from deft_aoi.platforms import base, docker_images
 from deft_aoi.platforms.base import JobState
 
@@ -164,10 +164,10 @@ def test_an_image_that_changed_since_approval_is_a_hard_stop_and_starts_nothing(
 def test_pre_flight_sees_the_image_and_pins_its_id(docker_engine):
     image_id = docker_engine.image()
     engine = {"host": docker_engine.url}
-    found = docker_images.look_up(images.resolve_for("docker", "embedded", engine), engine)
+    found = docker_images.look_up(container_images.resolve_for("docker", "embedded", engine), engine)
     assert {tool: entry["id"] for tool, entry in found.items()} == {"visual_changenet": image_id, "embedding": image_id}
     assert docker_images.ensure_present(found, engine) == ([], {"deft-aoi-embedded:0.1.0": image_id})
-    absent = docker_images.look_up(images.resolve_for("docker", "embedded", {"image": "no-such-image:1"}), engine)
+    absent = docker_images.look_up(container_images.resolve_for("docker", "embedded", {"image": "no-such-image:1"}), engine)
     assert absent["embedding"]["id"] is None
     with pytest.raises(Blocked, match="not here"):
         docker_images.ensure_present(absent, engine)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from deft_aoi.contract.errors import Blocked
-from deft_aoi.loop.drive import drive
+from deft_aoi.loop.driver import drive
 from deft_aoi.record import log
 from deft_aoi.record.state import load_state
 

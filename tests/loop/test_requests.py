@@ -14,7 +14,7 @@ from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.paths import Workspace
 from deft_aoi.loop import launch
 from deft_aoi.loop.config import resolve
-from deft_aoi.loop.image_files import EVIDENCE
+from deft_aoi.loop.container_image_files import EVIDENCE
 from deft_aoi.loop.specs import inference_spec, train_spec
 from deft_aoi.loop.stages.assets import pinned_image
 

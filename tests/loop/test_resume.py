@@ -18,12 +18,12 @@ from deft_aoi.contract import plans
 from deft_aoi.contract.errors import Blocked
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.engines import success
-from deft_aoi.loop import drive
+from deft_aoi.loop import driver
 from deft_aoi.loop.context import Outcome
 from deft_aoi.loop.next_step import Step
 from deft_aoi.loop.open_run import open_run
 from deft_aoi.loop.stages import train
-from deft_aoi.record import fsprobe, log, publish
+from deft_aoi.record import file_system, log, publish
 
 from .conftest import FAST, NEVER, SCRIPTS, deft, only_run
 
@@ -103,7 +103,7 @@ def test_a_stage_with_many_long_labels_is_still_recordable(tmp_path: Path) -> No
     evidence = {"manifest": "0" * 64, "by_label": labels, "counts": {"tp": 1}, "image_files": pins}
     outcome = Outcome("缺" * 300, {"train_rows": 7}, evidence)
     ctx = SimpleNamespace(run=RunPaths(tmp_path))
-    drive._record(ctx, Step("baseline", "train", "next", ""), 1, outcome, 1.0)
+    driver._record(ctx, Step("baseline", "train", "next", ""), 1, outcome, 1.0)
     data = log.read(tmp_path)[-1]["data"]
     assert data["by_label"] == {"left_out": 20}
     assert (data["state"], data["manifest"], data["image_files"]) == ({"train_rows": 7}, "0" * 64, pins)
@@ -115,14 +115,14 @@ def test_a_file_system_is_probed_when_a_run_is_opened_and_the_driver_says_what_i
     digest = deft("preflight", "--workspace", workspace, *FAST, "--json").json["digest"]
     assert deft("approve", digest[:12], "--confirm", digest[-6:]).code == 0
     plan = plans.read_pending(digest)
-    monkeypatch.setattr(fsprobe, "_syncs", lambda _fd: False)
+    monkeypatch.setattr(file_system, "_syncs", lambda _fd: False)
     with pytest.raises(Blocked, match="cannot hold a run"):
         open_run(plan)
-    monkeypatch.setattr(fsprobe, "_syncs", lambda _fd: True)
-    monkeypatch.setattr(fsprobe, "_locks", lambda _first, _second: False)
+    monkeypatch.setattr(file_system, "_syncs", lambda _fd: True)
+    monkeypatch.setattr(file_system, "_locks", lambda _first, _second: False)
     run = open_run(plan)
     found = log.read(run.root)[0]["data"]["file_system"]
-    assert found == {"kind": fsprobe.describe(workspace).kind, "flock": False, "fsync": True, "rename": True}
+    assert found == {"kind": file_system.describe(workspace).kind, "flock": False, "fsync": True, "rename": True}
     said: list[str] = []
-    drive.open_context(run.root, said.append, said.append)
-    assert said == [f"warning: {fsprobe.NO_FLOCK}"]
+    driver.open_context(run.root, said.append, said.append)
+    assert said == [f"warning: {file_system.NO_FLOCK}"]

@@ -15,7 +15,7 @@ from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.loop import published
 from deft_aoi.loop.verify import Verdict, verify_run
-from deft_aoi.record import line, log, state, vouched
+from deft_aoi.record import log, log_event, provenance, state
 
 from .conftest import deft
 
@@ -143,12 +143,12 @@ def test_a_record_written_anew_with_better_numbers_does_not_fit_its_files(finish
     events = log.read(finished_copy)
     evaluated = next(e for e in events if (e["iter"], e["stage"], e["status"]) == ("iter1", "evaluate", "ok"))
     evaluated["data"]["state"]["far_fraction"] = 0.0
-    prev, raw = line.GENESIS, b""
+    prev, raw = log_event.GENESIS, b""
     for event in events:
         event |= {"prev": prev}
-        event["crc"] = line.crc_of(event)
-        text = line.encode(event)
-        prev, raw = line.digest(text), raw + text
+        event["crc"] = log_event.crc_of(event)
+        text = log_event.encode(event)
+        prev, raw = log_event.digest(text), raw + text
     shutil.rmtree(finished_copy / "run" / "jobs")
     (finished_copy / "run" / "log.index").unlink()
     (finished_copy / "loop_log.jsonl").write_bytes(raw)
@@ -195,7 +195,7 @@ def test_a_stage_killed_while_it_wrote_a_file_anew_is_not_stopped_by_that_file(f
     """The hand-over writes the list of data to collect again, which the last analysis vouches for until it is done."""
     run, events = RunPaths(finished_copy), log.read(finished_copy)
     before = events[: next(i for i, e in enumerate(events) if e["stage"] == "handoff")]
-    named = vouched.on_record(run, before)
+    named = provenance.on_record(run, before)
     assert named["run/data_requests.json"].stage == "rca"
     (run.run / "data_requests.json").write_text("{}")
     assert published.single_problems(run, named, published.unsettled(before)) == []
@@ -227,14 +227,14 @@ def test_a_record_that_was_written_anew_as_a_whole_is_found_by_its_head(finished
     handed = json.loads((finished_copy / "best_model.json").read_text())["record_head"]
     assert verify_run(finished_copy, f"{handed['seq']}-{handed['digest']}").holds
 
-    path, prev = finished_copy / "loop_log.jsonl", line.GENESIS
+    path, prev = finished_copy / "loop_log.jsonl", log_event.GENESIS
     raw = []
     for event in log.read(finished_copy):  # another time of the first event, and everything after it made to fit
         event |= {"ts": "2020-01-01T00:00:00Z"} if event["seq"] == 1 else {}
         event |= {"prev": prev}
-        event |= {"crc": line.crc_of(event)}
-        raw.append(line.encode(event))
-        prev = line.digest(raw[-1])
+        event |= {"crc": log_event.crc_of(event)}
+        raw.append(log_event.encode(event))
+        prev = log_event.digest(raw[-1])
     path.write_bytes(b"".join(raw))
     for witness in ("run/log.index", "deft_state.json"):
         (finished_copy / witness).unlink()

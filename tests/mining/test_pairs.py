@@ -193,16 +193,16 @@ def test_other_parameters_are_not_mixed_into_what_is_staged(make):
 
 
 def _stage_slowly(make, started):
-    from deft_aoi.mining import staging
+    from deft_aoi.mining import pregen_staging
 
-    copy = staging._copy_one
+    copy = pregen_staging._copy_one
 
     def slow(*args):
         started.value += 1
         time.sleep(0.02)
         return copy(*args)
 
-    staging._copy_one = slow
+    pregen_staging._copy_one = slow
     _stage(make)
 
 

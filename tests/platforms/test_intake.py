@@ -7,7 +7,7 @@ import json
 import pytest
 
 from deft_aoi.contract.errors import Blocked, HardStop, UsageError
-from deft_aoi.engines import images
+from deft_aoi.engines import container_images
 from deft_aoi.platforms import catalog, credentials, gpus
 
 SMI = "0, GPU-aaaa, NVIDIA H200, 143771\n1, GPU-bbbb, NVIDIA L4, 23034\nsome note\n2, GPU-cccc, NVIDIA RTX A6000, 49140\n"
@@ -51,30 +51,30 @@ def test_only_what_this_run_needs_is_asked_for(tmp_path, monkeypatch):
 
 def test_a_key_of_the_versions_file_is_found_in_the_bank_first(tmp_path, monkeypatch):
     monkeypatch.delenv("TAO_SKILL_BANK_PATH", raising=False)
-    assert images.resolve_key("images.tao_toolkit.pyt").endswith(":7.1.0-pyt")
+    assert container_images.resolve_key("images.tao_toolkit.pyt").endswith(":7.1.0-pyt")
     (tmp_path / "versions.yaml").write_text("images: {tao_toolkit: {pyt: {reference: 'x/y:1'}}}\n")
-    assert images.resolve_key("images.tao_toolkit.pyt", str(tmp_path)) == "x/y:1"
+    assert container_images.resolve_key("images.tao_toolkit.pyt", str(tmp_path)) == "x/y:1"
     monkeypatch.setenv("TAO_SKILL_BANK_PATH", str(tmp_path))
-    assert images.resolve_key("images.tao_toolkit.pyt") == "x/y:1"
+    assert container_images.resolve_key("images.tao_toolkit.pyt") == "x/y:1"
     with pytest.raises(HardStop):
-        images.resolve_key("images.tao_toolkit.data_services")
+        container_images.resolve_key("images.tao_toolkit.data_services")
     with pytest.raises(UsageError):
-        images.resolve_key("images..pyt")
+        container_images.resolve_key("images..pyt")
     with pytest.raises(Blocked):
-        images.resolve_key("images", str(tmp_path / "none"))
+        container_images.resolve_key("images", str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize("reference", ["nvcr.io/a/b", "x", "a b:1", "x:1;rm", "-x:1", ""])
 def test_an_image_without_tag_or_digest_is_refused(reference):
     with pytest.raises(HardStop):
-        images.check_reference(reference)
+        container_images.check_reference(reference)
 
 
 def test_jobs_without_an_image_need_none():
-    assert images.resolve_for("local", "tao") == {}
-    assert images.resolve_for("slurm", "embedded") == {}
-    assert images.resolve_for("slurm", "tao", {"tao_python": "/x/python"}) == {}
-    on_cluster = images.resolve_for("kubernetes", "tao", {"image": "r.io/x:1@sha256:" + "1" * 64})
+    assert container_images.resolve_for("local", "tao") == {}
+    assert container_images.resolve_for("slurm", "embedded") == {}
+    assert container_images.resolve_for("slurm", "tao", {"tao_python": "/x/python"}) == {}
+    on_cluster = container_images.resolve_for("kubernetes", "tao", {"image": "r.io/x:1@sha256:" + "1" * 64})
     assert on_cluster["visual_changenet"]["digest"] == "sha256:" + "1" * 64
     assert on_cluster["embedding"]["reference"].endswith("-data-services")
 

@@ -9,7 +9,7 @@ import pytest
 
 from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.contract.files import sha256_file
-from deft_aoi.loop.image_files import EVIDENCE, image_file, imported_image, require_same
+from deft_aoi.loop.container_image_files import EVIDENCE, image_file, imported_image, require_same
 from deft_aoi.loop.stages.assets import fetch_assets
 from deft_aoi.platforms import shared_path
 

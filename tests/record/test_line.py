@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.schema import schema_path
-from deft_aoi.record import line
+from deft_aoi.record import log_event
 
 GOOD: dict[str, Any] = {
     "seq": 4,
@@ -111,15 +111,15 @@ def schema() -> Draft202012Validator:
 
 
 def agree(schema: Draft202012Validator, event: Any) -> bool:
-    by_schema, by_hand = schema.is_valid(event), not line.check_event(event)
-    assert by_schema == by_hand, f"schema says {by_schema}, by hand {line.check_event(event)!r}: {event!r}"
+    by_schema, by_hand = schema.is_valid(event), not log_event.check_event(event)
+    assert by_schema == by_hand, f"schema says {by_schema}, by hand {log_event.check_event(event)!r}: {event!r}"
     return by_hand
 
 
 def test_schema_and_check_agree_on_every_field_and_odd_value(schema):
     assert agree(schema, GOOD)
     verdicts = []
-    for field, value in itertools.product(line.FIELDS, ODD):
+    for field, value in itertools.product(log_event.FIELDS, ODD):
         if value == 1e400 and field == "duration_sec":
             continue  # infinity is no JSON; the check refuses it, a schema cannot see it
         for stage in ("train", "loop_stop", "approve"):
@@ -131,7 +131,7 @@ def test_schema_and_check_agree_on_every_field_and_odd_value(schema):
 
 
 def test_schema_and_check_agree_on_missing_and_further_fields(schema):
-    for field in line.FIELDS:
+    for field in log_event.FIELDS:
         assert not agree(schema, {k: v for k, v in GOOD.items() if k != field})
     assert not agree(schema, {**GOOD, "more": 1})
     for other in (None, [], "x", 3):
@@ -146,7 +146,7 @@ JSON_VALUE = st.recursive(
 
 
 @settings(max_examples=150, deadline=None)
-@given(field=st.sampled_from(line.FIELDS), value=JSON_VALUE)
+@given(field=st.sampled_from(log_event.FIELDS), value=JSON_VALUE)
 def test_schema_and_check_agree_on_random_values(schema, field, value):
     agree(schema, {**GOOD, field: value})
 
@@ -155,12 +155,12 @@ def test_schema_and_check_agree_on_random_values(schema, field, value):
 @given(data=st.dictionaries(st.text(max_size=8), JSON_VALUE, max_size=4), summary=st.text(max_size=500))
 def test_what_is_encoded_decodes_to_itself(data, summary):
     data.pop("state", None)
-    event = {**GOOD, "seq": 1, "prev": line.GENESIS, "data": line.plain(data), "summary": line.one_line(summary)}
-    event["crc"] = line.crc_of(event)
-    raw = line.encode(event)
+    event = {**GOOD, "seq": 1, "prev": log_event.GENESIS, "data": log_event.plain(data), "summary": log_event.one_line(summary)}
+    event["crc"] = log_event.crc_of(event)
+    raw = log_event.encode(event)
     assert raw.count(b"\n") == 1
     assert raw.isascii()
-    assert line.decode(raw, 1, line.GENESIS) == event
+    assert log_event.decode(raw, 1, log_event.GENESIS) == event
 
 
 @pytest.mark.parametrize(
@@ -176,11 +176,11 @@ def test_what_is_encoded_decodes_to_itself(data, summary):
     ],
 )
 def test_a_changed_line_is_refused(change):
-    event = {**GOOD, "seq": 1, "prev": line.GENESIS}
-    event["crc"] = line.crc_of(event)
+    event = {**GOOD, "seq": 1, "prev": log_event.GENESIS}
+    event["crc"] = log_event.crc_of(event)
     gc.disable()  # other tests' garbage, finalised while the parser is at its deepest, has no room left to say what it is
     try:
         with pytest.raises(HardStop, match="damaged at line 1"):
-            line.decode(change(line.encode(event)), 1, line.GENESIS)
+            log_event.decode(change(log_event.encode(event)), 1, log_event.GENESIS)
     finally:
         gc.enable()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deft_aoi.contract.errors import Blocked, HardStop, RunLocked, UsageError
-from deft_aoi.record import fsprobe, journal, lock, log
+from deft_aoi.record import file_system, lock, log, log_file
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 HOLD = (
@@ -116,9 +116,9 @@ def test_without_flock_one_driver_still_holds_on_its_own_disk(run_dir, append, m
 
 
 def test_the_probe_tells_a_lock_that_locks_nothing(tmp_path, monkeypatch):
-    assert fsprobe.probe(tmp_path) == {"flock": True, "fsync": True, "rename": True}
+    assert file_system.probe(tmp_path) == {"flock": True, "fsync": True, "rename": True}
     monkeypatch.setattr(fcntl, "flock", lambda _fd, _operation: None)
-    assert fsprobe.probe(tmp_path)["flock"] is False
+    assert file_system.probe(tmp_path)["flock"] is False
     assert list(tmp_path.iterdir()) == []
 
 
@@ -126,9 +126,9 @@ def test_a_folder_without_rename_cannot_hold_a_run(tmp_path, monkeypatch):
     def refuse(_src: str, _dst: str) -> None:
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
-    monkeypatch.setattr(fsprobe.os, "replace", refuse)
+    monkeypatch.setattr(file_system.os, "replace", refuse)
     with pytest.raises(Blocked, match="cannot hold a run"):
-        fsprobe.probe(tmp_path)
+        file_system.probe(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -143,12 +143,12 @@ def test_file_systems_are_named_from_the_mount_table(tmp_path, monkeypatch, kind
     table.write_text(f"1 0 8:1 / / rw - ext4 /dev/x rw\n2 1 0:9 / {mount} rw,relatime shared:1 - {kind} server:/x rw\n")
     real = open
     monkeypatch.setattr("builtins.open", lambda p, *a, **k: real(table if p == "/proc/self/mountinfo" else p, *a, **k))
-    found = fsprobe.describe(home / "run")
+    found = file_system.describe(home / "run")
     assert (found.kind, found.network) == (kind, network)
 
 
 def test_a_busy_record_is_refused_after_its_time(run_dir, begun, monkeypatch):
-    monkeypatch.setattr(journal, "LOCK_TIMEOUT_SEC", 0.2)
+    monkeypatch.setattr(log_file, "LOCK_TIMEOUT_SEC", 0.2)
     fd = os.open(run_dir / "run" / "log.lock", os.O_RDWR)
     fcntl.flock(fd, fcntl.LOCK_EX)
     try:
@@ -160,10 +160,10 @@ def test_a_busy_record_is_refused_after_its_time(run_dir, begun, monkeypatch):
 
 
 def test_a_queue_that_moves_is_waited_for(run_dir, begun, monkeypatch):
-    monkeypatch.setattr(journal, "LOCK_TIMEOUT_SEC", 0.4)
+    monkeypatch.setattr(log_file, "LOCK_TIMEOUT_SEC", 0.4)
     queue = run_dir / "queue"
     queue.write_bytes(b"")
-    monkeypatch.setattr(journal, "LOG", queue.name)
+    monkeypatch.setattr(log_file, "LOG", queue.name)
     fd = os.open(run_dir / "run" / "log.lock", os.O_RDWR)
     fcntl.flock(fd, fcntl.LOCK_EX)
 
@@ -176,7 +176,7 @@ def test_a_queue_that_moves_is_waited_for(run_dir, begun, monkeypatch):
 
     thread = threading.Thread(target=others)
     thread.start()
-    taken = journal.take_lock(str(run_dir / "run" / "log.lock"), str(run_dir))
+    taken = log_file.take_lock(str(run_dir / "run" / "log.lock"), str(run_dir))
     thread.join()
     assert queue.stat().st_size == 12
     os.close(taken)

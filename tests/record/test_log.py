@@ -11,7 +11,7 @@ import pytest
 
 from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.schema import validate
-from deft_aoi.record import index, journal, line, log, state
+from deft_aoi.record import index, log, log_event, log_file, state
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -28,9 +28,9 @@ def test_an_event_is_on_disk_chained_and_folded(run_dir, begun):
     events = [json.loads(text) for text in raw]
     for event in events:
         validate(event, "log_event")
-    assert [e["prev"] for e in events] == [line.GENESIS, line.digest(raw[0]), line.digest(raw[1])]
+    assert [e["prev"] for e in events] == [log_event.GENESIS, log_event.digest(raw[0]), log_event.digest(raw[1])]
     holds(run_dir, 3)
-    assert state.load_state(run_dir)["head"] == line.digest(raw[2])
+    assert state.load_state(run_dir)["head"] == log_event.digest(raw[2])
 
 
 def test_the_same_op_id_and_payload_returns_the_old_number(run_dir, begun):
@@ -149,7 +149,7 @@ def test_a_snapshot_that_cannot_be_written_is_a_warning(run_dir, begun, monkeypa
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal, "replace_file", full)
+        patch.setattr(log_file, "replace_file", full)
         assert begun("baseline", "train").snapshot == "stale"
     assert len(log.read(run_dir)) == 4
     assert begun("run", "note").snapshot == "ok"
@@ -198,7 +198,7 @@ def test_a_summary_stays_one_line(run_dir, begun):
 
 def test_the_reserve_is_given_up_for_an_error_only(run_dir, begun, monkeypatch):
     reserve = run_dir / "run" / "reserve"
-    assert reserve.stat().st_size == journal.RESERVE_BYTES
+    assert reserve.stat().st_size == log_file.RESERVE_BYTES
     real = os.write
 
     def full_until_released(fd: int, raw: bytes) -> int:
@@ -206,7 +206,7 @@ def test_the_reserve_is_given_up_for_an_error_only(run_dir, begun, monkeypatch):
             raise OSError(28, "No space left on device")
         return real(fd, raw)
 
-    monkeypatch.setattr(journal.os, "write", full_until_released)
+    monkeypatch.setattr(log_file.os, "write", full_until_released)
     with pytest.raises(Exception, match="no space left"):
         begun("baseline", "train")
     assert reserve.exists()
@@ -221,13 +221,13 @@ def test_the_index_grows_and_still_finds_every_event(run_dir, append):
     raw, events = path.read_bytes(), log.read(run_dir)
     for key in keys:  # written by hand: 1,500 fsyncs would say nothing about the index
         event = {**events[0], "stage": "note", "op_id": key, "data": {}, "seq": events[-1]["seq"] + 1}
-        event["prev"] = line.digest(raw[raw.rfind(b"\n", 0, -1) + 1 :])
-        event["crc"] = line.crc_of(event)
+        event["prev"] = log_event.digest(raw[raw.rfind(b"\n", 0, -1) + 1 :])
+        event["crc"] = log_event.crc_of(event)
         events.append(event)
-        raw += line.encode(event)
+        raw += log_event.encode(event)
     path.write_bytes(raw)
     assert append("run", "note", op_id="last").seq == 1502
-    with journal.LogFile(str(run_dir)) as opened, index.Index(opened) as found:
+    with log_file.LogFile(str(run_dir)) as opened, index.Index(opened) as found:
         assert found._buckets > index._FIRST_BUCKETS
         assert [found.find(key)["seq"] for key in keys] == list(range(2, 1502))
         assert found.find("absent") is None
@@ -254,9 +254,9 @@ def test_the_append_path_imports_nothing_heavy():
 
 def test_an_append_reads_as_little_at_the_end_of_a_long_log_as_at_its_beginning(run_dir, begun, monkeypatch):
     read: list[int] = []
-    real_log, real_pages = journal.LogFile.pread, os.pread
+    real_log, real_pages = log_file.LogFile.pread, os.pread
 
-    def counted(self: journal.LogFile, length: int, offset: int) -> bytes:
+    def counted(self: log_file.LogFile, length: int, offset: int) -> bytes:
         raw = real_log(self, length, offset)
         read.append(len(raw))
         return raw
@@ -265,7 +265,7 @@ def test_an_append_reads_as_little_at_the_end_of_a_long_log_as_at_its_beginning(
         read.append(length if length == index.PAGE else 0)
         return real_pages(fd, length, offset)
 
-    monkeypatch.setattr(journal.LogFile, "pread", counted)
+    monkeypatch.setattr(log_file.LogFile, "pread", counted)
     monkeypatch.setattr(index.os, "pread", pages)
     cost = []
     for number in range(130):

@@ -7,7 +7,7 @@ import pytest
 
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.schema import validate
-from deft_aoi.record import line, log, state, transitions
+from deft_aoi.record import log, log_event, state, transitions
 
 BASELINE = ("train", "inference", "evaluate", "rca")
 ITERATION = ("routing", "anomalygen", "data_mining", "dataset", *BASELINE)
@@ -41,7 +41,7 @@ def test_the_fold_of_any_prefix_continued_is_the_fold_of_the_whole(run_dir, begu
     for cut in range(len(events) + 1):
         view = json.loads(state.to_bytes(state.fold(events[:cut])))
         for event in events[cut:]:
-            view = state.advance(view, event, line.digest(line.encode(event)))
+            view = state.advance(view, event, log_event.digest(log_event.encode(event)))
         assert state.to_bytes(view) == state.snapshot_bytes(events)
 
 
@@ -65,8 +65,8 @@ def test_every_pair_but_the_allowed_ones_is_refused(run_dir, begun):
     events = log.read(run_dir)
     taken = set()
     for label in ("run", "baseline", "iter1", "iter2"):
-        for stage in line.STAGES:
-            for status in line.STATUSES:
+        for stage in log_event.STAGES:
+            for status in log_event.STATUSES:
                 with contextlib.suppress(HardStop):
                     transitions.check(events, label, stage, status)
                     taken.add((label, stage))
@@ -122,7 +122,7 @@ def test_a_loop_ends_for_a_known_reason_only(begun, data):
         begun("run", "loop_stop", data=data)
 
 
-@pytest.mark.parametrize("key", line.RESERVED)
+@pytest.mark.parametrize("key", log_event.RESERVED)
 def test_a_stage_cannot_overwrite_the_notes_of_the_fold(begun, key):
     with pytest.raises(HardStop, match="does not fit"):
         begun("baseline", "train", data={"state": {key: {}}})

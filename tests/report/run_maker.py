@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from deft_aoi.analysis import compare, gaps, kpi, ledger, open_gaps
+from deft_aoi.analysis import compare, data_requests, gap_ledger, gaps, kpi
 from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.files import sha256_bytes
 from deft_aoi.contract.kpi_target import KpiTarget, parse_kpi_target
@@ -210,10 +210,12 @@ class RunMaker:
     def _ledger(self, label: str, found: pd.DataFrame, threshold: float, band: tuple[float, float]) -> None:
         targets = pd.read_parquet(self.root / label / "routing_results" / "T" / "mining_gaps.parquet")
         pairs = pd.read_parquet(self.root / label / "mining_filter" / "mined_pairs.parquet")
-        self.ledgers.append(ledger.gap_ledger(targets, pairs, self.frames[label], threshold, iteration=int(label[4:]), band=band))
+        self.ledgers.append(
+            gap_ledger.gap_ledger(targets, pairs, self.frames[label], threshold, iteration=int(label[4:]), band=band)
+        )
         table = pd.concat(self.ledgers, ignore_index=True)
         table.to_parquet(self.root / "run" / "gap_ledger.parquet")
-        wanted = open_gaps.build(found, sorted(found["sample_id"])[:3], table, self.rows)
+        wanted = data_requests.build(found, sorted(found["sample_id"])[:3], table, self.rows)
         write_checked(self.root / "run" / "data_requests.json", wanted, "open_gaps")
 
     def scored(self, number: int) -> pd.DataFrame:

@@ -16,7 +16,8 @@ from tests.report.hostile import PAYLOADS, poison
 from tests.report.run_maker import RunMaker, write_findings
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.report import findings, words
+from deft_aoi.report import findings
+from deft_aoi.report import number_format as fmt
 from deft_aoi.report.render import render_html, render_report
 from deft_aoi.report.run_view import best_label, read_run
 
@@ -79,8 +80,8 @@ def test_verdict_names_value_interval_target_and_sample_sizes(make_run) -> None:
     run = make_run()
     point = run.reports["iter2"]["target_point"]
     text = Page(render_html(run.root)).words()
-    assert words.full(point["threshold"]) in text
-    assert words.interval(point["far_interval"]).split(" to ")[1] in text
+    assert fmt.full(point["threshold"]) in text
+    assert fmt.interval(point["far_interval"]).split(" to ")[1] in text
     assert "FAR < 1% at recall=100%" in text
     assert f"in {run.reports['iter2']['counts']['pass_rows']} good parts" in text
 
@@ -92,7 +93,7 @@ def test_errors_are_shown_by_part_type_and_board(make_run) -> None:
     assert "By part type" in text
     assert "15 boards, most false alarms first; the first 12, more in kpi.json" in text
     for row in report["slices"]["boardname"]["listed"][:12]:
-        assert f"{row['value']} {row['pass_rows']} {row['fp']} {words.percent(row['far_fraction'])} {row['defect_rows']}" in text
+        assert f"{row['value']} {row['pass_rows']} {row['fp']} {fmt.percent(row['far_fraction'])} {row['defect_rows']}" in text
     assert "no part type 20" in text
     assert sum(row["fp"] for row in report["slices"]["part_type"]["listed"]) == report["target_point"]["fp"] > 0
 
@@ -104,10 +105,10 @@ def test_new_escapes_are_named_whether_or_not_the_model_was_promoted(make_run) -
         voucher = json.loads((run.root / label / "inference" / "_EVALUATE.json").read_text())["comparison"]
         assert voucher["new_escapes"] == len(voucher["new_escapes_listed"])
         for row in voucher["new_escapes_listed"]:
-            scores = f"{words.score(row['score_before'])} {words.score(row['score'])}"
+            scores = f"{fmt.score(row['score_before'])} {fmt.score(row['score'])}"
             assert f"{row['sample_id']} {row['label']} {row['line']} {scores}" in text
             shown += 1
-        assert (f"Caught by {words.iteration(voucher['with'])}, missed now" in text) == bool(voucher["new_escapes"])
+        assert (f"Caught by {fmt.iteration(voucher['with'])}, missed now" in text) == bool(voucher["new_escapes"])
     assert shown > 0
 
 
@@ -230,7 +231,7 @@ def test_hostile_values_appear_as_text_and_nothing_else(make_run) -> None:
         }
         assert not any(name.startswith("on") for _t, a in page.elements for name in a)
         text = page.words()
-        shown += sum(" ".join(words.data(p, 64).split()) in text for p in batch)
+        shown += sum(" ".join(fmt.data(p, 64).split()) in text for p in batch)
     assert shown == len(PAYLOADS)
 
 

@@ -25,8 +25,8 @@ from unittest import mock
 
 from deft_aoi.contract.errors import DeftError
 from deft_aoi.contract.manifests import MANIFEST_NAME
-from deft_aoi.loop import drive, launch
-from deft_aoi.record.vouched import POOL_FILES
+from deft_aoi.loop import driver, launch
+from deft_aoi.record.provenance import POOL_FILES
 
 from ..faults import normaliser
 from ..loop.conftest import deft
@@ -86,9 +86,9 @@ class Table:
 
     def _gates(self) -> str:
         """What the gates before a stage say; nothing is written."""
-        with mock.patch.object(drive, "run_step", side_effect=gates_only), mock.patch.object(drive, "sweep_published"):
+        with mock.patch.object(driver, "run_step", side_effect=gates_only), mock.patch.object(driver, "sweep_published"):
             try:
-                drive.drive(self.loop.root, say=quiet, progress=quiet, limit=1)
+                driver.drive(self.loop.root, say=quiet, progress=quiet, limit=1)
             except Reached:
                 return ""
             except DeftError as error:

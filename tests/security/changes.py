@@ -20,7 +20,7 @@ from PIL import Image
 from deft_aoi.contract.files import atomic_write_json, read_json, sha256_file
 from deft_aoi.contract.manifests import MANIFEST_NAME
 from deft_aoi.contract.paths import RunPaths
-from deft_aoi.loop import drive
+from deft_aoi.loop import driver
 from deft_aoi.loop.gate import load_plan
 from deft_aoi.loop.next_step import next_step
 from deft_aoi.record import log
@@ -90,8 +90,8 @@ class Loop:
 
     def drive(self) -> None:
         """Run one stage."""
-        with mock.patch.object(drive, "_end_after_hard_stop"):  # hand-over after a hard stop has its own test
-            drive.drive(self.root, say=quiet, progress=quiet, limit=1)
+        with mock.patch.object(driver, "_end_after_hard_stop"):  # hand-over after a hard stop has its own test
+            driver.drive(self.root, say=quiet, progress=quiet, limit=1)
 
     def tree(self) -> dict[str, str]:
         """What a stage left, normalised (the run and the embeddings)."""
@@ -188,5 +188,5 @@ def _is_text(data: bytes) -> bool:
 def gates_only(ctx: Any, step: Any) -> None:
     """In place of a stage: its gates, as the driver asks them, and then :class:`Reached`."""
     if step.stage != "loop_stop":
-        drive.require_gates(ctx, step)
+        driver.require_gates(ctx, step)
     raise Reached

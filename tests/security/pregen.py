@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from deft_aoi.contract.paths import Workspace
-from deft_aoi.mining.scan import scan
-from deft_aoi.mining.staging import stage
+from deft_aoi.mining.pregen_scan import scan
+from deft_aoi.mining.pregen_staging import stage
 
 from .test_images import picture
 

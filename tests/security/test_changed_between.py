@@ -12,7 +12,7 @@ import pytest
 from deft_aoi.analysis import dataset
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import copy_hashed, read_json, sha256_file
-from deft_aoi.loop import drive
+from deft_aoi.loop import driver
 from deft_aoi.record import log
 
 from .change_table import table
@@ -62,7 +62,7 @@ def test_a_hard_stop_hands_over_nothing_that_was_changed(loop: Loop) -> None:
         path = loop.root / victim
         path.write_bytes(path.read_bytes().replace(b"0", b"1"))
         with pytest.raises(HardStop):
-            drive.drive(loop.root, say=quiet, progress=quiet, limit=1)
+            driver.drive(loop.root, say=quiet, progress=quiet, limit=1)
         assert not (loop.root / "best_model.json").exists(), victim
         last = log.read(loop.root)[-1]
         assert (last["stage"], last["status"]) != ("handoff", "ok")
@@ -70,7 +70,7 @@ def test_a_hard_stop_hands_over_nothing_that_was_changed(loop: Loop) -> None:
     gaps = next(loop.root.glob("baseline/rca_results/*/kpi_gaps.parquet"))
     gaps.write_bytes(gaps.read_bytes()[:-1] + b"x")
     with pytest.raises(HardStop, match=r"1 findings"):
-        drive.drive(loop.root, say=quiet, progress=quiet, limit=1)
+        driver.drive(loop.root, say=quiet, progress=quiet, limit=1)
     page = (loop.root / "DEFT_Loop_Report.html").read_text(encoding="utf-8")
     assert "STOPPED" in page
     assert read_json(loop.root / "best_model.json", what="model")["status"].startswith("best so far: the run ended in a hard")
@@ -129,13 +129,13 @@ def test_an_adopted_checkpoint_changed_after_its_scan_is_refused(workspace: Path
     said = deft("init_deft_state", "--plan-digest", digest[:12], "--results-dir", root)
     assert said.code == 0, said.err
     for _ in ("assets", "prestage"):
-        drive.drive(root, say=quiet, progress=quiet, limit=1)
+        driver.drive(root, say=quiet, progress=quiet, limit=1)
     kept = root / "run" / "adopted" / "model_epoch_000_step_00004.pth"
     shutil.copyfile(kept, kept.with_name("a.pth"))  # a stranger beside it is nobody's
     good = kept.read_bytes()
     kept.write_bytes(good[:-30] + bytes([good[-30] ^ 1]) + good[-29:])
     with pytest.raises(HardStop, match="not the one that was scanned"):
-        drive.drive(root, say=quiet, progress=quiet, limit=1)
+        driver.drive(root, say=quiet, progress=quiet, limit=1)
 
 
 def test_a_file_that_changes_while_it_is_copied_has_the_digest_of_its_copy(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ MODULE_CALLS = frozenset(
 
 EXCEPTIONS = {
     ("agent/local_tools.py", "getattr"): "a method by the name of a tool, which is looked up in the table of tools before",
-    ("loop/arguments.py", "getattr"): "an argparse namespace has one attribute for each option of this very table",
+    ("loop/options.py", "getattr"): "an argparse namespace has one attribute for each option of this very table",
     ("mining/select.py", "getattr"): "the fields of a dataclass, from its own list",
     ("engines/embedded/checkpoint.py", "torch.load"): "weights_only=True, after the opcode scan",
 }
@@ -43,7 +43,7 @@ ENVIRONMENT = {
     "contract/paths.py": "the user's folders",
     "contract/plans.py": "the user's state folder",
     "hooks/guard_paths.py": "what a variable of a command line stands for",
-    "engines/images.py": "where the skill bank is",
+    "engines/container_images.py": "where the skill bank is",
     "loop/launch.py": "the model cache",
     "loop/checks/model_spec.py": "a child's environment",
     "mining/encoders.py": "the model cache",

@@ -14,7 +14,7 @@ from deft_aoi.contract.errors import DeftError
 from deft_aoi.contract.text import has_hidden, safe_text
 from deft_aoi.engines import success
 from deft_aoi.mining.defect_types import read_defect_spec
-from deft_aoi.mining.scan import scan
+from deft_aoi.mining.pregen_scan import scan
 from deft_aoi.record import log, state
 
 from .payloads import PAYLOADS

@@ -14,18 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from deft_aoi.contract import regular
+from deft_aoi.contract import safe_open
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import read_changenet_csv
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import copy_hashed
 from deft_aoi.contract.manifests import list_files, write_manifest
 from deft_aoi.contract.paths import Workspace, resolve_under
-from deft_aoi.contract.regular import open_regular
+from deft_aoi.contract.safe_open import open_regular
 from deft_aoi.loop.open_run import _folder
 from deft_aoi.mining.defect_types import read_defect_spec
-from deft_aoi.mining.scan import scan
-from deft_aoi.mining.staging import stage
+from deft_aoi.mining.pregen_scan import scan
+from deft_aoi.mining.pregen_staging import stage
 from deft_aoi.platforms import credentials
 
 from .pregen import pregen, stage_all
@@ -95,7 +95,7 @@ WAYS: dict[str, Callable[[], object] | None] = {
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if WAYS[request.param] is not None:
-        monkeypatch.setattr(regular, "_openat2", WAYS[request.param])
+        monkeypatch.setattr(safe_open, "_openat2", WAYS[request.param])
     return request.param
 
 
@@ -120,7 +120,7 @@ def test_each_way_of_opening_says_the_same(tmp_path: Path) -> None:
 def test_the_kernel_is_asked_again_when_a_signal_came(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"here")
     answers = [(-1, errno.EINTR), (-1, errno.EINTR), (os.open(tmp_path / "file", os.O_RDONLY), 0)]
-    monkeypatch.setattr(regular, "_openat2", lambda: lambda _path: answers.pop(0))
+    monkeypatch.setattr(safe_open, "_openat2", lambda: lambda _path: answers.pop(0))
     assert _all_of(open_regular(tmp_path / "file")) == b"here"
     assert not answers
 

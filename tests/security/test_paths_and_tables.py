@@ -18,7 +18,7 @@ from deft_aoi.contract.errors import DeftError, HardStop
 from deft_aoi.contract.paths import resolve_under
 from deft_aoi.contract.text import check_name, normalize_label, plain_text, safe_text
 from deft_aoi.mining.defect_types import read_defect_spec
-from deft_aoi.mining.scan import scan
+from deft_aoi.mining.pregen_scan import scan
 
 from .pregen import pregen, stage_all
 

@@ -244,7 +244,7 @@ def test_the_example_state_is_what_the_fold_gives():
 
 
 def test_the_stage_table_has_every_stage_of_the_record():
-    from deft_aoi.record.line import STAGES
+    from deft_aoi.record.log_event import STAGES
 
     text = (ROOT / "references/stage-execution.md").read_text()
     rows = re.findall(r"^\| ([a-z_-]+) \| (person|[A-Z]+)", text, re.MULTILINE)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deft_aoi.workspaces.demo import make_demo
+from deft_aoi.demo.workspace import make_demo
 
 
 @pytest.fixture(scope="session")

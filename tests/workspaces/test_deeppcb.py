@@ -14,7 +14,7 @@ from deft_aoi.contract.changenet_csv import read_changenet_csv
 from deft_aoi.contract.errors import Blocked, HardStop, UsageError
 from deft_aoi.contract.files import sha256_file
 from deft_aoi.contract.paths import Workspace
-from deft_aoi.mining.scan import scan
+from deft_aoi.mining.pregen_scan import scan
 from deft_aoi.workspaces.builder import SPLITS
 from deft_aoi.workspaces.check_workspace import check_workspace
 from deft_aoi.workspaces.deeppcb import LIGHT, Options, changed_pixels, copper_is_dark, import_deeppcb

@@ -18,10 +18,10 @@ from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.files import read_json, sha256_file
 from deft_aoi.contract.paths import Workspace
 from deft_aoi.contract.schema import validate
-from deft_aoi.mining.scan import scan
+from deft_aoi.demo.workspace import ALL, KNOWN, UNSEEN, Task, make_demo, render
+from deft_aoi.mining.pregen_scan import scan
 from deft_aoi.workspaces.builder import SPLITS
 from deft_aoi.workspaces.check_workspace import check_workspace
-from deft_aoi.workspaces.demo import ALL, KNOWN, UNSEEN, Task, make_demo, render
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_demo_workspace.py"
 
@@ -87,9 +87,9 @@ def test_the_data_check_finds_nothing_to_stop_or_warn_about(rendered: Path) -> N
 @pytest.mark.parametrize("label", ALL)
 def test_a_defect_changes_the_picture_more_than_the_line_does(label: str) -> None:
     """Compared with the same shot of a sound part: only the defect differs."""
-    from deft_aoi.workspaces.board import sample_style
-    from deft_aoi.workspaces.parts import DEFECT_PACKAGES
-    from deft_aoi.workspaces.scene import Shot, sample_build, sample_site, take
+    from deft_aoi.demo.board import sample_style
+    from deft_aoi.demo.parts import DEFECT_PACKAGES
+    from deft_aoi.demo.scene import Shot, sample_build, sample_site, take
 
     for number, package in enumerate(DEFECT_PACKAGES[label]):
         rng = np.random.default_rng([1, number])

@@ -19,9 +19,9 @@ from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import read_changenet_csv
 from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.files import sha256_file
+from deft_aoi.workspaces.board_split import deal, parse_fractions
 from deft_aoi.workspaces.builder import SPLITS
 from deft_aoi.workspaces.check_workspace import check_workspace
-from deft_aoi.workspaces.dealing import deal, parse_fractions
 from deft_aoi.workspaces.own_data import from_csv, from_folders, lights_of_map, parse_map
 from deft_aoi.workspaces.own_workspace import DEFAULT_FRACTIONS, make_workspace
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_text
 from deft_aoi.contract.paths import resolve_under
-from deft_aoi.contract.regular import StrPath, open_regular
+from deft_aoi.contract.safe_open import StrPath, open_regular
 from deft_aoi.contract.text import check_name, has_hidden, normalize_label, safe_text
 
 if TYPE_CHECKING:

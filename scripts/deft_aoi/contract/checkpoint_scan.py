@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.regular import StrPath, open_regular
+from deft_aoi.contract.safe_open import StrPath, open_regular
 from deft_aoi.contract.text import safe_text
 
 MAX_ENTRIES = 100_000

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from deft_aoi.contract.errors import Blocked, HardStop
-from deft_aoi.contract.regular import StrPath, open_regular
+from deft_aoi.contract.safe_open import StrPath, open_regular
 
 _CHUNK = 1 << 20
 _FICLONE = 0x40049409  # linux/fs.h: share the extents of another file (btrfs, xfs)

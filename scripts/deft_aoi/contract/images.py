@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.regular import StrPath, open_regular_stat
+from deft_aoi.contract.safe_open import StrPath, open_regular_stat
 from deft_aoi.contract.text import safe_text
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_json, read_json, sha256_file, unreadable
 
 if TYPE_CHECKING:
-    from deft_aoi.contract.regular import StrPath
+    from deft_aoi.contract.safe_open import StrPath
 
 MANIFEST_NAME = "_MANIFEST.json"
 

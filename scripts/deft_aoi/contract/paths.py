@@ -45,7 +45,7 @@ def resolve_under(root: Path, *parts: str) -> Path:
     """Join untrusted ``parts`` below ``root``.
 
     This tells early and with a reason; that nobody exchanges a folder for a link afterwards is checked where the file is
-    opened (:func:`deft_aoi.contract.regular.open_regular`).
+    opened (:func:`deft_aoi.contract.safe_open.open_regular`).
 
     Args:
         root: a folder whose own symbolic links are resolved.

@@ -8,7 +8,7 @@ from typing import Any
 
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_json, read_json
-from deft_aoi.contract.regular import StrPath
+from deft_aoi.contract.safe_open import StrPath
 from deft_aoi.contract.text import safe_text
 
 

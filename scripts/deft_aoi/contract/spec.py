@@ -15,7 +15,7 @@ import yaml
 from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_text
-from deft_aoi.contract.regular import StrPath, open_regular
+from deft_aoi.contract.safe_open import StrPath, open_regular
 from deft_aoi.contract.text import check_name, safe_text
 
 Spec = dict[str, Any]

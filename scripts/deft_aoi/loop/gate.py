@@ -13,7 +13,7 @@ from deft_aoi.contract.schema import read_checked
 from deft_aoi.contract.text import safe_text
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.plan import Plan, plan_digest, require_unchanged
-from deft_aoi.record import log, vouched
+from deft_aoi.record import log, provenance
 
 MIN_PREFIX = 6
 CONFIRM_CHARS = 6
@@ -105,9 +105,9 @@ def load_plan(run: RunPaths) -> tuple[Plan, RunConfig]:
             hint="open a run with preflight.py, then init_deft_state.py",
         )
     plan: Plan = read_checked(run.plan, "plan")
-    approved = vouched.finished(log.read(run.root)).get(("run", "approve"), {})
+    approved = provenance.finished(log.read(run.root)).get(("run", "approve"), {})
     recorded = approved.get("plan_digest")
-    same_file = vouched.is_on_record(run.plan, approved.get("plan_sha256"))
+    same_file = provenance.is_on_record(run.plan, approved.get("plan_sha256"))
     if not same_file or plan_digest(plan) != plan["digest"] or plan["digest"] != recorded:
         raise ApprovalNeeded(
             f"the plan of {run.root.name} is not the one that was approved",

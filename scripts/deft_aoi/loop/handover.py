@@ -16,7 +16,7 @@ from deft_aoi.loop.primary_metric import RECORD
 from deft_aoi.loop.recorded_spec import training_spec_path
 from deft_aoi.loop.stages.assets import pinned_image
 from deft_aoi.loop.stages.train import best_so_far
-from deft_aoi.record import log, vouched
+from deft_aoi.record import log, provenance
 from deft_aoi.record.state import fold, load_state
 
 STATUS = {
@@ -87,7 +87,7 @@ def _content(run: RunPaths, workspace: Workspace, holdout: dict[str, Any] | None
         )
     plan, config = gate.load_plan(run)
     trained, trained_with = _training_spec(run, best["label"], workspace, config)
-    vouched.require(run, log.read(run.root), *_read_for(run, best))
+    provenance.require(run, log.read(run.root), *_read_for(run, best))
     kpi = read_checked(run.root / best["kpi_json"], "kpi")
     point = kpi["target_point"]
     image = plan["images"].get("visual_changenet") or None

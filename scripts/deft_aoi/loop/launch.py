@@ -134,15 +134,15 @@ def _request(ctx: RunContext, job: Job, name: str) -> JobRequest:
     image = ctx.plan["images"].get("embedding" if job.kind == "embedding" else "visual_changenet") or {}
     reference, pinned, known = image.get("reference"), None, read_record(name, ctx.run.jobs)
     if reference:
-        from deft_aoi.loop import image_files
+        from deft_aoi.loop import container_image_files
         from deft_aoi.loop.stages.assets import pinned_image
 
         pinned = pinned_image(image, ctx.events() if not (image.get("id") or image.get("digest")) else ())
-        file = image_files.image_file(ctx.config, ctx.workspace, reference)
+        file = container_image_files.image_file(ctx.config, ctx.workspace, reference)
         if file is not None:
             reference = str(file)
             if known is None:
-                image_files.require_same(file, ctx.events())
+                container_image_files.require_same(file, ctx.events())
     python = options.get("tao_python") if config.engine == "tao" else None
     tool, subtask = ("embedding", "image_embeddings") if job.kind == "embedding" else ("visual_changenet", job.kind)
     if known is not None:

@@ -19,8 +19,8 @@ from deft_aoi.loop import gate
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.dataset_view import identity_cache
 from deft_aoi.loop.plan import Plan, require_unchanged
-from deft_aoi.record import fsprobe, log, state
-from deft_aoi.record.journal import LOG
+from deft_aoi.record import file_system, log, state
+from deft_aoi.record.log_file import LOG
 
 
 def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
@@ -50,8 +50,8 @@ def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
         )
     run.jobs.mkdir(parents=True, exist_ok=True)
     run.logs.mkdir(exist_ok=True)
-    promised = fsprobe.require(run.run)
-    warnings += [] if promised["flock"] else [fsprobe.NO_FLOCK]
+    promised = file_system.require(run.run)
+    warnings += [] if promised["flock"] else [file_system.NO_FLOCK]
     write_checked(run.plan, plan, "plan")
     fsync_dir(run.run)
     upstream = _upstream_checkpoint(run, workspace, state.read_foreign_state(run.root))
@@ -63,7 +63,7 @@ def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
         "config": _on_record(plan["config"]),
         "warnings": warnings[:5],
         **adopted,
-        "file_system": {"kind": fsprobe.describe(run.root).kind, **promised},
+        "file_system": {"kind": file_system.describe(run.root).kind, **promised},
     }
     log.append(
         run.root,

@@ -10,7 +10,7 @@ from typing import Any
 from deft_aoi.contract.errors import DeftError
 from deft_aoi.contract.paths import Workspace
 from deft_aoi.loop import preflight, summary
-from deft_aoi.loop.arguments import given
+from deft_aoi.loop.options import given
 from deft_aoi.loop.plan import Plan
 
 DEFAULT_WORKSPACE = "~/workspace"

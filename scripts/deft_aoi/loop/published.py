@@ -1,4 +1,4 @@
-"""Whether what the stages of a run published is what its record vouches for (:mod:`deft_aoi.record.vouched`).
+"""Whether what the stages of a run published is what its record vouches for (:mod:`deft_aoi.record.provenance`).
 
 Three layers, each named by the one above: an event names manifests, vouchers and single files by digest; a folder's manifest
 names what a stage published; the voucher of an evaluation names what it added. So a file that is changed together with its
@@ -19,7 +19,7 @@ from deft_aoi.contract.manifests import MANIFEST_NAME, list_files, verify_manife
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.text import plain_text
 from deft_aoi.record import publish, state, transitions
-from deft_aoi.record.vouched import POOL_FILES, PUBLISHED, VOUCHER, WRITTEN_BY, Named, listed, on_record
+from deft_aoi.record.provenance import POOL_FILES, PUBLISHED, VOUCHER, WRITTEN_BY, Named, listed, on_record
 
 SHOWN = 12
 

@@ -23,7 +23,7 @@ from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.plan import require_unchanged
 from deft_aoi.loop.stages import dataset, evaluate, handoff
 from deft_aoi.loop.stages.inference import CHOICES
-from deft_aoi.record import log, state, vouched
+from deft_aoi.record import log, provenance, state
 
 HEAD_DIGITS = 32
 """Of the last event's SHA-256: enough that nobody finds another record with the same."""
@@ -118,19 +118,19 @@ def verify_run(results_dir: Path, head: str | None = None) -> Verdict:
     verdict.head = f"{view['seq']}-{view['head'][:HEAD_DIGITS]}"
     if head is not None:
         verdict.add("head kept elsewhere", _not_that([*(e["prev"] for e in events[1:]), view["head"]], head))
-    named = vouched.on_record(run, events)
+    named = provenance.on_record(run, events)
     moving = published.unsettled(events)
-    single = {path: it for path, it in named.items() if published.is_single(path) and path not in vouched.POOL_FILES}
+    single = {path: it for path, it in named.items() if published.is_single(path) and path not in provenance.POOL_FILES}
     verdict.add("single files on record", published.single_problems(run, single, moving), len(single))
     if published.staged(run, named):
         verdict.add("published folders", published.staged_problems(run, named, moving))
     intact = {
         (label, stage): verdict.add("published folders", published.folder_problems(run, view, named, label, stage))
         for label, it in view["iterations"].items()
-        for stage in vouched.PUBLISHED
+        for stage in provenance.PUBLISHED
         if stage in it["stages"]
     }
-    if vouched.HOLDOUT in named:
+    if provenance.HOLDOUT in named:
         intact["run", "holdout"] = verdict.add("published folders", published.holdout_problems(run, named))
     for label, it in view["iterations"].items():
         if "evaluate" in it["stages"]:
@@ -248,7 +248,7 @@ def _holdout(verdict: Verdict, ctx: RunContext) -> None:
     verdict.require(same, "hold-outs recomputed", "best_model.json: the hold-out's figures are not those of its scores")
 
 
-def _reported(verdict: Verdict, run: RunPaths, named: dict[str, vouched.Named]) -> None:
+def _reported(verdict: Verdict, run: RunPaths, named: dict[str, provenance.Named]) -> None:
     """The page is the one on record or, rendered since (the reporter does), what the files give; findings hold."""
     from deft_aoi.report import findings
     from deft_aoi.report.render import render_html

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.regular import open_regular
+from deft_aoi.contract.safe_open import open_regular
 from deft_aoi.contract.schema import validate
 from deft_aoi.contract.text import PASS, normalize_label, safe_text
 from deft_aoi.mining.defaults import MAX_LISTED

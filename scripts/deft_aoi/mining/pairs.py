@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deft_aoi.mining.scan import PregenPair, PregenPairs, scan
-from deft_aoi.mining.staging import StagedPairs, check_unchanged, load_staged, stage
+from deft_aoi.mining.pregen_scan import PregenPair, PregenPairs, scan
+from deft_aoi.mining.pregen_staging import StagedPairs, check_unchanged, load_staged, stage
 
 __all__ = ["PregenPair", "PregenPairs", "StagedPairs", "check_unchanged", "load_staged", "scan", "stage"]

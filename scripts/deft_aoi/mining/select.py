@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.text import is_pass, safe_text
-from deft_aoi.mining import variants
+from deft_aoi.mining import proposals
 from deft_aoi.mining.defaults import BLOCK_BYTES, METRIC, METRICS, TOP_K_PER_TARGET
-from deft_aoi.mining.items import KEPT, Exclusions, Items, item_matrix, make_items, zero_rows
+from deft_aoi.mining.distinct import KEPT, Exclusions, Items, item_matrix, make_items, zero_rows
 from deft_aoi.mining.neighbours import top_k
 from deft_aoi.mining.store import EmbeddingStore
 
@@ -210,7 +210,7 @@ def _propose(
         )
         return among[found], similarity
 
-    found = variants.propose(
+    found = proposals.propose(
         _search, target_embeddings, targets["label"].tolist(), items.label[searched], matrix, rows, config=config
     )
     return [[(int(searched[local]), float(similarity)) for local, similarity in ranked] for ranked in found]
@@ -295,7 +295,7 @@ def _conclude(
     if silent:
         warnings.append(f"{silent} targets have an embedding of zero (flat images): nothing is similar to them")
     if previous_kept is not None:
-        warnings += variants.yield_warning(counts["kept"], previous_kept)
+        warnings += proposals.yield_warning(counts["kept"], previous_kept)
     table = _pair_table(pairs, targets, pool, encoder)
     barred = _pool_leaks(pool, items)
     leaks_of = dict(sorted(leaks.items()))

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from deft_aoi.contract import files
 from deft_aoi.contract.errors import Blocked, HardStop, UsageError
-from deft_aoi.contract.regular import open_regular
+from deft_aoi.contract.safe_open import open_regular
 from deft_aoi.contract.text import safe_text
 
 PLATFORMS = ("local", "docker", "slurm", "kubernetes")

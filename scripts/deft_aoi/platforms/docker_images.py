@@ -13,7 +13,7 @@ from deft_aoi.platforms.docker_engine import connect
 REGISTRY_TIMEOUT_SEC = 20
 
 Images = Mapping[str, Mapping[str, Any]]
-"""By tool: ``reference``, ``id``, ``digest``; see :func:`deft_aoi.engines.images.resolve_for`."""
+"""By tool: ``reference``, ``id``, ``digest``; see :func:`deft_aoi.engines.container_images.resolve_for`."""
 
 
 def look_up(images: Images, options: Mapping[str, str]) -> dict[str, dict[str, Any]]:

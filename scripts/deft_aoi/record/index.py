@@ -17,12 +17,12 @@ import os
 import struct
 import zlib
 
-from deft_aoi.record import line
+from deft_aoi.record import log_event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from deft_aoi.record.journal import LogFile
-    from deft_aoi.record.line import Event
+    from deft_aoi.record.log_event import Event
+    from deft_aoi.record.log_file import LogFile
 
 PAGE = 4096
 _HEADER = struct.Struct("<8sIQQ32s32s36s")
@@ -44,7 +44,7 @@ class Tip:
 
     __slots__ = ("head", "offset", "seq")
 
-    def __init__(self, offset: int = 0, seq: int = 0, head: str = line.GENESIS) -> None:
+    def __init__(self, offset: int = 0, seq: int = 0, head: str = log_event.GENESIS) -> None:
         self.offset = offset
         self.seq = seq
         self.head = head
@@ -221,16 +221,16 @@ def event_at(log: LogFile, offset: int) -> Event | None:
     """The event whose line begins at ``offset``; ``None`` where no line of ours does."""
     import json
 
-    raw = log.pread(line.MAX_LINE, offset)
+    raw = log.pread(log_event.MAX_LINE, offset)
     try:
         event = json.loads(raw[: raw.index(b"\n")])
     except ValueError:
         return None
-    return event if not line.check_event(event) else None
+    return event if not log_event.check_event(event) else None
 
 
 def line_before(log: LogFile, offset: int) -> bytes:
     """The line that ends at ``offset``, newline included."""
-    begin = max(0, offset - line.MAX_LINE - 1)
+    begin = max(0, offset - log_event.MAX_LINE - 1)
     before = log.pread(offset - begin, begin)
     return before[before.rfind(b"\n", 0, max(len(before) - 1, 0)) + 1 :]

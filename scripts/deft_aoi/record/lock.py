@@ -19,7 +19,7 @@ from deft_aoi.contract.errors import RunLocked, UsageError
 from deft_aoi.contract.paths import state_home
 from deft_aoi.contract.text import plain_text
 from deft_aoi.record import log
-from deft_aoi.record.journal import LOG, StrPath
+from deft_aoi.record.log_file import LOG, StrPath
 
 PATIENCE_SEC = 0.5
 """How long a driver knocks: :func:`holder` holds a shared lock for some microseconds when it looks."""

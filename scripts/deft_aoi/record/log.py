@@ -16,15 +16,15 @@ import os
 import time
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.record import journal, line, state, transitions
+from deft_aoi.record import log_event, log_file, state, transitions
 from deft_aoi.record.index import BrokenIndex, Index, Tip, line_before, read_header
-from deft_aoi.record.journal import LOG, STATE, LogFile, StrPath
+from deft_aoi.record.log_file import LOG, STATE, LogFile, StrPath
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from deft_aoi.record.line import Event
+    from deft_aoi.record.log_event import Event
 
 
 READER_PATIENCE_SEC = 5.0
@@ -64,7 +64,7 @@ def append(
     Args:
         results_dir: the run's folder.
         iter_label: ``run``, ``baseline`` or ``iterN``.
-        stage: one of :data:`deft_aoi.record.line.STAGES`.
+        stage: one of :data:`deft_aoi.record.log_event.STAGES`.
         status: ``ok``, ``error`` or ``started``.
         summary: one line, composed by code; control characters become spaces, and it is cut at 400 characters.
         data: state change (``data["state"]``) and evidence.
@@ -85,15 +85,15 @@ def append(
         "iter": iter_label,
         "stage": stage,
         "status": status,
-        "summary": line.one_line(summary),
+        "summary": log_event.one_line(summary),
         "context_tokens": context_tokens,
-        "data": line.plain(data or {}),
+        "data": log_event.plain(data or {}),
     }
     try:
         with LogFile(os.fspath(results_dir)) as log, Index(log) as index:
             return _Writer(log, index).append(event, op_id, duration_sec)
     except OSError as error:
-        raise journal.refusal(error, "writing the run record") from error
+        raise log_file.refusal(error, "writing the run record") from error
 
 
 def verify_whole(results_dir: StrPath) -> int:
@@ -110,10 +110,10 @@ def verify_whole(results_dir: StrPath) -> int:
             writer = _Writer(log, index, whole=True)
             if writer.tip.seq:
                 writer.refresh_snapshot()
-            journal.ensure_reserve(log.root)
+            log_file.ensure_reserve(log.root)
             return writer.tip.seq
     except OSError as error:
-        raise journal.refusal(error, "opening the run record") from error
+        raise log_file.refusal(error, "opening the run record") from error
 
 
 def read(results_dir: StrPath, *, look_again: bool = True) -> list[Event]:
@@ -171,11 +171,11 @@ def parse(raw: bytes) -> tuple[list[Event], list[str], list[int]]:
         HardStop: a complete line is damaged.
     """
     events: list[Event] = []
-    digests, offsets, prev, at = [], [], line.GENESIS, 0
+    digests, offsets, prev, at = [], [], log_event.GENESIS, 0
     for text in raw[: raw.rfind(b"\n") + 1].split(b"\n")[:-1]:
         whole = text + b"\n"
-        events.append(line.decode(whole, len(events) + 1, prev))
-        prev = line.digest(whole)
+        events.append(log_event.decode(whole, len(events) + 1, prev))
+        prev = log_event.digest(whole)
         digests.append(prev)
         offsets.append(at)
         at += len(whole)
@@ -192,7 +192,7 @@ def _read(root: str) -> list[Event]:
     except FileNotFoundError as error:
         raise HardStop("the run record is missing", expected=path) from error
     except OSError as error:
-        raise journal.refusal(error, "reading the run record") from error
+        raise log_file.refusal(error, "reading the run record") from error
     events, digests, _offsets = parse(raw)
     if known is not None:
         _witness("index", known[0].seq, known[0].head, digests)
@@ -245,15 +245,15 @@ class _Writer:
         tip, index = self.index.tip, self.index
         if not index.usable or hashlib.sha256(raw_view).hexdigest() != index.snapshot:
             return False
-        if line.digest(line_before(self.log, tip.offset)) != tip.head:
+        if log_event.digest(line_before(self.log, tip.offset)) != tip.head:
             return False
         self.view, self.fresh = state.from_bytes(raw_view), True
         try:
             for text in self.log.pread(keep - tip.offset, tip.offset).split(b"\n")[:-1]:
                 whole = text + b"\n"
-                event = line.decode(whole, tip.seq + 1, tip.head)
+                event = log_event.decode(whole, tip.seq + 1, tip.head)
                 index.note(event["op_id"], tip.offset)
-                tip = Tip(tip.offset + len(whole), event["seq"], line.digest(whole))
+                tip = Tip(tip.offset + len(whole), event["seq"], log_event.digest(whole))
                 self.view, self.fresh = state.advance(self.view, event, tip.head), False
         except BrokenIndex:
             return False
@@ -304,7 +304,7 @@ class _Writer:
             state.move_foreign_aside(self.log.root)
         self.log.write(raw, self.tip.offset, release_reserve=event["status"] == "error")
         begin = self.tip.offset
-        self.tip = Tip(begin + len(raw), event["seq"], line.digest(raw))
+        self.tip = Tip(begin + len(raw), event["seq"], log_event.digest(raw))
         self.view = state.advance(self.view, event, self.tip.head)
         try:
             self.index.note(event["op_id"], begin)
@@ -312,14 +312,14 @@ class _Writer:
             self.index.usable = False
         snapshot = self.refresh_snapshot(force=True)
         if event["seq"] == 1:
-            journal.ensure_reserve(self.log.root)
+            log_file.ensure_reserve(self.log.root)
         return Ack(event["seq"], False, snapshot, event["op_id"])
 
     def _line(self, event: Event, duration_sec: float | None) -> bytes:
         now = time.time()
         if duration_sec is None:
             duration_sec = max(0.0, now - _epoch(self.view["updated"])) if self.tip.seq else 0.0
-            event["data"][line.DURATION_MARK] = "previous_event"
+            event["data"][log_event.DURATION_MARK] = "previous_event"
         event |= {
             "seq": self.tip.seq + 1,
             "ts": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z",
@@ -327,16 +327,16 @@ class _Writer:
             "prev": self.tip.head,
             "crc": "00000000",
         }
-        problem = line.check_event(event)
+        problem = log_event.check_event(event)
         if problem:
             raise HardStop("an event does not fit the log", found=problem, expected="the fields of log_event.schema.json")
-        event["crc"] = line.crc_of(event)
-        return line.encode(event)
+        event["crc"] = log_event.crc_of(event)
+        return log_event.encode(event)
 
     def _repeated(self, known: Event, event: Event) -> Ack:
-        if line.payload_digest(known) != line.payload_digest(event):
+        if log_event.payload_digest(known) != log_event.payload_digest(event):
             raise HardStop(
-                f"the op_id {line.one_line(event['op_id'])} is on record with another payload",
+                f"the op_id {log_event.one_line(event['op_id'])} is on record with another payload",
                 expected=f"event {known['seq']} again",
                 hint="use a new --op-id",
             )
@@ -350,7 +350,7 @@ class _Writer:
         if self.fresh and not force:
             return "ok"
         try:
-            journal.replace_file(os.path.join(self.log.root, STATE), raw)
+            log_file.replace_file(os.path.join(self.log.root, STATE), raw)
             self.fresh = True
         except OSError:
             self.index.save(self.tip, "")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_text, fsync_dir, fsync_tree, sha256_file
 from deft_aoi.contract.manifests import MANIFEST_NAME, read_manifest, verify_manifest, write_manifest
-from deft_aoi.record.journal import refusal
+from deft_aoi.record.log_file import refusal
 
 StrPath = str | os.PathLike[str]
 _MARK = ".inputs"

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from deft_aoi.contract.errors import ApprovalNeeded, HardStop, UsageError
 from deft_aoi.contract.files import fsync_dir, sha256_bytes
 from deft_aoi.contract.text import plain_text
-from deft_aoi.record import index, journal, line, log, state
-from deft_aoi.record.journal import LOG, STATE, StrPath
+from deft_aoi.record import index, log, log_event, log_file, state
 from deft_aoi.record.lock import DriverLock
+from deft_aoi.record.log_file import LOG, STATE, StrPath
 
 
 class Damage(NamedTuple):
@@ -69,16 +69,16 @@ def assess(results_dir: StrPath) -> Damage:
         raise UsageError("this is not a run", expected=f"a folder with {LOG}", found=plain_text(root, 200)) from error
     header, own = index.read_header(root), state.own_snapshot(state.read_bytes(root))
     known = max(header[0].seq if header else 0, own["seq"] if own else 0)
-    problem, count, size, head = "", 0, 0, line.GENESIS
+    problem, count, size, head = "", 0, 0, log_event.GENESIS
     lines = raw[: raw.rfind(b"\n") + 1].split(b"\n")[:-1]
     for text in lines:
         whole = text + b"\n"
         try:
-            line.decode(whole, count + 1, head)
+            log_event.decode(whole, count + 1, head)
         except HardStop as error:
             problem = f"{error.message}: {error.found}"
             break
-        count, size, head = count + 1, size + len(whole), line.digest(whole)
+        count, size, head = count + 1, size + len(whole), log_event.digest(whole)
     if not problem:
         try:
             log.read(root, look_again=False)
@@ -103,7 +103,7 @@ def accept_loss(results_dir: StrPath, confirm: str) -> tuple[Damage, str]:
         HardStop: the damaged log cannot be kept aside; it stays as it is.
     """
     root = os.path.realpath(results_dir)
-    with DriverLock(root, verify=False), journal.LogFile(root) as opened:
+    with DriverLock(root, verify=False), log_file.LogFile(root) as opened:
         damage = assess(root)
         if not damage.problem:
             return damage, ""
@@ -115,7 +115,7 @@ def accept_loss(results_dir: StrPath, confirm: str) -> tuple[Damage, str]:
                 hint="a person runs repair_run.py --results-dir R, reads what is lost, and types the code",
             )
         raw = opened.pread(opened.size(), 0)
-        kept = journal.set_aside(root, f"damaged-{LOG}", raw)
+        kept = log_file.set_aside(root, f"damaged-{LOG}", raw)
         if not kept:
             raise HardStop("the damaged log cannot be kept aside", found=os.path.join(root, "run", "torn"), hint="free space")
         fsync_dir(os.path.dirname(kept))

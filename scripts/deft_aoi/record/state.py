@@ -6,20 +6,20 @@ import json
 import os
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.record import line
-from deft_aoi.record.journal import LOG, STATE, StrPath, fsync_dir
-from deft_aoi.record.line import GENESIS
+from deft_aoi.record import log_event
+from deft_aoi.record.log_event import GENESIS
+from deft_aoi.record.log_file import LOG, STATE, StrPath, fsync_dir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
-    from deft_aoi.record.line import Event
+    from deft_aoi.record.log_event import Event
 
     State: TypeAlias = dict[str, Any]
 
 IMPORTED = "imported_state"
-ENDED = line.REASONS
+ENDED = log_event.REASONS
 
 
 def empty() -> State:
@@ -44,7 +44,7 @@ def fold(events: list[Event]) -> State:
     """Fold a verified log into its view."""
     view = empty()
     for number, event in enumerate(events, start=1):
-        head = events[number]["prev"] if number < len(events) else line.digest(line.encode(event))
+        head = events[number]["prev"] if number < len(events) else log_event.digest(log_event.encode(event))
         view = advance(view, event, head)
     return view
 

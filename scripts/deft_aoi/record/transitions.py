@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.record import line, state
+from deft_aoi.record import log_event, state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from deft_aoi.record.line import Event
+    from deft_aoi.record.log_event import Event
     from deft_aoi.record.state import State
 
 BEGIN = ("approve", "assets", "prestage")
 BASELINE = ("train", "inference", "evaluate", "rca")
 ITERATION = ("routing", "anomalygen", "data_mining", "dataset", *BASELINE)
 ANY_TIME = ("usage", "report")
-ENDED = line.REASONS
+ENDED = log_event.REASONS
 STOP_AFTER = ("rca", "routing", "data_mining")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from deft_aoi.analysis.kpi import NOT_MET, UNSUPPORTED
-from deft_aoi.report import words
+from deft_aoi.report import number_format as fmt
 from deft_aoi.report.run_view import ENDED_WELL, Event, Iteration, RunView
 
 REQUESTS = "data_requests.json"
@@ -41,18 +41,18 @@ def cautions(view: RunView, best: Iteration, holdout: dict[str, Any] | None) -> 
         text = "There is no hold-out result: the threshold was chosen on the same parts that it is judged on."
         if estimate:
             text += (
-                f" Cross-validated over {estimate['folds']} folds: false-alarm rate {words.percent(estimate['far_fraction'])}, "
-                f"recall {words.percent(estimate['recall_fraction'])}."
+                f" Cross-validated over {estimate['folds']} folds: false-alarm rate {fmt.percent(estimate['far_fraction'])}, "
+                f"recall {fmt.percent(estimate['recall_fraction'])}."
             )
         yield text
     elif holdout.get("met") is False:
         yield "On the hold-out boards the same threshold does not meet the target: see Hold-out."
     if counts["featureless_rows"]:
-        flat = words.plural(counts["featureless_rows"], "KPI row is flat", "KPI rows are flat")
+        flat = fmt.plural(counts["featureless_rows"], "KPI row is flat", "KPI rows are flat")
         yield f"{flat}: pictures without content, which say little about the model."
     refused = [it.label for it in view.measured if not it.view.get("promoted", True)]
     if refused:
-        yield f"Not handed over because of new escapes or no gain: {', '.join(words.iteration(r) for r in refused)}."
+        yield f"Not handed over because of new escapes or no gain: {', '.join(fmt.iteration(r) for r in refused)}."
 
 
 def steps(view: RunView, best: Iteration, holdout: dict[str, Any] | None) -> Iterator[str]:
@@ -61,16 +61,16 @@ def steps(view: RunView, best: Iteration, holdout: dict[str, Any] | None) -> Ite
     assert kpi is not None
     error, size = last_error(view), kpi["sample_size"]
     if error is not None:
-        yield f"Resolve what stopped the run: {words.data(error['summary'], 240)}"
+        yield f"Resolve what stopped the run: {fmt.data(error['summary'], 240)}"
         if error["data"].get("try"):
-            yield words.data(error["data"]["try"], 220)
+            yield fmt.data(error["data"]["try"], 220)
     elif view.status in ("running", "new"):
         yield "Let the run finish; this page is written again after every iteration."
     if holdout is not None and holdout["missed_count"]:
-        yield f"Look at what the hold-out missed ({words.plural(holdout['missed_count'], 'defect')}), and collect more like it."
+        yield f"Look at what the hold-out missed ({fmt.plural(holdout['missed_count'], 'defect')}), and collect more like it."
     if kpi["drop_n"] and kpi["drop_n"][0]["samples"] and kpi["target_point"]["fp"]:
         one = kpi["drop_n"][0]["samples"][0]
-        yield f"Look at {words.quoted(one['sample_id'], 90)} (line {one['line']}): is it labelled rightly? It sets the threshold."
+        yield f"Look at {fmt.quoted(one['sample_id'], 90)} (line {one['line']}): is it labelled rightly? It sets the threshold."
     if size is not None and not size["supported"]:
         more = size["required_distinct_pass"] - size["distinct_pass"]
         if more > 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deft_aoi.report import words
+from deft_aoi.report import number_format as fmt
 from deft_aoi.report.run_view import Iteration
 
 SLICES = {"part_type": "part type", "comp_type_1": "component type", "boardname": "board", "light": "light"}
@@ -21,17 +21,17 @@ def slices(kpi: dict[str, Any] | None) -> list[dict[str, Any]]:
             continue
         rows = [
             (
-                words.data(row["value"], 60) or f"no {name}",
-                words.count(row["pass_rows"]),
-                words.count(row["fp"]),
-                "" if row["far_fraction"] is None else words.percent(row["far_fraction"]),
-                words.count(row["defect_rows"]),
-                words.count(row["fn"]),
-                "" if row["recall_fraction"] is None else words.percent(row["recall_fraction"]),
+                fmt.data(row["value"], 60) or f"no {name}",
+                fmt.count(row["pass_rows"]),
+                fmt.count(row["fp"]),
+                "" if row["far_fraction"] is None else fmt.percent(row["far_fraction"]),
+                fmt.count(row["defect_rows"]),
+                fmt.count(row["fn"]),
+                "" if row["recall_fraction"] is None else fmt.percent(row["recall_fraction"]),
             )
             for row in found["listed"][:SHOWN]
         ]
-        caption = f"{words.plural(found['groups'], name)}, most false alarms first"
+        caption = f"{fmt.plural(found['groups'], name)}, most false alarms first"
         if len(rows) < found["groups"]:
             caption += f"; the first {len(rows)}, more in kpi.json"
         columns = (name, "good parts", "false alarms", "FAR", "defects", "missed", "recall")
@@ -45,13 +45,13 @@ def new_escapes(it: Iteration) -> dict[str, Any] | None:
     if found is None or not found["new_escapes"]:
         return None
     listed = found["new_escapes_listed"]
-    caption = f"Caught by {words.iteration(words.data(found['with'], 40))}, missed now"
+    caption = f"Caught by {fmt.iteration(fmt.data(found['with'], 40))}, missed now"
     if len(listed) < found["new_escapes"]:
         caption += f"; the {len(listed)} with the lowest scores of {found['new_escapes']:,}"
     rows = []
     for r in listed:
-        scores = [words.score(r[key]) for key in ("score_before", "score")]
-        rows.append((words.data(r["sample_id"]), words.part(r["label"]), words.count(r["line"]), *scores))
-    thresholds = [words.score(found[f"threshold_{when}"]) for when in ("before", "after")]
+        scores = [fmt.score(r[key]) for key in ("score_before", "score")]
+        rows.append((fmt.data(r["sample_id"]), fmt.part(r["label"]), fmt.count(r["line"]), *scores))
+    thresholds = [fmt.score(found[f"threshold_{when}"]) for when in ("before", "after")]
     columns = ("part", "defect", "line", f"score before (threshold {thresholds[0]})", f"score now (threshold {thresholds[1]})")
     return {"caption": caption, "columns": columns, "rows": rows}

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from deft_aoi.report import words
+from deft_aoi.report import number_format as fmt
 from deft_aoi.report.svg import Canvas, logit_scale, root_scale, scale
 
 Floats = npt.NDArray[np.float64]
@@ -60,7 +60,7 @@ def _rate_axis(canvas: Canvas, top: float, name: str) -> None:
     for value in RATE_TICKS:
         y = place(value)
         if value <= top * 1.0001 and last - y >= 18:
-            ticks.append((y, words.percent(value)))
+            ticks.append((y, fmt.percent(value)))
             last = y
     canvas.y_axis(ticks, name)
 
@@ -75,7 +75,7 @@ def kpi_history(points: Sequence[KpiPoint], target_far: float, target_text: str)
     worst = max((p.high for p in points), default=target_far)
     top = max(worst, target_far * 1.6, 1e-3)
     best = next((p for p in points if p.best), None)
-    story = f"The target is {target_text}. " + " ".join(f"{words.iteration(p.label)}: {words.percent(p.far)}." for p in points)
+    story = f"The target is {target_text}. " + " ".join(f"{fmt.iteration(p.label)}: {fmt.percent(p.far)}." for p in points)
     canvas = Canvas("False-alarm rate by iteration", story, "kpi", height=300)
     _rate_axis(canvas, top, "false-alarm rate (root scale)")
     y = root_scale(top, canvas.y0, canvas.y1)
@@ -86,7 +86,7 @@ def kpi_history(points: Sequence[KpiPoint], target_far: float, target_text: str)
     )
     canvas.rect(canvas.x0, y(target_far), canvas.x1 - canvas.x0, canvas.y0 - y(target_far), "zone")
     canvas.line(canvas.x0, y(target_far), canvas.x1, y(target_far), "target")
-    canvas.text(canvas.x0 + 5, y(target_far) - 6, f"target {words.percent(target_far)}", "targettext", "start")
+    canvas.text(canvas.x0 + 5, y(target_far) - 6, f"target {fmt.percent(target_far)}", "targettext", "start")
     canvas.path([(x(i), y(p.far)) for i, p in enumerate(points)], "trend")
     for i, p in enumerate(points):
         canvas.line(x(i), y(p.low), x(i), y(p.high), "whisker")
@@ -98,7 +98,7 @@ def kpi_history(points: Sequence[KpiPoint], target_far: float, target_text: str)
         i = points.index(best)
         right = x(i) > canvas.x1 - 90
         beside = y(best.far) + (18 if y(best.far) < canvas.y1 + 22 else -9)  # below the dot where there is no room above
-        canvas.text(x(i) + (-11 if right else 11), beside, words.percent(best.far), "value", "end" if right else "start")
+        canvas.text(x(i) + (-11 if right else 11), beside, fmt.percent(best.far), "value", "end" if right else "start")
     return Chart(
         canvas.markup(),
         canvas.title,
@@ -107,7 +107,13 @@ def kpi_history(points: Sequence[KpiPoint], target_far: float, target_text: str)
         (("dot best", "handed over"), ("dot", "other iteration"), ("dot refused", "refused"), ("target", "target")),
         ("iteration", "FAR", "95% interval", "recall", "verdict"),
         tuple(
-            (words.iteration(p.label), words.percent(p.far), words.interval((p.low, p.high)), words.percent(p.recall), p.verdict)
+            (
+                fmt.iteration(p.label),
+                fmt.percent(p.far),
+                fmt.interval((p.low, p.high)),
+                fmt.percent(p.recall),
+                p.verdict,
+            )
             for p in points
         ),
     )
@@ -127,7 +133,7 @@ def score_histogram(good: Floats, bad: Floats, threshold: float, *, name: str, k
     probability = bool(len(both)) and float(both.min()) >= 0 and float(both.max()) <= 1
     canvas = Canvas(
         f"Scores of {name}",
-        f"{len(good)} good parts and {len(bad)} defects. Threshold {words.score(threshold)}: "
+        f"{len(good)} good parts and {len(bad)} defects. Threshold {fmt.score(threshold)}: "
         f"{int((good > threshold).sum())} good parts lie above it, {int((bad <= threshold).sum())} defects at or below it.",
         key,
         height=290,
@@ -146,7 +152,7 @@ def score_histogram(good: Floats, bad: Floats, threshold: float, *, name: str, k
         place = scale(low, high, canvas.x0, canvas.x1)
         edges = np.linspace(low, high, BINS + 1)
         edges_x = np.array([place(float(e)) for e in edges])
-        marks = [(low + t * (high - low), words.score(low + t * (high - low))) for t in (0, 0.25, 0.5, 0.75, 1)]
+        marks = [(low + t * (high - low), fmt.score(low + t * (high - low))) for t in (0, 0.25, 0.5, 0.75, 1)]
         edges[0], edges[-1] = -np.inf, np.inf
     up, down = np.histogram(good, edges)[0], np.histogram(bad, edges)[0]
     peak = int(max(up.max(initial=0), down.max(initial=0), 1))
@@ -169,7 +175,11 @@ def score_histogram(good: Floats, bad: Floats, threshold: float, *, name: str, k
     canvas.line(at, canvas.y1, at, canvas.y0, "threshold")
     side = at > canvas.x1 - 120
     canvas.text(
-        at + (-5 if side else 5), canvas.y1 + 9, f"threshold {words.score(threshold)}", "value", "end" if side else "start"
+        at + (-5 if side else 5),
+        canvas.y1 + 9,
+        f"threshold {fmt.score(threshold)}",
+        "value",
+        "end" if side else "start",
     )
     near = at < canvas.x0 + 110  # the threshold's own words are there
     canvas.text(canvas.x1 - 4 if near else canvas.x0 + 5, canvas.y1 + 9, "good parts ↑", "note", "end" if near else "start")
@@ -221,14 +231,14 @@ def far_against_recall(
     _rate_axis(canvas, top, "false-alarm rate (root scale)")
     y, x = root_scale(top, canvas.y0, canvas.y1), scale(left, 1.0, canvas.x0, canvas.x1 - 8)
     canvas.x_axis(
-        [(x(left + t * (1 - left)), words.percent(round(left + t * (1 - left), 4))) for t in (0, 0.25, 0.5, 0.75, 1)],
+        [(x(left + t * (1 - left)), fmt.percent(round(left + t * (1 - left), 4))) for t in (0, 0.25, 0.5, 0.75, 1)],
         "recall (share of defects caught)",
     )
     canvas.line(canvas.x0, y(target_far), canvas.x1, y(target_far), "target")
     canvas.text(
         canvas.x0 + 5,
         y(target_far) - 6,
-        f"target {words.percent(target_far)} at {words.percent(target_recall)}",
+        f"target {fmt.percent(target_far)} at {fmt.percent(target_recall)}",
         "targettext",
         "start",
     )

@@ -11,7 +11,7 @@ from deft_aoi.analysis import compare as paired
 from deft_aoi.analysis.score_table import read_scores
 from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.text import label_text, plain_text, safe_text
-from deft_aoi.report import words
+from deft_aoi.report import number_format as fmt
 from deft_aoi.report.run_view import Iteration, RunView, optional_json, read_run
 
 
@@ -25,7 +25,7 @@ class Side:
     @property
     def name(self) -> str:
         """``run_20260101_120000 iteration 2``."""
-        return f"{plain_text(self.view.run.root.name, 60)} {words.iteration(self.it.label)}"
+        return f"{plain_text(self.view.run.root.name, 60)} {fmt.iteration(self.it.label)}"
 
 
 def side(text: str) -> Side:
@@ -129,17 +129,20 @@ def text(found: dict[str, Any]) -> str:
             if a["primary_metric"] or b["primary_metric"]
             else []
         ),
-        ("FAR", *(f"{words.percent(s['far_fraction'])} ({words.interval(s['far_interval'])})" for s in (a, b))),
-        ("recall", *(f"{words.percent(s['recall_fraction'])} ({words.interval(s['recall_interval'])})" for s in (a, b))),
-        ("threshold", *(words.score(s["threshold"]) for s in (a, b))),
-        ("training rows", *(f"{words.count(s['train_rows'])}, {s['train_sdg']} synthetic" for s in (a, b))),
-        ("time so far", *(words.duration(s["duration_sec"]) for s in (a, b))),
+        ("FAR", *(f"{fmt.percent(s['far_fraction'])} ({fmt.interval(s['far_interval'])})" for s in (a, b))),
+        (
+            "recall",
+            *(f"{fmt.percent(s['recall_fraction'])} ({fmt.interval(s['recall_interval'])})" for s in (a, b)),
+        ),
+        ("threshold", *(fmt.score(s["threshold"]) for s in (a, b))),
+        ("training rows", *(f"{fmt.count(s['train_rows'])}, {s['train_sdg']} synthetic" for s in (a, b))),
+        ("time so far", *(fmt.duration(s["duration_sec"]) for s in (a, b))),
     ]
     width = max(len(str(r[1])) for r in rows)
     lines = [f"A  {a['name']}", f"B  {b['name']}", *(f"{n:14} {x:<{width}}  {y}" for n, x, y in rows)]
     moved = [d for d in found["per_defect"] if d["a"] != d["b"]]
     if moved:
-        shown = (f"{label_text(d['label'], 24)} {words.percent(d['a'])} → {words.percent(d['b'])}" for d in moved[:5])
+        shown = (f"{label_text(d['label'], 24)} {fmt.percent(d['a'])} → {fmt.percent(d['b'])}" for d in moved[:5])
         lines.append("recall by defect: " + ", ".join(shown))
     if pair is None:
         return "\n".join([*lines, found["why"]])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from deft_aoi.report import breakdown, charts, findings, samples, sections, verdict, words
+from deft_aoi.report import breakdown, charts, findings, samples, sections, verdict
+from deft_aoi.report import number_format as fmt
 from deft_aoi.report.pictures import Album
 from deft_aoi.report.run_view import Iteration, RunView, optional_json
 
@@ -24,10 +25,10 @@ def build(view: RunView) -> dict[str, Any]:
     time_chart, stages = sections.timeline(view)
     best = view.best
     return {
-        "w": words,
+        "w": fmt,
         "run_id": view.run.root.name,
-        "clock": words.moment(view.clock),
-        "target": words.data(view.config.get("kpi_target", "")),
+        "clock": fmt.moment(view.clock),
+        "target": fmt.data(view.config.get("kpi_target", "")),
         "verdict": verdict.judge(view, holdout),
         "findings": held,
         "findings_refused": refused,
@@ -41,14 +42,14 @@ def build(view: RunView) -> dict[str, Any]:
         "kpi": best.kpi if best else None,
         "slices": breakdown.slices(best.kpi if best else None),
         "best": best,
-        "gallery_of": words.iteration(shown_of.label) if shown_of else "",
+        "gallery_of": fmt.iteration(shown_of.label) if shown_of else "",
         "gallery": gallery,
         "ledger": samples.ledger(view, album),
         "growth": sections.growth(view),
         "balance": sections.balance(view),
         "reject_reasons": reasons,
         "rejected": rejected,
-        "data_warnings": [words.data(f["text"], 240) for f in view.plan.get("findings", []) if f.get("level") != "ok"],
+        "data_warnings": [fmt.data(f["text"], 240) for f in view.plan.get("findings", []) if f.get("level") != "ok"],
         "holdout": holdout,
         "handed": handed,
         "time_chart": time_chart,
@@ -85,7 +86,7 @@ def _history(view: RunView) -> charts.Chart | None:
     target = next((it.kpi["target"] for it in view.measured if it.kpi and it.kpi["target"]), None)
     if not points or target is None:
         return None
-    return charts.kpi_history(points, target["far_fraction"], words.data(target["text"]))
+    return charts.kpi_history(points, target["far_fraction"], fmt.data(target["text"]))
 
 
 def _distributions(view: RunView) -> list[charts.Chart]:
@@ -93,7 +94,7 @@ def _distributions(view: RunView) -> list[charts.Chart]:
     for number, it in enumerate(_pair(view)):
         scores = view.scores(it)
         if scores is not None and it.kpi is not None:
-            name = "the baseline" if it.label == "baseline" else words.iteration(it.label)
+            name = "the baseline" if it.label == "baseline" else fmt.iteration(it.label)
             threshold = it.kpi["target_point"]["threshold"]
             out.append(charts.score_histogram(*scores, threshold, name=name, key=f"scores{number}"))
     return out
@@ -101,7 +102,7 @@ def _distributions(view: RunView) -> list[charts.Chart]:
 
 def _far_recall(view: RunView) -> charts.Chart | None:
     pair = _pair(view)
-    curves = [(words.iteration(it.label), sweep) for it in pair if (sweep := view.sweep(it))]
+    curves = [(fmt.iteration(it.label), sweep) for it in pair if (sweep := view.sweep(it))]
     if not curves or view.best is None or view.best.kpi is None or view.best.kpi["target"] is None:
         return None
     target = view.best.kpi["target"]
@@ -110,11 +111,11 @@ def _far_recall(view: RunView) -> charts.Chart | None:
         before = pair[0].kpi["operating_points"] if len(pair) == 2 and pair[0].kpi else []
         rows.append(
             (
-                words.percent(point["recall_target_fraction"]),
-                *((words.percent(before[i]["far_fraction"]),) if i < len(before) else ()),
-                words.percent(point["far_fraction"]),
-                words.interval(point["far_interval"]),
-                words.score(point["threshold"]),
+                fmt.percent(point["recall_target_fraction"]),
+                *((fmt.percent(before[i]["far_fraction"]),) if i < len(before) else ()),
+                fmt.percent(point["far_fraction"]),
+                fmt.interval(point["far_interval"]),
+                fmt.score(point["threshold"]),
             )
         )
     names = [f"FAR, {n}" for n, _c in curves] if len(pair) == 2 else ["FAR"]

@@ -11,7 +11,7 @@ from deft_aoi.contract.files import read_json
 from deft_aoi.contract.paths import RunPaths, resolve_under
 from deft_aoi.contract.schema import read_checked
 from deft_aoi.contract.text import plain_text, safe_text
-from deft_aoi.report import words
+from deft_aoi.report import number_format as fmt
 
 FILE_NAME = "findings.json"
 MAX_CITED_BYTES = 5_000_000
@@ -46,8 +46,8 @@ def read(run: RunPaths) -> tuple[list[Finding], list[str]]:
         if problems:
             refused.append(plain_text(f"finding {number} ({item['title']}): {problems[0]}", 300))
         else:
-            shown = tuple(f"{words.data(e['file'])} {words.data(e['key'])} = {words.data(e['value'])}" for e in item["evidence"])
-            held.append(Finding(words.data(item["title"]), words.data(item["text"], 600), item.get("kind", "result"), shown))
+            shown = tuple(f"{fmt.data(e['file'])} {fmt.data(e['key'])} = {fmt.data(e['value'])}" for e in item["evidence"])
+            held.append(Finding(fmt.data(item["title"]), fmt.data(item["text"], 600), item.get("kind", "result"), shown))
     return held, refused
 
 

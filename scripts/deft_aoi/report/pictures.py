@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from deft_aoi.contract.errors import DeftError
-from deft_aoi.contract.regular import open_regular
+from deft_aoi.contract.safe_open import open_regular
 
 SHEET_SIDE = 600
 """Longer side of a contact sheet (test | golden | difference)."""

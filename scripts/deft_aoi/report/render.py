@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from deft_aoi.contract.files import atomic_write_text
 from deft_aoi.contract.paths import RunPaths
-from deft_aoi.report import context, words
+from deft_aoi.report import context
+from deft_aoi.report import number_format as fmt
 from deft_aoi.report.run_view import read_run
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def _template() -> Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    env.filters["data"] = words.data
+    env.filters["data"] = fmt.data
     # Our own file, read as it is: it holds no data, and a value in the page is never a template.
     env.globals["style"] = Markup((HERE / "style.css.j2").read_text(encoding="utf-8"))  # nosec B704 - our own file
     return env.get_template("template.html.j2")

@@ -18,7 +18,7 @@ from deft_aoi.contract.files import read_json
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.schema import read_checked
 from deft_aoi.contract.text import plain_text
-from deft_aoi.record import log, state, vouched
+from deft_aoi.record import log, provenance, state
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,11 +99,11 @@ class RunView:
     @cached_property
     def digests(self) -> dict[str, str]:
         """Path in the run → the digest by which the record vouches for it."""
-        return vouched.digests(self.run, self.events)
+        return provenance.digests(self.run, self.events)
 
     def intact(self, relative: str) -> bool:
         """Whether a file of the run is the one on record; what the record does not name is."""
-        return vouched.is_on_record(self.run.root / relative, self.digests.get(relative))
+        return provenance.is_on_record(self.run.root / relative, self.digests.get(relative))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def read_run(results_dir: str | Path) -> RunView:
         kpi, comparison, metric = None, None, None
         if "evaluate" in stages:
             kpi = out.attempt(str(view.get("kpi_json")), lambda view=view: read_checked(run.root / view["kpi_json"], "kpi"))
-            voucher = run.stage_dir(label, "inference") / vouched.VOUCHER
+            voucher = run.stage_dir(label, "inference") / provenance.VOUCHER
             found = out.attempt(run.rel(voucher), lambda voucher=voucher: read_checked(voucher, "evaluate"))
             comparison = (found or {}).get("comparison")
             if view.get("primary_metric"):

@@ -10,7 +10,7 @@ from typing import Any
 from deft_aoi.analysis import spot_check
 from deft_aoi.contract.errors import DeftError
 from deft_aoi.contract.paths import resolve_under
-from deft_aoi.report import words
+from deft_aoi.report import number_format as fmt
 from deft_aoi.report.pictures import Album
 from deft_aoi.report.run_view import Iteration, RunView, optional_json
 
@@ -93,18 +93,18 @@ def gallery(view: RunView, album: Album) -> tuple[Iteration | None, list[Sample]
         wrong = weakness > 0 or (not good and weakness >= 0)
         kind = "good part" if good else "defect"
         side = ("flagged by mistake" if good else "missed") if wrong else ("passed" if good else "caught")
-        said = f"{kind} {side}, {words.score(abs(weakness))} from the threshold"
+        said = f"{kind} {side}, {fmt.score(abs(weakness))} from the threshold"
         verdict = checked.get(image["sample_id"])
         out.append(
             Sample(
                 _sheet(view, album, folder / image["file"]),
-                words.data(image["sample_id"]),
-                words.part(image["label"]),
-                words.score(image["siamese_score"]),
+                fmt.data(image["sample_id"]),
+                fmt.part(image["label"]),
+                fmt.score(image["siamese_score"]),
                 said,
                 wrong,
                 "" if verdict is None else f"{VERDICT_WORDS[verdict['verdict']]} ({verdict['by']})",
-                "" if verdict is None else words.data(verdict["note"], 300),
+                "" if verdict is None else fmt.data(verdict["note"], 300),
             )
         )
     return it, out
@@ -123,8 +123,8 @@ def _verdicts(view: RunView) -> dict[str, dict[str, Any]]:
 
 def ledger(view: RunView, album: Album) -> Ledger | None:
     """The gap ledger with neighbours; ``None`` before the first iteration is closed."""
-    from deft_aoi.analysis.ledger import LEDGER_COLUMNS
-    from deft_aoi.analysis.ledger import OUTCOMES as KEYS
+    from deft_aoi.analysis.gap_ledger import LEDGER_COLUMNS
+    from deft_aoi.analysis.gap_ledger import OUTCOMES as KEYS
 
     table = view.table("run/gap_ledger.parquet", LEDGER_COLUMNS)
     if table is None or table.num_rows == 0:
@@ -151,7 +151,7 @@ def _ledger_rows(view: RunView, album: Album, rows: list[dict[str, Any]]) -> lis
         neighbours = [
             Neighbour(
                 _thumb(view, album, pair["source_filepath"]),
-                words.part(pair["label"]),
+                fmt.part(pair["label"]),
                 f"{float(pair['similarity']):.3f}",
                 "synthetic" if pair["provenance"] == "sdg" else "real",
             )
@@ -162,13 +162,13 @@ def _ledger_rows(view: RunView, album: Album, rows: list[dict[str, Any]]) -> lis
             LedgerRow(
                 f"iteration {last}",
                 _thumb(view, album, path),
-                words.data(row["sample_id"]),
-                words.part(row["label"]),
+                fmt.data(row["sample_id"]),
+                fmt.part(row["label"]),
                 f"{row['weakness_before']:+.4g}",
                 f"{row['weakness_after']:+.4g}",
                 f"{row['margin_gain']:+.4g}",
                 mined if row["mined_rows"] else "nothing similar",
-                OUTCOMES.get(row["outcome"], words.data(row["outcome"])),
+                OUTCOMES.get(row["outcome"], fmt.data(row["outcome"])),
                 row["outcome"],
                 tuple(neighbours),
             )

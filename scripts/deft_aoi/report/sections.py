@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from deft_aoi.report import breakdown, charts, words
+from deft_aoi.report import breakdown, charts
+from deft_aoi.report import number_format as fmt
 from deft_aoi.report.run_view import Iteration, RunView, as_text, first_row, optional_json
 
 REJECTIONS = {
@@ -56,24 +57,24 @@ def iterations(view: RunView) -> list[IterationRow]:
         cut = mined.get("similarity_threshold")
         out.append(
             IterationRow(
-                words.iteration(it.label).capitalize(),
+                fmt.iteration(it.label).capitalize(),
                 it.verdict if it.kpi else "not evaluated",
-                words.percent(before) if before is not None and point else "",
-                words.percent(point["far_fraction"]) if point else "",
-                words.interval(point["far_interval"]) if point else "",
-                words.percent(point["recall_fraction"]) if point else "",
+                fmt.percent(before) if before is not None and point else "",
+                fmt.percent(point["far_fraction"]) if point else "",
+                fmt.interval(point["far_interval"]) if point else "",
+                fmt.percent(point["recall_fraction"]) if point else "",
                 text,
-                "" if cut is None else "no cut" if cut in ("null", "none") else f"at least {words.data(cut, 12)}",
+                "" if cut is None else "no cut" if cut in ("null", "none") else f"at least {fmt.data(cut, 12)}",
                 f"{counts['train_rows']:,} rows"
                 if counts.get("train_rows") is not None
                 else "adopted"
                 if counts.get("adopted")
                 else "",
-                words.duration(sum(e["duration_sec"] for e in it.events.values())),
+                fmt.duration(sum(e["duration_sec"] for e in it.events.values())),
                 {"best_val": "lowest validation loss", "latest": "last epoch"}.get(str(counts.get("chosen")), ""),
                 view.best is not None and it.label == view.best.label,
                 tuple(_warnings(view, it)),
-                words.data(notes[it.label], 400) if it.label in notes else "",
+                fmt.data(notes[it.label], 400) if it.label in notes else "",
                 breakdown.new_escapes(it),
             )
         )
@@ -84,15 +85,15 @@ def iterations(view: RunView) -> list[IterationRow]:
 
 def _warnings(view: RunView, it: Iteration) -> Iterator[str]:
     for warning in it.evidence("data_mining").get("warnings") or []:
-        yield words.data(warning, 200)
+        yield fmt.data(warning, 200)
     if it.comparison is not None:
         if not it.view.get("promoted", True):
-            yield words.data(it.comparison["reason"], 200)
+            yield fmt.data(it.comparison["reason"], 200)
         elif it.comparison["new_escapes"]:
-            yield f"{words.plural(it.comparison['new_escapes'], 'defect')} missed now that the model before caught"
+            yield f"{fmt.plural(it.comparison['new_escapes'], 'defect')} missed now that the model before caught"
     for event in view.events:
         if event["status"] == "error" and event["iter"] == it.label:
-            yield words.data(event["summary"], 240)
+            yield fmt.data(event["summary"], 240)
 
 
 def on_the_line(kpi: dict[str, Any]) -> list[tuple[str, str]]:
@@ -100,20 +101,25 @@ def on_the_line(kpi: dict[str, Any]) -> list[tuple[str, str]]:
     units, estimate = kpi["aoi_units"], kpi["estimate"]
     out = []
     if units.get("false_calls_per_board") is not None:
-        out.append(("false calls a board", words.score(units["false_calls_per_board"])))
+        out.append(("false calls a board", fmt.score(units["false_calls_per_board"])))
     out += [
         ("false calls in a million parts", f"{units['false_calls_ppm']:,.0f}"),
         ("escapes in a million parts", f"{units['escapes_ppm']:,.0f}"),
         (
             f"operator time on false calls, at {units['seconds_per_call']:g} s each",
-            words.duration(60 * units["operator_minutes_on_false_calls"]),
+            fmt.duration(60 * units["operator_minutes_on_false_calls"]),
         ),
         ("area under the ROC curve", f"{kpi['auroc']:.5f}"),
     ]
     if estimate:
         kind = "boards" if estimate["kind"] == "split_by_board" else "rows"
         name = f"cross-validated by {kind}, {estimate['folds']} folds"
-        out.append((name, f"FAR {words.percent(estimate['far_fraction'])}, recall {words.percent(estimate['recall_fraction'])}"))
+        out.append(
+            (
+                name,
+                f"FAR {fmt.percent(estimate['far_fraction'])}, recall {fmt.percent(estimate['recall_fraction'])}",
+            )
+        )
     return out
 
 
@@ -127,17 +133,17 @@ def primary_metric(view: RunView) -> dict[str, Any] | None:
         cells = []
         for it in shown:
             mine = (it.metric or {})["criteria"][number]
-            cells.append(f"{words.score(mine['value'])} {'holds' if mine['holds'] else 'does not hold'}")
-        target = f"{row['operator']} {words.score(row['target'])} {words.data(row['unit'], 40) if row['unit'] else ''}".strip()
-        rows.append((f"{words.data(row['name'], 120)} ({row['role']})", target, *cells))
-    return {"columns": ("criterion", "target", *(words.iteration(it.label) for it in shown)), "rows": rows}
+            cells.append(f"{fmt.score(mine['value'])} {'holds' if mine['holds'] else 'does not hold'}")
+        target = f"{row['operator']} {fmt.score(row['target'])} {fmt.data(row['unit'], 40) if row['unit'] else ''}".strip()
+        rows.append((f"{fmt.data(row['name'], 120)} ({row['role']})", target, *cells))
+    return {"columns": ("criterion", "target", *(fmt.iteration(it.label) for it in shown)), "rows": rows}
 
 
 def confusion(it: Iteration) -> dict[str, Any]:
     """The four counts of a model."""
     assert it.kpi is not None
     p = it.kpi["target_point"]
-    return {"name": words.iteration(it.label), **{k: p[k] for k in ("tp", "fp", "tn", "fn")}}
+    return {"name": fmt.iteration(it.label), **{k: p[k] for k in ("tp", "fp", "tn", "fn")}}
 
 
 def growth(view: RunView) -> charts.Chart | None:
@@ -155,15 +161,15 @@ def growth(view: RunView) -> charts.Chart | None:
         name = "baseline" if it.label == "baseline" else it.label
         bars.append(charts.Bar(name, (old_real, new_real, old_sdg, new_sdg), f"{total:,} rows"))
         distinct = it.evidence("dataset").get("distinct")
-        share = words.percent(sdg / total) if total else ""
+        share = fmt.percent(sdg / total) if total else ""
         rows.append(
             (
-                words.iteration(it.label),
+                fmt.iteration(it.label),
                 f"{total:,}",
                 f"{new_real:,}",
                 f"{new_sdg:,}",
                 f"{sdg:,} ({share})",
-                words.count(distinct),
+                fmt.count(distinct),
             )
         )
     if not bars:
@@ -195,7 +201,12 @@ def balance(view: RunView) -> list[tuple[str, ...]]:
     kpi = (view.plan.get("dataset") or {}).get("kpi", {}).get("labels", {})
     names = sorted({*first, *(newest or {}), *kpi}, key=lambda n: (n != "PASS", n))
     return [
-        (words.part(n), words.count(first.get(n, 0)), words.count((newest or first).get(n, 0)), words.count(kpi.get(n, 0)))
+        (
+            fmt.part(n),
+            fmt.count(first.get(n, 0)),
+            fmt.count((newest or first).get(n, 0)),
+            fmt.count(kpi.get(n, 0)),
+        )
         for n in names
     ]
 
@@ -210,7 +221,12 @@ def rejections(view: RunView) -> tuple[list[str], list[tuple[str, ...]]]:
             found.append((it.label, row))
     used = [r for r in REJECTIONS if any(int(row.get(f"rejected_{r}") or 0) for _l, row in found)]
     rows = [
-        (words.iteration(label), row["candidate_count"], row["kept_count"], *(row.get(f"rejected_{r}") or "0" for r in used))
+        (
+            fmt.iteration(label),
+            row["candidate_count"],
+            row["kept_count"],
+            *(row.get(f"rejected_{r}") or "0" for r in used),
+        )
         for label, row in found
     ]
     return [REJECTIONS[r] for r in used], rows
@@ -231,22 +247,22 @@ def timeline(view: RunView) -> tuple[charts.Chart | None, list[tuple[str, ...]]]
                 event["iter"],
                 event["stage"],
                 event["status"],
-                words.duration(event["duration_sec"]),
+                fmt.duration(event["duration_sec"]),
                 shown,
-                words.moment(event["ts"]),
+                fmt.moment(event["ts"]),
             )
         )
         if event["status"] == "ok":
             row = by_label.setdefault(event["iter"], dict.fromkeys([p for p, _n in PHASES], 0.0))
             row[event["stage"] if event["stage"] in row else ""] += float(event["duration_sec"])
     bars = [
-        charts.Bar(label, tuple(row[p] for p, _n in PHASES), words.duration(sum(row.values())))
+        charts.Bar(label, tuple(row[p] for p, _n in PHASES), fmt.duration(sum(row.values())))
         for label, row in by_label.items()
         if sum(row.values()) >= 0.5
     ]
     if not bars:
         return None, stages
-    rows = [(words.iteration(b.label), *(words.duration(v) if v else "" for v in b.values), b.note) for b in bars]
+    rows = [(fmt.iteration(b.label), *(fmt.duration(v) if v else "" for v in b.values), b.note) for b in bars]
     chart = charts.stacked(
         bars,
         tuple(zip(PHASE_CLASSES, [n for _p, n in PHASES], strict=True)),
@@ -278,13 +294,10 @@ def tokens(view: RunView) -> list[tuple[str, str]]:
 def configuration(view: RunView) -> list[tuple[str, str, str]]:
     """``(parameter, value, where it came from)``."""
     sources = view.plan.get("sources", {})
-    out = [
-        (words.data(k, 60), words.data(as_text(v), 300), words.data(sources.get(k, ""), 40))
-        for k, v in sorted(view.config.items())
-    ]
+    out = [(fmt.data(k, 60), fmt.data(as_text(v), 300), fmt.data(sources.get(k, ""), 40)) for k, v in sorted(view.config.items())]
     for name, image in sorted((view.plan.get("images") or {}).items()):
         shown = f"{(image or {}).get('reference')} ({(image or {}).get('id')})"
-        out.append((f"image {words.data(name, 40)}", words.data(shown, 300), ""))
+        out.append((f"image {fmt.data(name, 40)}", fmt.data(shown, 300), ""))
     return out
 
 
@@ -308,7 +321,7 @@ def identities(view: RunView, handed: dict[str, Any] | None) -> list[tuple[str, 
             ("inference spec sha256", handed["inference_spec"]["sha256"]),
             ("training set sha256", handed["training_set"]["sha256"]),
         ]
-    return [(k, words.data(v, 200)) for k, v in out]
+    return [(k, fmt.data(v, 200)) for k, v in out]
 
 
 def recommendations(view: RunView) -> list[dict[str, Any]]:
@@ -316,18 +329,16 @@ def recommendations(view: RunView) -> list[dict[str, Any]]:
     found = optional_json(view, view.run.run / "data_requests.json", "open_gaps")
     out = []
     for row in (found or {"requests": []})["requests"][:12]:
-        part = f" of part {words.quoted(row['part_type'], 60)}" if row["part_type"] else ""
+        part = f" of part {fmt.quoted(row['part_type'], 60)}" if row["part_type"] else ""
         kind = (
-            "good parts that look like these false alarms"
-            if row["label"] == "PASS"
-            else f"pictures of {words.kind(row['label'])}"
+            "good parts that look like these false alarms" if row["label"] == "PASS" else f"pictures of {fmt.kind(row['label'])}"
         )
         out.append(
             {
                 "what": f"about {row['images_wanted']:,} {kind}{part}",
-                "why": f"{words.plural(row['samples'], 'weak sample')}: {row['no_neighbour']} without a similar row in the pool, "
+                "why": f"{fmt.plural(row['samples'], 'weak sample')}: {row['no_neighbour']} without a similar row in the pool, "
                 f"{row['stayed_open']} still open after training",
-                "examples": [words.data(e["sample_id"]) for e in row["examples"]],
+                "examples": [fmt.data(e["sample_id"]) for e in row["examples"]],
             }
         )
     return out

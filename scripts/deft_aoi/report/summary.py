@@ -9,7 +9,7 @@ from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.files import atomic_write_text
 from deft_aoi.contract.text import plain_text
 from deft_aoi.record import log
-from deft_aoi.report import words
+from deft_aoi.report import number_format as fmt
 from deft_aoi.report.run_view import Iteration, RunView, read_run
 from deft_aoi.report.verdict import sentence
 
@@ -60,22 +60,22 @@ def add_note(results_dir: str | Path, label: str, note: str) -> None:
 
 def _lines(view: RunView, it: Iteration) -> list[str]:
     state = it.view
-    lines = [f"# {words.iteration(it.label).capitalize()} of {view.run.root.name}", ""]
+    lines = [f"# {fmt.iteration(it.label).capitalize()} of {view.run.root.name}", ""]
     before = _before(view, it)
     if it.kpi is not None:
         moved = ""
         if before is not None and before.kpi is not None:
             old = before.kpi["target_point"]["far_fraction"]
-            earlier = "the baseline" if before.label == "baseline" else words.iteration(before.label)
-            moved = f" The false-alarm rate was {words.percent(old)} after {earlier}."
-        lines.append(f"**{it.verdict}** (target {words.data(view.config.get('kpi_target', ''))}). {sentence(it.kpi)}{moved}")
+            earlier = "the baseline" if before.label == "baseline" else fmt.iteration(before.label)
+            moved = f" The false-alarm rate was {fmt.percent(old)} after {earlier}."
+        lines.append(f"**{it.verdict}** (target {fmt.data(view.config.get('kpi_target', ''))}). {sentence(it.kpi)}{moved}")
         if it.metric is not None:
-            lines += ["", f"Decided by the primary metric: {words.data(state['primary_metric'], 300)}."]
+            lines += ["", f"Decided by the primary metric: {fmt.data(state['primary_metric'], 300)}."]
         if not state.get("promoted", True) and it.comparison is not None:
-            lines += ["", f"Not handed over: {words.data(it.comparison['reason'], 200)}."]
+            lines += ["", f"Not handed over: {fmt.data(it.comparison['reason'], 200)}."]
     else:
         lines.append("This iteration was not evaluated.")
-    lines += ["", f"- Aimed at {words.count(state.get('targets'))} weak parts."]
+    lines += ["", f"- Aimed at {fmt.count(state.get('targets'))} weak parts."]
     if state.get("mined_rows") is not None:
         rejected = it.evidence("data_mining").get("rejected", 0)
         lines.append(
@@ -84,22 +84,22 @@ def _lines(view: RunView, it: Iteration) -> list[str]:
             f"{rejected:,} candidates refused."
         )
     warnings = it.evidence("data_mining").get("warnings") or []
-    lines += [f"- Warning: {words.data(warning, 200)}." for warning in warnings[:MAX_WARNINGS]]
+    lines += [f"- Warning: {fmt.data(warning, 200)}." for warning in warnings[:MAX_WARNINGS]]
     if state.get("train_rows") is not None:
         lines.append(f"- Trained on {state['train_rows']:,} rows, {state.get('train_added', 0):,} of them new.")
     lines += _ledger(view, it.label)
     if it.kpi is not None:
-        missed = [f"{words.kind(d['label'])} {d['missed']}" for d in it.kpi["per_defect"] if d["missed"]][:6]
+        missed = [f"{fmt.kind(d['label'])} {d['missed']}" for d in it.kpi["per_defect"] if d["missed"]][:6]
         lines.append(f"- Missed defects: {', '.join(missed) or 'none'} on the KPI set.")
         for one in it.kpi["setting_samples"][:1]:
-            name, score = words.quoted(one["sample_id"], 90), words.score(one["score"])
-            lines.append(f"- The threshold is set by {words.kind(one['label'])} {name} (score {score}).")
+            name, score = fmt.quoted(one["sample_id"], 90), fmt.score(one["score"])
+            lines.append(f"- The threshold is set by {fmt.kind(one['label'])} {name} (score {score}).")
     if state.get("rca_dir"):
-        lines.append(f"- Still weak: {words.count(state.get('weak_samples'))} parts, see `{words.data(state['rca_dir'], 100)}`.")
-    note = words.data(view.notes().get(it.label, ""), MAX_NOTE).split()
+        lines.append(f"- Still weak: {fmt.count(state.get('weak_samples'))} parts, see `{fmt.data(state['rca_dir'], 100)}`.")
+    note = fmt.data(view.notes().get(it.label, ""), MAX_NOTE).split()
     room = MAX_WORDS - len(" ".join(lines).split()) - 2
     said = " ".join(note if len(note) <= room else [*note[:room], "…"])
-    lines += ["", f"Note: {words.quoted(said, MAX_NOTE + 2) if said else NO_NOTE}"]
+    lines += ["", f"Note: {fmt.quoted(said, MAX_NOTE + 2) if said else NO_NOTE}"]
     return lines
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from deft_aoi.analysis.kpi import MET, NOT_MET, UNSUPPORTED
-from deft_aoi.report import advice, words
+from deft_aoi.report import advice
+from deft_aoi.report import number_format as fmt
 from deft_aoi.report.run_view import ENDED_WELL, Iteration, RunView
 
 ENDINGS = {
@@ -101,8 +102,8 @@ def where(view: RunView) -> str:
     started = [e for e in view.events if e["status"] == "started" and e["iter"] == label]
     done = place.get("stage_completed")
     if started and started[-1]["stage"] not in place.get("stages", {}):
-        return f"{words.iteration(label)}, {started[-1]['stage']} under way"
-    return f"{words.iteration(label)}, {done} done" if done else words.iteration(label)
+        return f"{fmt.iteration(label)}, {started[-1]['stage']} under way"
+    return f"{fmt.iteration(label)}, {done} done" if done else fmt.iteration(label)
 
 
 def _nothing_measured(view: RunView, state: str) -> Verdict:
@@ -111,9 +112,9 @@ def _nothing_measured(view: RunView, state: str) -> Verdict:
     if error is not None:
         tone, badge = "bad", _stop_badge(view.status)
         headline = "The run stopped before a model was measured. There is nothing to deploy."
-        text = words.data(error["summary"], 400)
+        text = fmt.data(error["summary"], 400)
         if error["data"].get("try"):
-            todo.append(words.data(error["data"]["try"], 220))
+            todo.append(fmt.data(error["data"]["try"], 220))
     elif view.status in ENDED_WELL:
         tone, badge = "bad", "NO RESULT"
         headline, text = "The run ended before a model was measured. There is nothing to deploy.", ""
@@ -128,7 +129,7 @@ def _nothing_measured(view: RunView, state: str) -> Verdict:
 
 def _headline(view: RunView, best: Iteration, holdout_missed: bool, finished: bool) -> str:
     assert best.kpi is not None
-    name, verdict = words.iteration(best.label), best.verdict
+    name, verdict = fmt.iteration(best.label), best.verdict
     if not finished:
         so_far = {MET: "meets the target", UNSUPPORTED: "meets the target on this test set, which is too small to prove it"}
         told = so_far.get(verdict, "does not meet the target")
@@ -153,10 +154,10 @@ def sentence(kpi: dict[str, Any]) -> str:
     if counts["distinct_by_content"] and counts["distinct_pass"] != counts["pass_rows"]:
         distinct = f" ({counts['distinct_pass']:,} of them distinct)"
     return (
-        f"{words.plural(p['fp'], 'false alarm')} in {counts['pass_rows']:,} good parts{distinct}, with {p['tp']:,} of "
-        f"{words.plural(counts['defect_rows'], 'defect')} caught: a false-alarm rate of {words.percent(p['far_fraction'])} "
-        f"at {words.percent(p['recall_fraction'])} recall. With 95% confidence the true false-alarm rate is between "
-        f"{words.percent(p['far_interval'][0])} and {words.percent(p['far_interval'][1])}."
+        f"{fmt.plural(p['fp'], 'false alarm')} in {counts['pass_rows']:,} good parts{distinct}, with {p['tp']:,} of "
+        f"{fmt.plural(counts['defect_rows'], 'defect')} caught: a false-alarm rate of {fmt.percent(p['far_fraction'])} "
+        f"at {fmt.percent(p['recall_fraction'])} recall. With 95% confidence the true false-alarm rate is between "
+        f"{fmt.percent(p['far_interval'][0])} and {fmt.percent(p['far_interval'][1])}."
     )
 
 
@@ -169,13 +170,13 @@ def _deploy(best: Iteration, holdout: dict[str, Any] | None, finished: bool, sta
     kpi = best.kpi
     assert kpi is not None
     question, size = "Deploy it?", kpi["sample_size"]
-    target = words.data(kpi["target"]["text"])
+    target = fmt.data(kpi["target"]["text"])
     failed = holdout is not None and holdout.get("met") is False
     if best.metric is not None and (best.verdict == NOT_MET or not failed):
-        met, told = best.verdict == MET, words.data(best.view["primary_metric"], 300)
+        met, told = best.verdict == MET, fmt.data(best.view["primary_metric"], 300)
         card = Card(question, "Yes" if met else "No", f"By the primary metric of this run: {told}.", "good" if met else "bad")
     elif best.verdict == NOT_MET:
-        far = words.percent(kpi["target_point"]["far_fraction"])
+        far = fmt.percent(kpi["target_point"]["far_fraction"])
         card = Card(question, "No", f"The target {target} is not met: the false-alarm rate is {far}.", "bad")
     elif failed:
         assert holdout is not None
@@ -184,7 +185,7 @@ def _deploy(best: Iteration, holdout: dict[str, Any] | None, finished: bool, sta
             question,
             "Not yet",
             f"Met on the KPI set, but on boards that took no part in the choice the false-alarm rate is "
-            f"{words.percent(point['far_fraction'])} and recall is {words.percent(point['recall_fraction'])}.",
+            f"{fmt.percent(point['far_fraction'])} and recall is {fmt.percent(point['recall_fraction'])}.",
             "bad" if point["fn"] else "warn",
         )
     elif best.verdict == UNSUPPORTED:
@@ -193,7 +194,7 @@ def _deploy(best: Iteration, holdout: dict[str, Any] | None, finished: bool, sta
         card = Card(
             question,
             "Pilot only",
-            f"Met so far, but the true rate may be up to {words.percent(size['far_upper_fraction'])}{need}.",
+            f"Met so far, but the true rate may be up to {fmt.percent(size['far_upper_fraction'])}{need}.",
             "warn",
         )
     else:
@@ -210,27 +211,27 @@ def _threshold(best: Iteration) -> Card:
     p = best.kpi["target_point"]
     return Card(
         "At what threshold?",
-        words.score(p["threshold"]),
-        f"A score above it is a defect. Any value between {words.score(p['interval_low'])} and {words.score(p['interval_high'])} "
-        f"gives the same result on the KPI set. Exact value: {words.full(p['threshold'])}.",
+        fmt.score(p["threshold"]),
+        f"A score above it is a defect. Any value between {fmt.score(p['interval_low'])} and {fmt.score(p['interval_high'])} "
+        f"gives the same result on the KPI set. Exact value: {fmt.full(p['threshold'])}.",
     )
 
 
 def _misses(kpi: dict[str, Any], holdout: dict[str, Any] | None) -> Card:
     p = kpi["target_point"]
-    answer = f"{words.plural(p['fn'], 'defect')}, {words.plural(p['fp'], 'false alarm')}"
+    answer = f"{fmt.plural(p['fn'], 'defect')}, {fmt.plural(p['fp'], 'false alarm')}"
     detail = "On the KPI set, which also chose the threshold."
     tone = "bad" if p["fn"] else "plain"
     if p["fn"]:
-        worst = [f"{words.kind(d['label'])} {d['missed']}" for d in kpi["per_defect"] if d["missed"]]
+        worst = [f"{fmt.kind(d['label'])} {d['missed']}" for d in kpi["per_defect"] if d["missed"]]
         detail = f"Missed on the KPI set: {', '.join(worst[:4])}."
     if holdout is not None:
         point = holdout["point"]
-        types = [f"{words.kind(d['label'])} {d['missed']}" for d in holdout["per_defect"] if d["missed"]]
+        types = [f"{fmt.kind(d['label'])} {d['missed']}" for d in holdout["per_defect"] if d["missed"]]
         told = f" ({', '.join(types[:4])})" if types else ""
         detail += (
-            f" On the hold-out: {words.plural(point['fn'], 'defect')} missed{told} of {point['fn'] + point['tp']:,}, "
-            f"{words.plural(point['fp'], 'false alarm')} in {point['fp'] + point['tn']:,} good parts."
+            f" On the hold-out: {fmt.plural(point['fn'], 'defect')} missed{told} of {point['fn'] + point['tp']:,}, "
+            f"{fmt.plural(point['fp'], 'false alarm')} in {point['fp'] + point['tn']:,} good parts."
         )
         tone = "bad" if point["fn"] else tone
     return Card("What does it get wrong?", answer, detail, tone)
@@ -245,23 +246,23 @@ def _why(kpi: dict[str, Any]) -> Card:
         return Card(
             "What limits it?",
             "One defect" if p["fp"] - drop[0]["fp"] >= p["fp"] / 2 else "The weakest defects",
-            f"The {words.kind(one['label'])} {words.quoted(one['sample_id'].rsplit('/', 1)[-1], 60)} scores only "
-            f"{words.score(one['score'])} and pulls the threshold down. Without it: {words.plural(drop[0]['fp'], 'false alarm')} "
+            f"The {fmt.kind(one['label'])} {fmt.quoted(one['sample_id'].rsplit('/', 1)[-1], 60)} scores only "
+            f"{fmt.score(one['score'])} and pulls the threshold down. Without it: {fmt.plural(drop[0]['fp'], 'false alarm')} "
             f"instead of {p['fp']:,}.",
         )
     if size is not None and not size["supported"] and size["distinct_pass"] >= size["required_distinct_pass"]:
         return Card(
             "What limits it?",
             "The false alarms left",
-            f"With {words.plural(p['false_alarm_contents'], 'false alarm')} in {size['distinct_pass']:,} distinct good parts the "
-            f"true rate may still be up to {words.percent(size['far_upper_fraction'])}; without any, the target would be proven.",
+            f"With {fmt.plural(p['false_alarm_contents'], 'false alarm')} in {size['distinct_pass']:,} distinct good parts the "
+            f"true rate may still be up to {fmt.percent(size['far_upper_fraction'])}; without any, the target would be proven.",
         )
     if size is not None and not size["supported"]:
         return Card(
             "What limits it?",
             "The test set",
             f"{size['distinct_pass']:,} distinct good parts can support a rate of "
-            f"{words.percent(size['best_supportable_far_fraction'])} at best; the target needs "
+            f"{fmt.percent(size['best_supportable_far_fraction'])} at best; the target needs "
             f"{size['required_distinct_pass']:,}.",
         )
     if p["fp"]:

@@ -10,7 +10,7 @@ from deft_aoi.analysis.intervals import sample_size_for, upper_bound
 from deft_aoi.analysis.leakage import find_leaks, near_duplicates, shared_boards
 from deft_aoi.contract.paths import Workspace
 from deft_aoi.contract.text import PASS, safe_text
-from deft_aoi.mining.scan import PregenPairs
+from deft_aoi.mining.pregen_scan import PregenPairs
 from deft_aoi.workspaces.check_findings import ERROR, NOTE, WARNING, Finding, lines_of
 
 NEAR_LISTED = 3

@@ -16,7 +16,7 @@ from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.paths import Workspace, cache_home
 from deft_aoi.contract.text import safe_text
 from deft_aoi.mining.path_rules import PathRule, pool_rules, resolve_column
-from deft_aoi.mining.scan import PregenPairs, scan
+from deft_aoi.mining.pregen_scan import PregenPairs, scan
 from deft_aoi.workspaces.check_content import check_leakage, check_pair_leakage, check_rules, check_statistics
 from deft_aoi.workspaces.check_findings import ERROR, NOTE, CheckReport, Finding, from_stop, lines_of
 from deft_aoi.workspaces.check_rows import Source, check_cells, check_images, read

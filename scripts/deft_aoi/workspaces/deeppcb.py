@@ -17,8 +17,8 @@ from PIL import Image
 
 from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.text import PASS
+from deft_aoi.workspaces.board_split import cluster_by_hash, deal
 from deft_aoi.workspaces.builder import SPLITS, WorkspaceBuilder, embedded_spec, encode
-from deft_aoi.workspaces.dealing import cluster_by_hash, deal
 from deft_aoi.workspaces.deeppcb_clone import LABELS, Board, Box, find_pcbdata, load_pair, read_boards, template_hash
 from deft_aoi.workspaces.etching import MIN_CHANGED, draw_defect
 

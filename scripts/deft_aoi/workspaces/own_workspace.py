@@ -15,8 +15,8 @@ from deft_aoi.contract.images import open_image
 from deft_aoi.contract.paths import given
 from deft_aoi.contract.spec import Spec, get, load_spec, put
 from deft_aoi.contract.text import PASS, check_name, safe_text
+from deft_aoi.workspaces.board_split import deal
 from deft_aoi.workspaces.builder import SPLITS, WorkspaceBuilder, embedded_spec, encode
-from deft_aoi.workspaces.dealing import deal
 from deft_aoi.workspaces.own_data import Sample
 
 DEFAULT_FRACTIONS = "train=0.3,validation=0.1,kpi=0.25,holdout=0.1,pool=0.25"
@@ -52,7 +52,7 @@ def make_workspace(
         samples: as :mod:`deft_aoi.workspaces.own_data` finds them.
         output: folder to create.
         lights: names, ``("",)`` for one image a part.
-        fractions: share of each part (:func:`deft_aoi.workspaces.dealing.parse_fractions`).
+        fractions: share of each part (:func:`deft_aoi.workspaces.board_split.parse_fractions`).
         seed: same data and seed, same workspace.
         spec_file: a spec to start from (for TAO); ``None``: a spec for the embedded engine.
 

@@ -16,16 +16,16 @@ from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.contract.text import plain_text, safe_text
 from deft_aoi.loop.checks.session import Session
 from deft_aoi.loop.config import RunConfig
-from deft_aoi.loop.image_files import imported_image
+from deft_aoi.loop.container_image_files import imported_image
 from deft_aoi.loop.specs import absolute
 
 
 def check_images(session: Session, config: RunConfig) -> None:
     """Checks 5 and 6 where jobs run from an image, else the engine's wheels."""
-    from deft_aoi.engines import images
+    from deft_aoi.engines import container_images
 
     options = dict(config.platform_options)
-    session.images = images.resolve_for(config.platform, config.engine, options)
+    session.images = container_images.resolve_for(config.platform, config.engine, options)
     if config.platform == "docker":
         from deft_aoi.platforms import docker_images
 
@@ -69,7 +69,7 @@ def _is_here(session: Session, config: RunConfig, image: dict[str, str | None]) 
 
 
 def _check_wheels(session: Session, config: RunConfig, options: dict[str, str]) -> None:
-    from deft_aoi.engines import wheels
+    from deft_aoi.engines import tao_install
 
     python = options.get("tao_python")
     if config.platform != "local":
@@ -84,7 +84,7 @@ def _check_wheels(session: Session, config: RunConfig, options: dict[str, str]) 
             )
         session.add(6, "ok", "visual_changenet is on PATH")
         return
-    version = wheels.installed(python)
+    version = tao_install.installed(python)
     if version is None:
         raise Blocked(
             "this Python has no TAO",

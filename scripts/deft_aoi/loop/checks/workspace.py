@@ -27,9 +27,9 @@ def check_workspace(session: Session) -> None:
             found="missing: " + ", ".join(ws.rel(p) for p in missing),
             hint="make_workspace.py builds one from your data; check_data.py lists what is missing",
         )
-    from deft_aoi.record import fsprobe
+    from deft_aoi.record import file_system
 
-    probe = fsprobe.describe(ws.root)
+    probe = file_system.describe(ws.root)
     session.add(1, "warn" if probe.network else "ok", f"workspace on {probe.text}")
     unfinished = [r for r in sorted(ws.results.glob("run_*")) if (r / "loop_log.jsonl").exists() and not _finished(r)]
     if unfinished:
@@ -38,19 +38,19 @@ def check_workspace(session: Session) -> None:
 
 
 def _finished(run: Path) -> bool:
-    from deft_aoi.record import glance
+    from deft_aoi.record import status
 
     try:
-        return glance.finished(run)
+        return status.finished(run)
     except DeftError:
         return True  # a damaged record is not resumed; verify_run.py and repair_run.py are for it
 
 
 def check_pairs(session: Session) -> None:
     """Check 8: the pre-generated pairs, counted by defect type."""
-    from deft_aoi.mining import scan
+    from deft_aoi.mining import pregen_scan
 
-    found = scan.scan(session.workspace, specs.lights(session.spec), specs.image_ext(session.spec))
+    found = pregen_scan.scan(session.workspace, specs.lights(session.spec), specs.image_ext(session.spec))
     session.staging = {"pairs": len(found.pairs), "by_type": found.counts_by_type, "present": found.present}
     types = ", ".join(f"{label_text(k, 20)} {v}" for k, v in list(found.counts_by_type.items())[:9])
     session.add(8, "ok" if found.pairs else "warn", f"{len(found.pairs)} pre-generated pairs" + (f": {types}" if types else ""))

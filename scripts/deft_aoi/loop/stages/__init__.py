@@ -13,13 +13,13 @@ Stage = Callable[[RunContext, str, int], Outcome]
 def table() -> dict[str, Stage]:
     """Stage name → its function; imported on demand so that a light command stays light."""
     from deft_aoi.loop.stages import (
+        anomalygen,
         assets,
         data_mining,
         dataset,
         evaluate,
         handoff,
         inference,
-        ingest,
         prestage,
         rca,
         routing,
@@ -34,7 +34,7 @@ def table() -> dict[str, Stage]:
         "evaluate": evaluate.evaluate,
         "rca": rca.rca,
         "routing": routing.routing,
-        "anomalygen": ingest.ingest,
+        "anomalygen": anomalygen.ingest,
         "data_mining": data_mining.mine,
         "dataset": dataset.assemble,
         "handoff": handoff.hand_over,

@@ -7,7 +7,7 @@ from typing import Any
 
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import Blocked
-from deft_aoi.loop import image_files
+from deft_aoi.loop import container_image_files
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.specs import absolute
 
@@ -22,9 +22,9 @@ def fetch_assets(ctx: RunContext, _label: str, _attempt: int) -> Outcome:
 
             pulled, evidence["image_ids"] = docker_images.ensure_present(ctx.plan["images"], dict(ctx.config.platform_options))
             fetched += pulled  # what a plan could not pin before the pull is pinned by its id from here on
-        fetched += image_files.import_missing(ctx)
-        if files := image_files.describe(ctx):
-            evidence[image_files.EVIDENCE] = files
+        fetched += container_image_files.import_missing(ctx)
+        if files := container_image_files.describe(ctx):
+            evidence[container_image_files.EVIDENCE] = files
     evidence["fetched"] = fetched[:10]
     return Outcome(f"assets ready, {len(fetched)} fetched", {}, evidence)
 

@@ -17,7 +17,7 @@ from deft_aoi.loop.stages.rca import read_gaps
 from deft_aoi.loop.stages.train import publish_digest
 from deft_aoi.mining import outputs, pairs, pool, select
 from deft_aoi.mining.store import EmbeddingStore
-from deft_aoi.record import publish, vouched
+from deft_aoi.record import provenance, publish
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,8 +127,8 @@ def _keep_pool_embeddings(ctx: RunContext, built: pool.Pool, store: EmbeddingSto
 
     target = ctx.run.synth_pool / "source_embeddings.parquet"
     ids = list(dict.fromkeys(built.frame["content_id"]))
-    known = vouched.digests(ctx.run, ctx.events()).get(ctx.run.rel(target))
-    kept = known is not None and vouched.is_on_record(target, known)
+    known = provenance.digests(ctx.run, ctx.events()).get(ctx.run.rel(target))
+    kept = known is not None and provenance.is_on_record(target, known)
     if not kept or _kept_embeddings(target) != (ids, {store.encoder.digest}):
         table = pd.DataFrame({"content_id": ids, "encoder": store.encoder.digest, "embedding": list(store.matrix(ids))})
         pool.write_parquet(table, target)
@@ -181,7 +181,7 @@ def _outcome(ctx: RunContext, label: str, final: Path, encoder: str, digest: str
         "pool_leaks": extra.get("pool_leaks", {}),
         "decoded": extra.get("decoded", 0),
         "warnings": [w[:200] for w in extra.get("warnings", [])][:5],
-        "files": digests_below(ctx.run.root, vouched.POOL_FILES),
+        "files": digests_below(ctx.run.root, provenance.POOL_FILES),
     }
     return Outcome(
         f"{label}: {kept_count} of {row['candidate_count']} candidates kept ({real} real, {defects} of them defects; "

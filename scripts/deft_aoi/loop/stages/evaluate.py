@@ -20,7 +20,7 @@ from deft_aoi.loop import primary_metric
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.stages.inference import CHOICES, scored_frame
 from deft_aoi.loop.stages.train import best_so_far, prune
-from deft_aoi.record.vouched import VOUCHER
+from deft_aoi.record.provenance import VOUCHER
 
 SCRATCH = "evaluate-"
 

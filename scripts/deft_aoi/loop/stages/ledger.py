@@ -6,14 +6,14 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deft_aoi.analysis import gaps, ledger, open_gaps
+from deft_aoi.analysis import data_requests, gap_ledger, gaps
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.files import atomic_write_bytes, digests_below
 from deft_aoi.contract.schema import write_checked
 from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.stages.inference import scored_frame
 from deft_aoi.loop.stages.train import training_spec
-from deft_aoi.record.vouched import LEDGER_FILES
+from deft_aoi.record.provenance import LEDGER_FILES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +60,7 @@ def _of(ctx: RunContext, label: str, it: dict[str, Any]) -> pd.DataFrame:
         str(specs.get(spec, "model.classify.difference_module") or "euclidean"),
         float(specs.get(spec, "model.classify.eval_margin") or 2.0),
     )
-    return ledger.gap_ledger(
+    return gap_ledger.gap_ledger(
         _read(ctx.path(it["routing_dir"]) / "mining_gaps.parquet"),
         _pairs(ctx, label),
         scored_frame(ctx, ctx.path(it["inference_csv"]), "kpi"),
@@ -80,7 +80,7 @@ def _write_requests(ctx: RunContext, iterations: dict[str, Any], table: pd.DataF
     pairs = _pairs(ctx, mined[-1])
     answered = set(pairs.loc[pairs["decision"] == "kept", "target_filepath"])
     unanswered = sorted(set(asked["sample_id"]) - set(asked.loc[asked["filepath"].isin(answered), "sample_id"]))
-    found = open_gaps.build(_read(ctx.path(with_gaps[-1]) / "kpi_gaps.parquet"), unanswered, table, ctx.splits["kpi"].frame)
+    found = data_requests.build(_read(ctx.path(with_gaps[-1]) / "kpi_gaps.parquet"), unanswered, table, ctx.splits["kpi"].frame)
     write_checked(ctx.run.root / REQUESTS, found, "open_gaps")
 
 

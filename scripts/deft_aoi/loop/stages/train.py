@@ -16,7 +16,7 @@ from deft_aoi.loop import specs as derive
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.launch import Job, run_job, write_spec
 from deft_aoi.loop.recorded_spec import training_spec_path
-from deft_aoi.record import publish, vouched
+from deft_aoi.record import provenance, publish
 
 LATEST = "changenet_model_classify_latest.pth"
 
@@ -162,7 +162,7 @@ def epoch_of(checkpoint: Path) -> int:
 
 def _adopted(ctx: RunContext) -> dict[str, str]:
     """File name → SHA-256 of what an upstream phase left, as the approval's event has it; empty: there was nothing."""
-    found: dict[str, str] = vouched.finished(ctx.events())["run", "approve"].get("adopted", {})
+    found: dict[str, str] = provenance.finished(ctx.events())["run", "approve"].get("adopted", {})
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deft_aoi.workspaces.canvas import Canvas, Frame, HeightFn, Material
+from deft_aoi.demo.canvas import Canvas, Frame, HeightFn, Material
 
 # Each stroke is a polyline of (x, y) on a 2 × 4 grid, y downwards.
 _STROKES: dict[str, tuple[str, ...]] = {

@@ -15,7 +15,7 @@ from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.text import plain_text
 from deft_aoi.loop import approval, gate
-from deft_aoi.loop.drive import Driven, drive
+from deft_aoi.loop.driver import Driven, drive
 from deft_aoi.loop.next_step import Step, next_step
 from deft_aoi.loop.open_run import open_run
 from deft_aoi.loop.planning import plan_run

@@ -19,9 +19,9 @@ from deft_aoi.loop.next_step import Step, next_step
 from deft_aoi.loop.published import require_published, sweep_published
 from deft_aoi.loop.stages.dataset import training_set
 from deft_aoi.platforms import credentials
-from deft_aoi.record import fsprobe, lock, log, vouched
-from deft_aoi.record.journal import refusal
-from deft_aoi.record.line import MAX_LINE, spell
+from deft_aoi.record import file_system, lock, log, provenance
+from deft_aoi.record.log_event import MAX_LINE, spell
+from deft_aoi.record.log_file import refusal
 
 Say = Callable[[str], None]
 MAX_SUMMARY = 400
@@ -68,7 +68,7 @@ def open_context(results_dir: Path, say: Say, progress: Say) -> RunContext:
     plan, config, warnings = gate.require_open(run, run.workspace)
     ctx = RunContext(run, run.workspace, plan, config, say, progress)
     if not ctx.events()[0]["data"].get("file_system", {}).get("flock", True):
-        warnings.append(fsprobe.NO_FLOCK)
+        warnings.append(file_system.NO_FLOCK)
     for warning in warnings:
         say(f"warning: {warning}")
     return ctx
@@ -167,7 +167,7 @@ def require_gates(ctx: RunContext, step: Step) -> None:
         assembled = [label for label in labels if "dataset" in view["iterations"][label]["stages"]]
         if assembled:
             training_set(ctx, assembled[-1])  # the page shows pictures of mined rows
-        vouched.require(ctx.run, ctx.events(), *vouched.digests(ctx.run, ctx.events(), stage="handoff"))
+        provenance.require(ctx.run, ctx.events(), *provenance.digests(ctx.run, ctx.events(), stage="handoff"))
 
 
 def _with_previous(label: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from deft_aoi.contract.files import digest_json, sha256_file
 from deft_aoi.contract.schema import write_checked
 from deft_aoi.loop.context import Outcome, RunContext
 from deft_aoi.loop.stages.train import publish_digest
-from deft_aoi.mining import pairs, staging
+from deft_aoi.mining import pairs, pregen_staging
 from deft_aoi.record import publish
 
 
@@ -19,9 +19,9 @@ def ingest(ctx: RunContext, label: str, _attempt: int) -> Outcome:
         HardStop: a pair changed, vanished or appeared during the run.
     """
     final = ctx.run.stage_dir(label, "anomalygen")
-    manifest = ctx.run.synth_pool / staging.MANIFEST
+    manifest = ctx.run.synth_pool / pregen_staging.MANIFEST
     inputs = digest_json([label, sha256_file(manifest)])
-    checked = staging.check_unchanged(ctx.workspace, ctx.run.synth_pool)
+    checked = pregen_staging.check_unchanged(ctx.workspace, ctx.run.synth_pool)
     if publish.adopt(final, inputs_digest=inputs) is None:
         out = Path(publish.attempt_dir(final, inputs_digest=inputs))
         write_checked(out / "ingest_summary.json", checked, "ingest_summary")

@@ -6,8 +6,8 @@ import json
 import os
 
 from deft_aoi.contract.errors import ApprovalNeeded, UsageError
-from deft_aoi.record import line, log
-from deft_aoi.record.journal import LOG
+from deft_aoi.record import log, log_event
+from deft_aoi.record.log_file import LOG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def append_by_hand(args: argparse.Namespace) -> tuple[log.Ack, str]:
     path = os.path.abspath(os.path.expanduser(args.log_path))
     if os.path.basename(path) != LOG or not os.path.isfile(path):
         raise UsageError("--log-path is not the record of a run", expected=f"RESULTS_DIR/{LOG}", found=_quoted(args.log_path))
-    if args.stage not in line.STAGES:
-        raise UsageError("there is no such stage", expected=", ".join(line.STAGES), found=_quoted(args.stage))
+    if args.stage not in log_event.STAGES:
+        raise UsageError("there is no such stage", expected=", ".join(log_event.STAGES), found=_quoted(args.stage))
     if args.stage == "approve":
         raise ApprovalNeeded(
             "an approval is never written by hand",

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deft_aoi.workspaces.canvas import FIELD, Canvas, Frame, Material
-from deft_aoi.workspaces.glyphs import write
+from deft_aoi.demo.canvas import FIELD, Canvas, Frame, Material
+from deft_aoi.demo.glyphs import write
 
 SILK = Material((0.86, 0.86, 0.82))
 TIN = Material((0.86, 0.86, 0.88), metal=1.0)

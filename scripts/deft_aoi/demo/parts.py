@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from deft_aoi.workspaces.board import SILK, TIN
-from deft_aoi.workspaces.canvas import Array, Canvas, Frame, HeightFn, Material
-from deft_aoi.workspaces.glyphs import write
+from deft_aoi.demo.board import SILK, TIN
+from deft_aoi.demo.canvas import Array, Canvas, Frame, HeightFn, Material
+from deft_aoi.demo.glyphs import write
 
 EPOXY = Material((0.065, 0.065, 0.07), gloss=0.05)
 CERAMIC_WHITE = Material((0.62, 0.60, 0.55))

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from deft_aoi.workspaces.board import BoardStyle, Layout, draw_board, sample_layout
-from deft_aoi.workspaces.canvas import Canvas, Frame, Material
-from deft_aoi.workspaces.lighting import LIGHTS, Exposure, photograph, shade
-from deft_aoi.workspaces.parts import FLUX, Build, Design, draw_part
+from deft_aoi.demo.board import BoardStyle, Layout, draw_board, sample_layout
+from deft_aoi.demo.canvas import Canvas, Frame, Material
+from deft_aoi.demo.lighting import LIGHTS, Exposure, photograph, shade
+from deft_aoi.demo.parts import FLUX, Build, Design, draw_part
 
 _PREFIX = {"resistor": "R", "capacitor": "C", "tantalum": "C", "diode": "D", "sot23": "Q", "soic": "U"}
 

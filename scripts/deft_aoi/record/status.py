@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.text import plain_text
 from deft_aoi.record import lock, log, state, transitions
-from deft_aoi.record.journal import LOG, StrPath
+from deft_aoi.record.log_file import LOG, StrPath
 
 if TYPE_CHECKING:
-    from deft_aoi.record.line import Event
+    from deft_aoi.record.log_event import Event
 
 LAST_EVENTS = 3
 LAST_ITERATIONS = 6

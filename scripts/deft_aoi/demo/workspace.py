@@ -19,11 +19,11 @@ from PIL import ImageFilter
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.files import canonical_json
 from deft_aoi.contract.text import PASS
-from deft_aoi.workspaces.board import sample_style
+from deft_aoi.demo.board import sample_style
+from deft_aoi.demo.lighting import LIGHTS
+from deft_aoi.demo.parts import DEFECT_PACKAGES, PACKAGES
+from deft_aoi.demo.scene import Shot, sample_build, sample_shot, sample_site, take
 from deft_aoi.workspaces.builder import SPLITS, WorkspaceBuilder, embedded_spec, encode
-from deft_aoi.workspaces.lighting import LIGHTS
-from deft_aoi.workspaces.parts import DEFECT_PACKAGES, PACKAGES
-from deft_aoi.workspaces.scene import Shot, sample_build, sample_shot, sample_site, take
 
 KNOWN = ("missing", "shift")
 """What the base training set has been shown."""

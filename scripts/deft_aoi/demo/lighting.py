@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from deft_aoi.workspaces.canvas import Array, Canvas
+from deft_aoi.demo.canvas import Array, Canvas
 
 _RGB = tuple[float, float, float]
 

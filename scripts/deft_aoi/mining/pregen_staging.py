@@ -24,7 +24,7 @@ from deft_aoi.contract.schema import validate
 from deft_aoi.contract.text import safe_text
 from deft_aoi.mining.defaults import JPEG_QUALITY, MAX_LISTED
 from deft_aoi.mining.images import load_image, save_as
-from deft_aoi.mining.scan import PregenPair, PregenPairs, scan
+from deft_aoi.mining.pregen_scan import PregenPair, PregenPairs, scan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ def stage(
     A killed call continues where it was; a repeated one says what is there; ``force`` rebuilds.
 
     Args:
-        pairs: what :func:`deft_aoi.mining.scan.scan` found.
+        pairs: what :func:`deft_aoi.mining.pregen_scan.scan` found.
         out_dir: written now; made if absent.
         workspace: the customer's folder; read only.
         final_dir: where ``out_dir`` will lie; rows and manifest name this folder.
