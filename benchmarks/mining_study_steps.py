@@ -87,7 +87,7 @@ class LoopSteps:
         scored = {"best_val": self._score(folder, spec, best, "kpi", "best_val")}
         same = chosen_of["latest"] == best
         scored["latest"] = scored["best_val"] if same else self._score(folder, spec, chosen_of["latest"], "kpi", "latest")
-        chosen = evaluate.choose({c: report for c, (report, _) in scored.items()})
+        chosen = evaluate.choose_checkpoint({c: report for c, (report, _) in scored.items()})
         report, frame = scored[chosen]
         checkpoint = folder / "chosen.pth"
         shutil.copyfile(chosen_of[chosen], checkpoint)

@@ -35,13 +35,13 @@ def run(args: argparse.Namespace) -> Result:
     from deft_aoi.contract import spec as specs
     from deft_aoi.contract.errors import UsageError
     from deft_aoi.contract.paths import RunPaths, Workspace
-    from deft_aoi.contract.text import safe_text
+    from deft_aoi.contract.text import quoted
     from deft_aoi.mining import pairs
 
     workspace = Workspace.at(args.workspace)
     spec = {} if args.light and args.image_ext else specs.load_spec(workspace.baseline_spec)
     found = pairs.scan(workspace, tuple(args.light or specs.lights(spec)), args.image_ext or specs.image_ext(spec))
-    types = ", ".join(f"{safe_text(name)} {count}" for name, count in list(found.counts_by_type.items())[:20])
+    types = ", ".join(f"{quoted(name)} {count}" for name, count in list(found.counts_by_type.items())[:20])
     data = {"pairs": len(found.pairs), "counts_by_type": found.counts_by_type, "ignored": len(found.ignored)}
     if args.check:
         return Result(f"{len(found.pairs)} pairs ({types}); {len(found.ignored)} other files ignored", data)
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> Result:
     workspace.rel(out)
     out.mkdir(parents=True, exist_ok=True)
     staged = pairs.stage(found, out, workspace=workspace, final_dir=out, force=args.force)
-    text = f"{len(found.pairs)} pairs ({types}), {staged.copied} files copied to {safe_text(out, 200)}"
+    text = f"{len(found.pairs)} pairs ({types}), {staged.copied} files copied to {quoted(out, 200)}"
     return Result(text, {**data, "copied": staged.copied})
 
 

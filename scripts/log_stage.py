@@ -36,9 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from deft_aoi.record.manual_event import append_by_hand
+    from deft_aoi.record.manual_event import append_manual_event
 
-    ack, warning = append_by_hand(args)
+    ack, warning = append_manual_event(args)
     if warning:
         print(warning, file=sys.stderr)
     data = {"seq": ack.seq, "duplicate": ack.duplicate, "snapshot": ack.snapshot, "op_id": ack.op_id}

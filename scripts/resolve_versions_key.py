@@ -27,12 +27,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from deft_aoi.contract.text import plain_text
+    from deft_aoi.contract.text import printable
     from deft_aoi.engines import container_images
 
     value = container_images.resolve_key(args.key, args.skill_bank)
     source = str(container_images.versions_file(args.skill_bank))
-    return Result(plain_text(value, 300), {"key": args.key, "value": value, "source": source})
+    return Result(printable(value, 300), {"key": args.key, "value": value, "source": source})
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -26,12 +26,12 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> Result:
     from pathlib import Path
 
-    from deft_aoi.contract.text import plain_text
+    from deft_aoi.contract.text import printable
     from deft_aoi.loop.stages.routing import route
 
     counts = route(Path(args.gaps), Path(args.output_dir))
     lines = [f"{sum(counts.values())} weak samples to mining"] + [
-        f"  {plain_text(k, 64)}: {v}" for k, v in list(counts.items())[:12]
+        f"  {printable(k, 64)}: {v}" for k, v in list(counts.items())[:12]
     ]
     return Result("\n".join(lines), {"to_mining": counts})
 

@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> Result:
     from deft_aoi.record import log, status
 
-    text, data = status.glance(args.results_dir)
+    text, data = status.run_status(args.results_dir)
     if args.watch and not args.json:
         print(text, flush=True)
         seen = data["seq"]
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> Result:
             for event in log.read(args.results_dir)[seen:]:
                 print(f"  {status.event_line(event)}", flush=True)
                 seen = event["seq"]
-        text, data = status.glance(args.results_dir)
+        text, data = status.run_status(args.results_dir)
     return Result(text, data)
 
 

@@ -21,7 +21,7 @@ class Result:
     """What a script has to say.
 
     Args:
-        text: lines for a person or an agent (bounded; untrusted values already passed through ``safe_text``).
+        text: lines for a person or an agent (bounded; untrusted values already passed through ``quoted``).
         data: the same as JSON, printed with ``--json``.
         exit_code: 0 unless the script says otherwise.
     """

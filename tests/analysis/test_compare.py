@@ -96,13 +96,13 @@ def test_a_criterion_without_a_value_is_a_hard_stop_never_dropped(scored_rows, t
 def test_feasible_wins_over_a_better_primary() -> None:
     plan = metric.parse_metric_plan(PLAN)
     values = [(0.01, 0.90), (0.20, 1.0), (0.10, 1.0), (0.10, 1.0)]
-    found = [metric.judge(plan, {"far_fraction": f, "recall_fraction": r}) for f, r in values]
+    found = [metric.evaluate_criteria(plan, {"far_fraction": f, "recall_fraction": r}) for f, r in values]
     assert metric.select(found) == 2
 
 
 def test_a_maximised_metric_is_maximised() -> None:
     plan = metric.parse_metric_plan({"primary": {"name": "auroc", "operator": ">=", "target": 0.99}})
-    found = [metric.judge(plan, {"auroc": v}) for v in (0.90, 0.97, 0.95)]
+    found = [metric.evaluate_criteria(plan, {"auroc": v}) for v in (0.90, 0.97, 0.95)]
     assert metric.select(found) == 1
 
 

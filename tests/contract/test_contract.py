@@ -17,7 +17,7 @@ from deft_aoi.contract.files import atomic_write_text, copy_hashed, sha256_bytes
 from deft_aoi.contract.kpi_target import parse_kpi_target
 from deft_aoi.contract.manifests import verify_manifest, write_manifest
 from deft_aoi.contract.paths import resolve_under
-from deft_aoi.contract.text import check_name, normalize_label, plain_text, safe_text
+from deft_aoi.contract.text import check_name, normalize_label, printable, quoted
 
 HEADER = "input_path,golden_path,label,object_name\n"
 
@@ -44,10 +44,10 @@ def test_names_with_separators_are_refused(name: str) -> None:
 
 @given(st.text(max_size=300))
 def test_safe_text_is_one_quoted_bounded_line(text: str) -> None:
-    shown = safe_text(text)
+    shown = quoted(text)
     assert shown.startswith('"')
     assert shown.endswith('"')
-    assert len(plain_text(text)) <= 80
+    assert len(printable(text)) <= 80
     assert not any(ord(c) < 32 or c in "\u202e\u200b\u2066\x7f\x9b" for c in shown)
 
 

@@ -85,7 +85,7 @@ def _crowd(folder: Path, row: Row, processes: int, appends: int, readers: int) -
 
 def _driver(folder: Path, gate: int):
     def work(pipe: int) -> None:
-        lock.PATIENCE_SEC = 0.03  # the winner stays until it is killed, so patience changes nothing but the time
+        lock.LOCK_WAIT_SEC = 0.03  # the winner stays until it is killed, so patience changes nothing but the time
         lock.NOTE_PATIENCE_SEC = 30.0  # nor here: on a busy machine the winner may be put aside before it says its name
         os.read(gate, 1)
         try:

@@ -48,7 +48,7 @@ def warm() -> None:
     from deft_aoi.report import render
 
     assert all((plt, pd, PIL.Image, pyarrow.parquet, scipy.stats, driver, render))
-    stages.table()
+    stages.stage_functions()
 
 
 class Loop:

@@ -19,7 +19,7 @@ from deft_aoi.contract.errors import Blocked
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.engines import success
 from deft_aoi.loop import driver
-from deft_aoi.loop.context import Outcome
+from deft_aoi.loop.context import StageResult
 from deft_aoi.loop.next_step import Step
 from deft_aoi.loop.open_run import open_run
 from deft_aoi.loop.stages import train
@@ -101,7 +101,7 @@ def test_a_stage_with_many_long_labels_is_still_recordable(tmp_path: Path) -> No
     labels = {("缺件锡桥" * 16)[:62] + f"{n:02}": n for n in range(20)}
     pins = {"/" + "long/" * 80: {"sha256": "0" * 64, "stamp": [1, 2, 3, 4]}}  # what later stages check must not be left out
     evidence = {"manifest": "0" * 64, "by_label": labels, "counts": {"tp": 1}, "image_files": pins}
-    outcome = Outcome("缺" * 300, {"train_rows": 7}, evidence)
+    outcome = StageResult("缺" * 300, {"train_rows": 7}, evidence)
     ctx = SimpleNamespace(run=RunPaths(tmp_path))
     driver._record(ctx, Step("baseline", "train", "next", ""), 1, outcome, 1.0)
     data = log.read(tmp_path)[-1]["data"]

@@ -198,7 +198,7 @@ def test_a_stage_killed_while_it_wrote_a_file_anew_is_not_stopped_by_that_file(f
     named = provenance.on_record(run, before)
     assert named["run/data_requests.json"].stage == "rca"
     (run.run / "data_requests.json").write_text("{}")
-    assert published.single_problems(run, named, published.unsettled(before)) == []
+    assert published.single_problems(run, named, published.stages_in_progress(before)) == []
     found = published.single_problems(run, named, set())
     assert found == ["run/data_requests.json is not the one on record"]
 

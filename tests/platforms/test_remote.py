@@ -9,7 +9,7 @@ import pytest
 
 from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.contract.files import sha256_file
-from deft_aoi.loop.container_image_files import EVIDENCE, image_file, imported_image, require_same
+from deft_aoi.loop.container_image_files import EVIDENCE, image_file, imported_image, require_same_image_file
 from deft_aoi.loop.stages.assets import fetch_assets
 from deft_aoi.platforms import shared_path
 
@@ -79,16 +79,16 @@ def test_an_image_file_that_changed_since_the_run_began_is_not_started(bin_dir, 
     events = [{"stage": "assets", "status": "ok", "data": fetch_assets(ctx, "run", 1).evidence}]
     file = image_file(ctx.config, ctx.workspace, REFERENCE)
     assert (file == users) is (whose != "ours")
-    require_same(file, events)
+    require_same_image_file(file, events)
     file.touch()  # another stamp, the same content
-    require_same(file, events)
+    require_same_image_file(file, events)
     file.write_text("imagf\n")
     with pytest.raises(HardStop, match="not the one that this run began with"):
-        require_same(file, events)
-    require_same(file, [])  # a run from before such files were on record
+        require_same_image_file(file, events)
+    require_same_image_file(file, [])  # a run from before such files were on record
     file.unlink()
     with pytest.raises(HardStop) as caught:
-        require_same(file, events)
+        require_same_image_file(file, events)
     assert caught.value.found == "no file"
 
 

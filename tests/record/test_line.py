@@ -155,7 +155,13 @@ def test_schema_and_check_agree_on_random_values(schema, field, value):
 @given(data=st.dictionaries(st.text(max_size=8), JSON_VALUE, max_size=4), summary=st.text(max_size=500))
 def test_what_is_encoded_decodes_to_itself(data, summary):
     data.pop("state", None)
-    event = {**GOOD, "seq": 1, "prev": log_event.GENESIS, "data": log_event.plain(data), "summary": log_event.one_line(summary)}
+    event = {
+        **GOOD,
+        "seq": 1,
+        "prev": log_event.GENESIS,
+        "data": log_event.plain(data),
+        "summary": log_event.one_line_summary(summary),
+    }
     event["crc"] = log_event.crc_of(event)
     raw = log_event.encode(event)
     assert raw.count(b"\n") == 1

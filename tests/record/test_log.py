@@ -119,7 +119,7 @@ def test_a_log_that_is_gone_is_a_hard_stop_and_its_view_is_not_taken_for_a_forei
     (run_dir / "loop_log.jsonl").unlink()
     (run_dir / "run" / "log.index").unlink()
     with pytest.raises(HardStop, match="record is gone"):
-        state.read_foreign_state(run_dir)
+        state.read_imported_state(run_dir)
     with pytest.raises(HardStop, match="lost events"):
         begun("run", "approve")
 
@@ -160,12 +160,12 @@ def test_a_state_without_a_log_is_moved_aside_and_each_one_kept(run_dir, append)
     for number, body in enumerate(({"iterations": {"baseline": {"stage_completed": "train"}}}, {"other": 1})):
         (run_dir / "deft_state.json").write_text(json.dumps(body))
         if number == 0:
-            assert state.read_foreign_state(run_dir) == body
+            assert state.read_imported_state(run_dir) == body
             (run_dir / "run").mkdir()
             shutil.copyfile(run_dir / "deft_state.json", run_dir / "run" / "imported_state.json")
     append("run", "approve")
     assert json.loads((run_dir / "run" / "imported_state-2.json").read_text()) == {"other": 1}
-    assert state.read_foreign_state(run_dir)["iterations"]["baseline"]["stage_completed"] == "train"
+    assert state.read_imported_state(run_dir)["iterations"]["baseline"]["stage_completed"] == "train"
     holds(run_dir, 1)
 
 

@@ -231,7 +231,7 @@ def test_hostile_values_appear_as_text_and_nothing_else(make_run) -> None:
         }
         assert not any(name.startswith("on") for _t, a in page.elements for name in a)
         text = page.words()
-        shown += sum(" ".join(fmt.data(p, 64).split()) in text for p in batch)
+        shown += sum(" ".join(fmt.cell(p, 64).split()) in text for p in batch)
     assert shown == len(PAYLOADS)
 
 
@@ -307,12 +307,12 @@ def test_more_than_seven_findings_are_refused(make_run) -> None:
 
 
 def test_best_is_what_the_hand_over_takes(make_run) -> None:
-    from deft_aoi.loop.stages.train import best_so_far
+    from deft_aoi.loop.stages.train import best_iteration
 
     run: RunMaker = make_run("finished", 3)
     view = read_run(run.root).view
-    assert best_label(view) == best_so_far(view)["label"]
+    assert best_label(view) == best_iteration(view)["label"]
     tied = json.loads(json.dumps(view))
     for it in tied["iterations"].values():
         it["far_fraction"] = 0.25
-    assert best_label(tied) == best_so_far(tied)["label"] == "baseline"
+    assert best_label(tied) == best_iteration(tied)["label"] == "baseline"

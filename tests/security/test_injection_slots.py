@@ -11,7 +11,7 @@ import pytest
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import read_changenet_csv
 from deft_aoi.contract.errors import DeftError
-from deft_aoi.contract.text import has_hidden, safe_text
+from deft_aoi.contract.text import has_hidden, quoted
 from deft_aoi.engines import success
 from deft_aoi.mining.defect_types import read_defect_spec
 from deft_aoi.mining.pregen_scan import scan
@@ -96,7 +96,7 @@ def _previous_run(folder: Path, payload: str) -> object:
 
 def _upstream_state(folder: Path, payload: str) -> object:
     (folder / "deft_state.json").write_text(json.dumps({"iterations": {"baseline": {"best_ckpt_path": payload}}, payload: 1}))
-    state.read_foreign_state(folder)
+    state.read_imported_state(folder)
     return None
 
 
@@ -130,7 +130,7 @@ def test_every_payload_is_refused_or_stays_data(tmp_path: Path, slot: str) -> No
         except DeftError as error:
             refused += 1
             must_be_harmless(error.render())
-            must_be_harmless(safe_text(json.dumps(error.as_dict())))
+            must_be_harmless(quoted(json.dumps(error.as_dict())))
             continue
         if slot in ("label", "object_name", "input_path", "stem") and kept:
             assert not any(has_hidden(str(value)) for value in kept)

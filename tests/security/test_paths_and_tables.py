@@ -16,7 +16,7 @@ from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import ImageLayout, read_changenet_csv, write_changenet_csv
 from deft_aoi.contract.errors import DeftError, HardStop
 from deft_aoi.contract.paths import resolve_under
-from deft_aoi.contract.text import check_name, normalize_label, plain_text, safe_text
+from deft_aoi.contract.text import check_name, normalize_label, printable, quoted
 from deft_aoi.mining.defect_types import read_defect_spec
 from deft_aoi.mining.pregen_scan import scan
 
@@ -317,7 +317,7 @@ def test_a_value_stays_one_value(tmp_path: Path, value: str) -> None:
 @QUICK
 @given(text=st.text(max_size=400))
 def test_shown_text_is_one_bounded_quoted_line(text: str) -> None:
-    shown, plain = safe_text(text), plain_text(text, 80)
+    shown, plain = quoted(text), printable(text, 80)
     assert len(plain) <= 80
     assert shown.startswith('"')
     assert json.loads(shown) == plain

@@ -19,7 +19,7 @@ from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import read_changenet_csv
 from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.files import sha256_file
-from deft_aoi.workspaces.board_split import deal, parse_fractions
+from deft_aoi.workspaces.board_split import parse_fractions, split_boards
 from deft_aoi.workspaces.builder import SPLITS
 from deft_aoi.workspaces.check_workspace import check_workspace
 from deft_aoi.workspaces.own_data import from_csv, from_folders, lights_of_map, parse_map
@@ -268,10 +268,10 @@ def test_fractions_that_cannot_be_used(text: str) -> None:
 def test_dealing_never_divides_a_cluster_and_fills_every_part() -> None:
     clusters = [[f"b{i}", f"c{i}"] for i in range(12)]
     weights = {name: Counter({"PASS": 3, "open": i % 2}) for i, pair in enumerate(clusters) for name in pair}
-    parts = deal(clusters, weights, FRACTIONS, seed=5)
+    parts = split_boards(clusters, weights, FRACTIONS, seed=5)
     assert all(parts[a] == parts[b] for a, b in clusters)
     assert set(parts.values()) == set(FRACTIONS)
-    assert parts == deal(clusters, weights, FRACTIONS, seed=5)
+    assert parts == split_boards(clusters, weights, FRACTIONS, seed=5)
 
 
 def test_the_script_end_to_end(tmp_path: Path) -> None:

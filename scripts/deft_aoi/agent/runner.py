@@ -46,7 +46,7 @@ _RUN = re.compile(r"(/[^\s'\"`]+/results/run_[A-Za-z0-9_.-]+?)(?=[\s'\"`/,;:)]|\
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SessionEnd:
     """How a session ended: an exit code (DESIGN's table), the model's last words, calls, bytes of tool output."""
 
     exit_code: int
@@ -93,7 +93,7 @@ class Session:
         self.tool_calls = self.tool_bytes = 0
         self.conversations = 1
 
-    def run(self, prompt: str) -> Outcome:
+    def run(self, prompt: str) -> SessionEnd:
         """Works on a request until the run has ended on disk, the person is awaited in vain, or a wall is hit.
 
         Raises:
@@ -139,8 +139,8 @@ class Session:
             failed = 0 if self._ended() else self.failed
             return self._outcome(4 if unfinished else failed, text)
 
-    def _outcome(self, exit_code: int, text: str) -> Outcome:
-        return Outcome(exit_code, text.strip(), self.tool_calls, self.tool_bytes, self.conversations)
+    def _outcome(self, exit_code: int, text: str) -> SessionEnd:
+        return SessionEnd(exit_code, text.strip(), self.tool_calls, self.tool_bytes, self.conversations)
 
     def ending(self) -> dict[str, Any]:
         """What a replay of this session must come to, beside its exit code: conversations, and the run's status on disk."""

@@ -12,7 +12,7 @@ from deft_aoi.contract.errors import Blocked, HardStop, UsageError
 from deft_aoi.contract.kpi_target import parse_kpi_target
 from deft_aoi.contract.paths import Workspace, cache_home, given
 from deft_aoi.contract.schema import write_checked
-from deft_aoi.contract.text import label_text, plain_text, safe_text
+from deft_aoi.contract.text import printable, quoted, shown_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ def kpi_command(args: argparse.Namespace) -> Outcome:
             f"at the fixed threshold {args.threshold!r}: FAR {p['far_fraction']:.3%} ({p['fp']} of "
             f"{report['counts']['pass_rows']}), recall {p['recall_fraction']:.3%} ({p['fn']} missed)"
         )
-        return f"{text}\n{plain_text(out / 'holdout.json', 300)}", report
+        return f"{text}\n{printable(out / 'holdout.json', 300)}", report
     report = kpi.analyze_and_write(
         frame,
         out,
@@ -62,7 +62,7 @@ def kpi_command(args: argparse.Namespace) -> Outcome:
         bins=args.bins,
         **common,
     )
-    return f"{report['verdict_sentence']}\n{plain_text(out / 'summary.txt', 300)}", report
+    return f"{report['verdict_sentence']}\n{printable(out / 'summary.txt', 300)}", report
 
 
 def _contents(args: argparse.Namespace, frame: pd.DataFrame) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def gaps_command(args: argparse.Namespace) -> Outcome:
     )
     text = (
         f"{metrics['gap_samples']} weak samples ({metrics['gap_rows']} images) at threshold {threshold!r}: FAR "
-        f"{metrics['far_fraction']:.3%}, recall {metrics['recall_fraction']:.3%}\n{plain_text(args.output_dir, 300)}"
+        f"{metrics['far_fraction']:.3%}, recall {metrics['recall_fraction']:.3%}\n{printable(args.output_dir, 300)}"
     )
     return text, metrics
 
@@ -185,7 +185,7 @@ def assemble_command(args: argparse.Namespace) -> Outcome:
     growth = dataset.class_counts(record)
     text = (
         f"{len(frame)} rows: {len(rows)} before, {len(mined)} mined; synthetic share {growth['sdg_fraction']:.1%}\n"
-        f"{plain_text(target, 300)}"
+        f"{printable(target, 300)}"
     )
     return text, {"csv": str(target), "check": checked, "growth": growth}
 
@@ -220,7 +220,7 @@ def validate_command(args: argparse.Namespace) -> Outcome:
                 f"{len(removed)} row(s) break a rule; a proposed clean copy is written",
                 expected=found[0].expected,
                 found=removed[0],
-                hint=f"compare and use {plain_text(args.write_fixed, 300)}",
+                hint=f"compare and use {printable(args.write_fixed, 300)}",
             )
     counts = dataset.validate(
         frame,
@@ -231,7 +231,7 @@ def validate_command(args: argparse.Namespace) -> Outcome:
         provenance=provenance,
         name=args.csv.name,
     )
-    labels = ", ".join(f"{label_text(k, 24)} {v}" for k, v in list(counts["labels"].items())[:8])
+    labels = ", ".join(f"{shown_label(k, 24)} {v}" for k, v in list(counts["labels"].items())[:8])
     text = (
         f"{counts['rows']} rows ({counts['distinct']} distinct, {counts['featureless']} featureless) hold: {labels}\n"
         f"no content shared with {', '.join(f'{k} ({v})' for k, v in counts['compared_with'].items()) or 'no other set'}"
@@ -260,14 +260,12 @@ def spot_check_command(args: argparse.Namespace) -> Outcome:
     file = paths.run / spot_check.FILE_NAME
     if args.list:
         record = spot_check.load(file)
-        lines = [
-            f"{e['verdict']:<13} {safe_text(e['sample_id'], 120)}: {safe_text(e['note'], 100)}" for e in record["verdicts"][:12]
-        ]
-        return "\n".join([f"{len(record['verdicts'])} verdicts in {plain_text(file, 300)}", *lines]), record
+        lines = [f"{e['verdict']:<13} {quoted(e['sample_id'], 120)}: {quoted(e['note'], 100)}" for e in record["verdicts"][:12]]
+        return "\n".join([f"{len(record['verdicts'])} verdicts in {printable(file, 300)}", *lines]), record
     if not args.picture and not (args.sample_id and args.verdict):
         raise UsageError("--picture N=VERDICT, or --sample-id and --verdict are needed, or --list")
     if not re.fullmatch(r"baseline|iter[1-9][0-9]*", args.iteration):
-        raise UsageError("--iteration must be baseline or iterN", found=plain_text(args.iteration, 40))
+        raise UsageError("--iteration must be baseline or iterN", found=printable(args.iteration, 40))
     folder = paths.stage_dir(args.iteration, "rca")
     found = sorted(folder.glob("*/kpi_gaps.parquet")) or sorted(folder.glob("kpi_gaps.parquet"))
     if not found:
@@ -279,7 +277,7 @@ def spot_check_command(args: argparse.Namespace) -> Outcome:
             file, sample_id=sample_id, verdict=verdict, by=args.by, iteration=args.iteration, note=args.note, known=known
         )
     counts = ", ".join(f"{k} {v}" for k, v in spot_check.tally(file).items() if v)
-    what = f"{safe_text(judged[0][0], 120)} is {judged[0][1]}" if len(judged) == 1 else f"{len(judged)} samples"
+    what = f"{quoted(judged[0][0], 120)} is {judged[0][1]}" if len(judged) == 1 else f"{len(judged)} samples"
     return f"recorded: {what} (in all: {counts})", record
 
 
@@ -301,7 +299,7 @@ def _by_picture(folder: Path, given: list[str]) -> list[tuple[str, str]]:
             raise UsageError(
                 "--picture takes the number of a picture and a verdict",
                 expected=f"N=VERDICT, N from 1 to {len(pictures)}, one of {', '.join(spot_check.VERDICTS)}",
-                found=plain_text(text, 60),
+                found=printable(text, 60),
             )
         judged.append((str(pictures[int(number) - 1]["sample_id"]), verdict))
     return judged

@@ -13,10 +13,10 @@ import numpy as np
 from deft_aoi.analysis.constants import MAX_LISTED
 from deft_aoi.analysis.intervals import mcnemar_exact
 from deft_aoi.analysis.metric import Evaluation
-from deft_aoi.analysis.scored import Scored, check_scored
+from deft_aoi.analysis.scored import ScoredSet, check_scored
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.kpi_target import KpiTarget
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,7 +143,7 @@ def decide(
     return False, f"kept: the new model has no fewer false alarms; {exchanged}"
 
 
-def _refuse_other_rows(old: Scored, new: Scored) -> None:
+def _refuse_other_rows(old: ScoredSet, new: ScoredSet) -> None:
     if len(old) != len(new):
         raise HardStop(
             "the two sets have different numbers of rows",
@@ -158,7 +158,7 @@ def _refuse_other_rows(old: Scored, new: Scored) -> None:
                 line = int(differs.argmax())
                 raise HardStop(
                     f"line {line + 2}: the two sets are not the same rows",
-                    expected=f"{column} {safe_text(old.frame[column].iat[line])}",
-                    found=safe_text(new.frame[column].iat[line]),
+                    expected=f"{column} {quoted(old.frame[column].iat[line])}",
+                    found=quoted(new.frame[column].iat[line]),
                     hint="compare inference.csv files of one KPI set",
                 )

@@ -13,7 +13,7 @@ from deft_aoi.analysis.identity import ContentIndex, Part
 from deft_aoi.analysis.scored import sample_id
 from deft_aoi.contract.changenet_csv import MANDATORY, ImageLayout, read_table
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.text import PASS, normalize_label, plain_text, safe_text
+from deft_aoi.contract.text import PASS, normalize_label, printable, quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +58,7 @@ def relative_rows(frame: pd.DataFrame, images_dir: Path, root: Path) -> pd.DataF
         raise HardStop(
             "the images folder lies outside the workspace",
             expected=f"a folder below {root}",
-            found=safe_text(images_dir, 200),
+            found=quoted(images_dir, 200),
             hint="copy the images below the workspace; training rows are relative to it",
         )
     prefix = images_dir.relative_to(root).as_posix()
@@ -121,7 +121,7 @@ def require_content(part: Part, recorded: pd.Series[str]) -> None:
     if len(differs):
         row = int(differs[0])
         raise HardStop(
-            f"{part.name}, line {row + 2} ({safe_text(sample_id(part.frame, row), 120)}): an image changed during the run",
+            f"{part.name}, line {row + 2} ({quoted(sample_id(part.frame, row), 120)}): an image changed during the run",
             expected="the images with which the rows were mined",
             found=f"{len(differs)} rows with other pixels",
             hint="restore the images, or start a new run",
@@ -160,7 +160,7 @@ def _mined_provenance(mined: Part, iteration: int) -> pd.DataFrame:
         raise HardStop(
             "mined rows lack their provenance",
             expected="a column provenance with real or sdg in every row",
-            found="no such column" if kinds is None else safe_text(kinds[~kinds.isin(KINDS)].iloc[0]),
+            found="no such column" if kinds is None else quoted(kinds[~kinds.isin(KINDS)].iloc[0]),
             hint="take the mining_pool.csv that knn_mine.py wrote",
         )
     out = frame[["input_path", "golden_path", "object_name", "label"]].reset_index(drop=True)
@@ -228,7 +228,7 @@ def validate(
         "distinct": int(part.ids["content_id"].nunique()),
         "featureless": int((~solid).sum()),
         "copies": copies,
-        "labels": {plain_text(k, 64): int(v) for k, v in sorted(frame["label"].value_counts().items())},
+        "labels": {printable(k, 64): int(v) for k, v in sorted(frame["label"].value_counts().items())},
         "sources": {} if provenance is None else _tally(provenance["source"]),
         "provenance": {} if provenance is None else _tally(provenance["provenance"]),
         "compared_with": {p.name: len(p.frame) for p in against},
@@ -276,5 +276,5 @@ def propose_clean(frame: pd.DataFrame, found: Sequence[Finding]) -> tuple[pd.Dat
     why = {row: f.rule for f in reversed(found) for row in f.rows}
     keep = np.ones(len(frame), dtype=bool)
     keep[list(why)] = False
-    lines = [f"line {r + 2}: {why[r]}: {safe_text(sample_id(frame, r), 160)}" for r in sorted(why)]
+    lines = [f"line {r + 2}: {why[r]}: {quoted(sample_id(frame, r), 160)}" for r in sorted(why)]
     return frame[keep].reset_index(drop=True), lines

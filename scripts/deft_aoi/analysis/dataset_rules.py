@@ -13,7 +13,7 @@ from deft_aoi.analysis.identity import Part
 from deft_aoi.analysis.leakage import find_leaks
 from deft_aoi.analysis.scored import sample_id
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.text import PASS, normalize_label, safe_text
+from deft_aoi.contract.text import PASS, normalize_label, quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +71,7 @@ def findings(
 
 
 def _named(part: Part, row: int) -> str:
-    return f"line {row + 2} ({safe_text(sample_id(part.frame, row), 120)})"
+    return f"line {row + 2} ({quoted(sample_id(part.frame, row), 120)})"
 
 
 def _canonical(label: str) -> bool:
@@ -91,7 +91,7 @@ def _labels(part: Part) -> Finding | None:
         "label",
         f"{part.name}, {_named(part, int(rows[0]))}: the label is not in its canonical spelling",
         "PASS verbatim, every other label lower-case and stripped",
-        f"{safe_text(labels.iloc[int(rows[0])])}; {len(rows)} such row(s)",
+        f"{quoted(labels.iloc[int(rows[0])])}; {len(rows)} such row(s)",
         "correct the label column",
         tuple(map(int, rows)),
     )
@@ -160,7 +160,7 @@ def _conflict(part: Part) -> Finding | None:
         "conflict",
         f"{part.name}: {_named(part, a)} and {_named(part, b)} have the same pixels and two labels",
         "one label for one content",
-        f"{safe_text(labels[a])} and {safe_text(labels[b])}; {len(again)} such row(s)",
+        f"{quoted(labels[a])} and {quoted(labels[b])}; {len(again)} such row(s)",
         "look at the images, keep one label and remove the other row",
         tuple(sorted({*map(int, again), *map(int, first)})),
     )
@@ -237,7 +237,7 @@ def _leakage(part: Part, other: Part) -> Finding | None:
         "leakage",
         f"leakage: line {first.line_a} of the {part.name} has the pixels of line {first.line_b} of the {other.name}",
         f"no sample of the {part.name} in the {other.name}, whatever it is called",
-        f"{safe_text(first.sample_a, 120)} and {safe_text(first.sample_b, 120)}; {len(leaks)} such row(s)",
+        f"{quoted(first.sample_a, 120)} and {quoted(first.sample_b, 120)}; {len(leaks)} such row(s)",
         f"remove these rows from the {part.name}; check_data.py --write-fixed proposes a clean file",
         tuple(map(int, leaks["row_a"])),
     )

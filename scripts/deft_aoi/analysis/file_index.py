@@ -21,7 +21,7 @@ from deft_aoi.analysis.digest_cache import STAMP, DigestCache, FileIdentity
 from deft_aoi.analysis.digest_workers import Work
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.images import FileBytes, ImageRefused, has_own_extension, open_digested, read_image_file
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +64,7 @@ def reason(error: Exception) -> str:
     """Why an image is not used, without its path."""
     if isinstance(error, FileNotFoundError):
         return "missing"
-    return error.found if isinstance(error, HardStop) and error.found else safe_text(error, 120)
+    return error.found if isinstance(error, HardStop) and error.found else quoted(error, 120)
 
 
 def identify(image: Image.Image, *, thumb: bool = True) -> FileIdentity:
@@ -243,4 +243,4 @@ def _raise(problems: dict[str, Exception]) -> None:
     if len(problems) == 1:
         raise next(iter(problems.values()))
     if problems:
-        raise UnusableImages(problems, (f"{safe_text(path, 200)}: {reason(error)}" for path, error in problems.items()))
+        raise UnusableImages(problems, (f"{quoted(path, 200)}: {reason(error)}" for path, error in problems.items()))

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deft_aoi.analysis.constants import RCA_IMAGES
-from deft_aoi.analysis.scored import Scored, check_scored, weakness
+from deft_aoi.analysis.scored import ScoredSet, check_scored, weakness
 from deft_aoi.contract import schema
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_bytes, atomic_write_text
 from deft_aoi.contract.images import open_image
-from deft_aoi.contract.text import label_text, safe_text
+from deft_aoi.contract.text import quoted, shown_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +80,7 @@ def write_outputs(
     return metrics
 
 
-def _refuse_unreachable(scored: Scored, recall_fraction: float, out: Path) -> None:
+def _refuse_unreachable(scored: ScoredSet, recall_fraction: float, out: Path) -> None:
     if scored.scores.min() != scored.scores.max():
         return
     text = (
@@ -99,7 +99,7 @@ def _refuse_unreachable(scored: Scored, recall_fraction: float, out: Path) -> No
 
 
 def _metrics(
-    scored: Scored,
+    scored: ScoredSet,
     gaps: pd.DataFrame,
     threshold: float,
     band: tuple[float, float],
@@ -154,15 +154,15 @@ def _breakdown(metrics: dict[str, Any], gaps: pd.DataFrame) -> Iterator[str]:
     yield f"{'label':<26} {'rows':>7} {'wrong':>7} {'in band':>8} {'targets':>8} {'worst weakness':>15}"
     for row in metrics["labels"]:
         yield (
-            f"{label_text(row['label'], 24):<26} {row['rows']:>7} {row['wrong']:>7} {row['within_band']:>8} "
+            f"{shown_label(row['label'], 24):<26} {row['rows']:>7} {row['wrong']:>7} {row['within_band']:>8} "
             f"{row['targets']:>8} {row['worst_weakness']:>15.6g}"
         )
     yield ""
     yield f"{metrics['gap_samples']} targets (weakest first), {len(metrics['excluded'])} excluded by the spot check"
     for row in gaps.drop_duplicates("sample_id").to_dict("records"):
         yield (
-            f"  line {row['row'] + 2}: {label_text(row['label'], 24)} score {row['siamese_score']:.6g} "
-            f"weakness {row['weakness']:+.6g} {safe_text(row['sample_id'], 120)}"
+            f"  line {row['row'] + 2}: {shown_label(row['label'], 24)} score {row['siamese_score']:.6g} "
+            f"weakness {row['weakness']:+.6g} {quoted(row['sample_id'], 120)}"
         )
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from deft_aoi.analysis.constants import SPLIT_FOLDS
 from deft_aoi.analysis.operating_point import Floats, Sweep, defects_needed, midpoint
-from deft_aoi.analysis.scored import Scored
+from deft_aoi.analysis.scored import ScoredSet
 
 SEED = 20_260_101
 
@@ -22,7 +22,7 @@ NEAR = 1000
 """Good parts looked at below the lowest limit before all of them are."""
 
 
-def split_estimate(s: Scored, sweep: Sweep, recall_fraction: float, folds: int = SPLIT_FOLDS) -> dict[str, Any] | None:
+def split_estimate(s: ScoredSet, sweep: Sweep, recall_fraction: float, folds: int = SPLIT_FOLDS) -> dict[str, Any] | None:
     """Cross-validated FAR and recall of the rule "the threshold that gives this recall".
 
     Args:
@@ -81,7 +81,7 @@ def _highest_below(limit: float, parts: list[Floats]) -> float:
     return max(float(scores[scores < limit].max(initial=-np.inf)) for scores in parts)
 
 
-def _folds(s: Scored, folds: int) -> tuple[npt.NDArray[np.uint8], str]:
+def _folds(s: ScoredSet, folds: int) -> tuple[npt.NDArray[np.uint8], str]:
     """A fold for each row, shuffled, the same on every machine."""
     boards = s.groups("boardname")
     rng = np.random.default_rng(SEED)

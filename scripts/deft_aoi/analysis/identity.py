@@ -18,7 +18,7 @@ from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.images import ImageRefused
 from deft_aoi.contract.paths import resolve_under
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +81,7 @@ class ContentIndex(FileIndex):
             raise
         except UnusableImages as error:
             problems = error.problems
-            rows = (f"{_where(columns, p)[0]}{safe_text(Path(p).name)}: {reason(e)}" for p, e in problems.items())
+            rows = (f"{_where(columns, p)[0]}{quoted(Path(p).name)}: {reason(e)}" for p, e in problems.items())
             raise UnusableImages(problems, rows, what=f"{what}: ") from error
         images = [np.fromiter((at[path] for path in column), np.int64, len(column)) for column in columns]
         digests = np.concatenate([found.digest[image] for image in images], axis=1)
@@ -143,13 +143,13 @@ def _missing(frame: pd.DataFrame, columns: list[list[str]], path: str, what: str
     if row is None:
         return HardStop(
             f"{what}: an image is missing",
-            expected=safe_text(path, 300),
+            expected=quoted(path, 300),
             hint="restore the image or remove its row; check_data.py lists them all",
         )
     return HardStop(
         f"{what}, {where}the image is missing",
-        expected=safe_text(path, 300),
-        found=f"no such file for {safe_text(sample_ids(frame.iloc[[row]])[0], 160)}",
+        expected=quoted(path, 300),
+        found=f"no such file for {quoted(sample_ids(frame.iloc[[row]])[0], 160)}",
         hint="every light of input_map needs its file; check images_dir, image_ext and input_map in the spec",
     )
 

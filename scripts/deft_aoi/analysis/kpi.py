@@ -14,7 +14,7 @@ from deft_aoi.analysis.holdout import split_estimate
 from deft_aoi.analysis.intervals import clopper_pearson, sample_size_for, upper_bound
 from deft_aoi.analysis.kpi_output import write_outputs
 from deft_aoi.analysis.operating_point import OperatingPoint, Sweep
-from deft_aoi.analysis.scored import Scored, check_scored
+from deft_aoi.analysis.scored import ScoredSet, check_scored
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.kpi_target import KpiTarget
 from deft_aoi.contract.text import PASS
@@ -110,7 +110,7 @@ def _checked(
     pass_label: str,
     content_ids: Any,
     featureless: Any,
-) -> tuple[Scored, list[float]]:
+) -> tuple[ScoredSet, list[float]]:
     wanted = sorted({*recalls, *([target.recall_fraction] if target else [])}, reverse=True)
     if not wanted:
         raise ValueError("recalls is empty: at least one recall fraction is needed")
@@ -126,7 +126,7 @@ def _checked(
 
 
 def _report(
-    scored: Scored, sweep: Sweep, target: KpiTarget | None, wanted: list[float], seconds_per_call: float
+    scored: ScoredSet, sweep: Sweep, target: KpiTarget | None, wanted: list[float], seconds_per_call: float
 ) -> dict[str, Any]:
     goal = target.recall_fraction if target else wanted[0]
     columns = scored.columns
@@ -179,7 +179,7 @@ def kpi_target_dict(target: KpiTarget) -> dict[str, Any]:
     }
 
 
-def _counts(s: Scored) -> dict[str, Any]:
+def _counts(s: ScoredSet) -> dict[str, Any]:
     good = ~s.defect
     return {
         "rows": len(s),
@@ -192,7 +192,7 @@ def _counts(s: Scored) -> dict[str, Any]:
     }
 
 
-def _with_intervals(s: Scored, point: OperatingPoint) -> dict[str, Any]:
+def _with_intervals(s: ScoredSet, point: OperatingPoint) -> dict[str, Any]:
     fp, missed, n_pass, n_defect = point.fp, point.fn, point.fp + point.tn, point.tp + point.fn
     if s.content is not None:
         # A content counts as a false alarm when any of its copies is one, and as missed when any copy is missed.
@@ -209,7 +209,7 @@ def _with_intervals(s: Scored, point: OperatingPoint) -> dict[str, Any]:
     }
 
 
-def _sample_size(s: Scored, point: OperatingPoint, target: KpiTarget) -> dict[str, Any]:
+def _sample_size(s: ScoredSet, point: OperatingPoint, target: KpiTarget) -> dict[str, Any]:
     n = s.distinct(~s.defect)
     upper = upper_bound(s.distinct(~s.defect & (s.scores > point.threshold)), n)
     return {

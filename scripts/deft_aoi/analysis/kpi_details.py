@@ -8,15 +8,15 @@ import numpy as np
 
 from deft_aoi.analysis.constants import MAX_LISTED, MAX_SLICES
 from deft_aoi.analysis.intervals import clopper_pearson
-from deft_aoi.analysis.operating_point import Floats, OperatingPoint, Sweep, at_count, at_recall, defects_needed
-from deft_aoi.analysis.scored import Scored
+from deft_aoi.analysis.operating_point import Floats, OperatingPoint, Sweep, at_defect_count, at_recall, defects_needed
+from deft_aoi.analysis.scored import ScoredSet
 
 SLICE_COLUMNS = ("part_type", "comp_type_1", "boardname", "light")
 LOWEST = 5
 DROP = (1, 2, 3)
 
 
-def per_defect(s: Scored, point: OperatingPoint) -> list[dict[str, Any]]:
+def per_defect(s: ScoredSet, point: OperatingPoint) -> list[dict[str, Any]]:
     """Recall and lowest scores of each defect type at the point, lowest recall first."""
     out = []
     defects = s.defects_ascending
@@ -41,7 +41,7 @@ def per_defect(s: Scored, point: OperatingPoint) -> list[dict[str, Any]]:
     return sorted(out, key=lambda d: (d["recall_fraction"], d["label"]))
 
 
-def setting_samples(s: Scored, point: OperatingPoint) -> list[dict[str, Any]]:
+def setting_samples(s: ScoredSet, point: OperatingPoint) -> list[dict[str, Any]]:
     """The rows on both ends of the threshold interval: the lowest caught defects and the highest cleared parts."""
     out = []
     for role, score, rows in (
@@ -53,7 +53,7 @@ def setting_samples(s: Scored, point: OperatingPoint) -> list[dict[str, Any]]:
     return out
 
 
-def drop_n(s: Scored, all_scores: Sweep, recall_fraction: float) -> list[dict[str, Any]]:
+def drop_n(s: ScoredSet, all_scores: Sweep, recall_fraction: float) -> list[dict[str, Any]]:
     """FAR if the 1, 2, 3 hardest defects were caught by other means (a second inspection, a corrected label).
 
     They count as caught, so the recall still needed of the others is smaller by as many.
@@ -64,7 +64,7 @@ def drop_n(s: Scored, all_scores: Sweep, recall_fraction: float) -> list[dict[st
         rest = Sweep(all_scores.good, all_scores.bad[n:])
         if rest.n_defect == 0 or needed - n < 1:
             break
-        point = at_count(rest, needed - n)
+        point = at_defect_count(rest, needed - n)
         out.append(
             {
                 "dropped": n,
@@ -77,7 +77,7 @@ def drop_n(s: Scored, all_scores: Sweep, recall_fraction: float) -> list[dict[st
     return out
 
 
-def slices(s: Scored, point: OperatingPoint) -> dict[str, Any]:
+def slices(s: ScoredSet, point: OperatingPoint) -> dict[str, Any]:
     """False alarms and misses by part type, board and light, for each such column that the set has."""
     state = 2 * s.defect.view(np.uint8) + (s.scores > point.threshold).view(np.uint8)
     out: dict[str, Any] = {}
@@ -107,7 +107,7 @@ def slices(s: Scored, point: OperatingPoint) -> dict[str, Any]:
     return out
 
 
-def aoi_units(s: Scored, point: OperatingPoint, seconds_per_call: float) -> dict[str, Any]:
+def aoi_units(s: ScoredSet, point: OperatingPoint, seconds_per_call: float) -> dict[str, Any]:
     """The point in the units of a line: false calls per board and ppm, escapes ppm, operator minutes.
 
     ppm = per million inspected components of this set. Its share of defects is not that of a line, so escapes and
@@ -126,7 +126,7 @@ def aoi_units(s: Scored, point: OperatingPoint, seconds_per_call: float) -> dict
     }
 
 
-def suspects(s: Scored, all_scores: Sweep, recall_fraction: float) -> dict[str, Any]:
+def suspects(s: ScoredSet, all_scores: Sweep, recall_fraction: float) -> dict[str, Any]:
     """Rows whose score belongs to the other class, and the KPI if their labels were the other way round.
 
     A good part that scores above the median defect and a defect that scores below the median good part are suspects: not

@@ -12,10 +12,10 @@ import numpy as np
 
 from deft_aoi.analysis.constants import MAX_THRESHOLD_ROWS
 from deft_aoi.analysis.operating_point import Sweep, candidate_thresholds
-from deft_aoi.analysis.scored import Scored, check_scored
+from deft_aoi.analysis.scored import ScoredSet, check_scored
 from deft_aoi.contract import schema
 from deft_aoi.contract.files import atomic_write_text
-from deft_aoi.contract.text import label_text, safe_text
+from deft_aoi.contract.text import quoted, shown_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,7 @@ def write_outputs(
     *,
     plots: bool = True,
     bins: int = 50,
-    scored: Scored | None = None,
+    scored: ScoredSet | None = None,
     curve: Sweep | None = None,
 ) -> list[Path]:
     """Write every output of an analysis.
@@ -157,8 +157,8 @@ def _why(report: dict[str, Any]) -> Iterator[str]:
     for d in report["per_defect"]:
         lowest = d["lowest"][0]
         yield (
-            f"{label_text(d['label'], 24):<26} caught {d['caught']}/{d['rows']}  lowest {lowest['score']:.6g} "
-            f"({safe_text(lowest['sample_id'], 100)})"
+            f"{shown_label(d['label'], 24):<26} caught {d['caught']}/{d['rows']}  lowest {lowest['score']:.6g} "
+            f"({quoted(lowest['sample_id'], 100)})"
         )
     suspected = report["suspected_label_errors"]
     if suspected["count"]:
@@ -168,4 +168,4 @@ def _why(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _row(row: dict[str, Any]) -> str:
-    return f"line {row['line']}: {safe_text(row['sample_id'], 100)} {label_text(row['label'], 24)} score {row['score']!r}"
+    return f"line {row['line']}: {quoted(row['sample_id'], 100)} {shown_label(row['label'], 24)} score {row['score']!r}"

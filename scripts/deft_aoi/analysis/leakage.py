@@ -11,7 +11,7 @@ from deft_aoi.analysis.identity import Part, image_paths
 from deft_aoi.analysis.scored import sample_id
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.images import open_image
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +66,7 @@ def refuse_leaks(a: Part, b: Part) -> None:
         raise HardStop(
             f"leakage: line {first.line_a} of the {a.name} has the pixels of line {first.line_b} of the {b.name}",
             expected=f"no sample of the {a.name} in the {b.name}, whatever it is called",
-            found=f"{safe_text(first.sample_a, 120)} and {safe_text(first.sample_b, 120)}; {len(leaks)} such row(s)",
+            found=f"{quoted(first.sample_a, 120)} and {quoted(first.sample_b, 120)}; {len(leaks)} such row(s)",
             hint=f"remove these rows from the {a.name}; check_data.py --write-fixed proposes a clean file",
         )
 

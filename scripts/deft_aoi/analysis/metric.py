@@ -17,7 +17,7 @@ from typing import Any
 
 from deft_aoi.contract import schema
 from deft_aoi.contract.errors import Blocked, HardStop
-from deft_aoi.contract.text import has_hidden, plain_text, safe_text
+from deft_aoi.contract.text import has_hidden, printable, quoted
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -57,7 +57,7 @@ class Criterion:
     @property
     def text(self) -> str:
         """The criterion in one line."""
-        return plain_text(f"{self.name} {self.operator} {self.target!r} {self.unit}", 200)
+        return printable(f"{self.name} {self.operator} {self.target!r} {self.unit}", 200)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class MetricPlan:
 
 
 @dataclass(frozen=True)
-class Judged:
+class CriterionResult:
     """One criterion and the value that one candidate has for it."""
 
     criterion: Criterion
@@ -107,18 +107,18 @@ class Judged:
         """``line_cost 4.2 EUR (target <= 5)``."""
         c = self.criterion
         value = f"{self.value:.6g} {c.unit}".strip()
-        return plain_text(f"{c.name} {value} (target {c.operator} {c.target:.6g})", 200)
+        return printable(f"{c.name} {value} (target {c.operator} {c.target:.6g})", 200)
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What the plan says of one candidate."""
 
-    primary: Judged
-    constraints: tuple[Judged, ...] = ()
+    primary: CriterionResult
+    constraints: tuple[CriterionResult, ...] = ()
 
     @property
-    def judged(self) -> tuple[Judged, ...]:
+    def judged(self) -> tuple[CriterionResult, ...]:
         """The primary, then the constraints."""
         return (self.primary, *self.constraints)
 
@@ -188,7 +188,7 @@ def read_metric_plan(path: Path) -> dict[str, Any]:
         with path.open("rb") as handle:
             raw = handle.read(MAX_PLAN_BYTES + 1)
     except OSError as error:
-        raise Blocked("the metric plan cannot be read", expected=safe_text(path, 300), found=safe_text(error, 160)) from error
+        raise Blocked("the metric plan cannot be read", expected=quoted(path, 300), found=quoted(error, 160)) from error
     try:
         if len(raw) > MAX_PLAN_BYTES:
             raise ValueError(f"longer than {MAX_PLAN_BYTES} bytes")
@@ -197,7 +197,7 @@ def read_metric_plan(path: Path) -> dict[str, Any]:
         raise HardStop(
             "the metric plan is not JSON",
             expected="one JSON object",
-            found=safe_text(error, 160),
+            found=quoted(error, 160),
             hint="references/pre-flight.md shows a metric plan",
         ) from error
     parse_metric_plan(body)
@@ -227,10 +227,8 @@ def parse_metric_plan(obj: Any) -> MetricPlan:
     shown = [*plan.argv, plan.result_file, *(text for c in criteria for text in (c.name, c.unit))]
     hidden = next((text for text in shown if has_hidden(text)), None)
     if hidden is not None:
-        raise HardStop(
-            "the metric plan holds characters that do not show", found=safe_text(hidden), hint="a person must see it all"
-        )
-    names = safe_text(", ".join(c.name for c in criteria), 200)
+        raise HardStop("the metric plan holds characters that do not show", found=quoted(hidden), hint="a person must see it all")
+    names = quoted(", ".join(c.name for c in criteria), 200)
     if len({(c.name, c.operator, c.target) for c in criteria}) != len(criteria):
         raise HardStop("a criterion stands twice in the metric plan", found=names, hint="keep one criterion of each name")
     if len({c.name for c in criteria}) != len({(c.name, plan.is_builtin(c)) for c in criteria}):
@@ -243,7 +241,7 @@ def parse_metric_plan(obj: Any) -> MetricPlan:
     return plan
 
 
-def judge(plan: MetricPlan, given: Mapping[str, float]) -> Evaluation:
+def evaluate_criteria(plan: MetricPlan, given: Mapping[str, float]) -> Evaluation:
     """Judge given values: every criterion, none left out. Raises :class:`HardStop` when one has no finite value."""
     judged = []
     for criterion in plan.criteria:
@@ -251,19 +249,19 @@ def judge(plan: MetricPlan, given: Mapping[str, float]) -> Evaluation:
         if value is None or not math.isfinite(value):
             source = BUILTIN if plan.is_builtin(criterion) else plan.evaluator
             raise HardStop(
-                f"the criterion {safe_text(criterion.name)} has no value",
+                f"the criterion {quoted(criterion.name)} has no value",
                 expected=f"a finite number from the {source} evaluator",
                 found="nothing" if value is None else repr(value),
-                hint=f"there are {', '.join(plain_text(n, 40) for n in sorted(given)[:40])}",
+                hint=f"there are {', '.join(printable(n, 40) for n in sorted(given)[:40])}",
             )
-        judged.append(Judged(criterion, float(value)))
+        judged.append(CriterionResult(criterion, float(value)))
     return Evaluation(judged[0], tuple(judged[1:]))
 
 
 def from_record(record: Mapping[str, Any]) -> Evaluation:
     """The evaluation that a ``metric.json`` (schema ``metric_result``) holds."""
     fields = ("name", "operator", "target", "unit", "evaluator")
-    judged = [Judged(Criterion(*(row[f] for f in fields)), float(row["value"])) for row in record["criteria"]]
+    judged = [CriterionResult(Criterion(*(row[f] for f in fields)), float(row["value"])) for row in record["criteria"]]
     return Evaluation(judged[0], tuple(judged[1:]))
 
 

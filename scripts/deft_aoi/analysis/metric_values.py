@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from deft_aoi.analysis.metric import Evaluation, MetricPlan, judge
+from deft_aoi.analysis.metric import Evaluation, MetricPlan, evaluate_criteria
 from deft_aoi.contract.errors import Blocked, HardStop, JobFailed
 from deft_aoi.contract.paths import resolve_under
-from deft_aoi.contract.text import plain_text, safe_text
+from deft_aoi.contract.text import printable, quoted
 
 MARKS = ("workspace", "inference_csv", "kpi_json", "output_dir", "label", "choice")
 """What ``{…}`` in a command's elements is replaced by, once and literally; other braces stay as they are."""
@@ -86,8 +86,8 @@ def evaluate(plan: MetricPlan, report: Mapping[str, Any], candidate: Candidate) 
         theirs = _numbers(_run(plan, candidate), "the metric command's output")
     elif plan.evaluator == "result_file":
         path = resolve_under(candidate.folder, plan.result_file)
-        theirs = _numbers(_result_text(path, candidate), f"the result file {safe_text(path, 200)}")
-    return judge(plan, combine(plan, builtin_values(report), theirs))
+        theirs = _numbers(_result_text(path, candidate), f"the result file {quoted(path, 200)}")
+    return evaluate_criteria(plan, combine(plan, builtin_values(report), theirs))
 
 
 def combine(plan: MetricPlan, builtin: Mapping[str, float], theirs: Mapping[str, float]) -> dict[str, float]:
@@ -115,7 +115,7 @@ def _run(plan: MetricPlan, candidate: Candidate) -> str:
             )
         except OSError as error:
             raise JobFailed(
-                "the metric command cannot be started", expected=safe_text(argv[0], 200), found=safe_text(error, 200)
+                "the metric command cannot be started", expected=quoted(argv[0], 200), found=quoted(error, 200)
             ) from error
         try:
             code = child.wait(plan.time_limit_sec)
@@ -151,7 +151,7 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
 def _tail(err: BinaryIO) -> str:
     size = err.seek(0, os.SEEK_END)
     err.seek(max(0, size - 2000))
-    return safe_text(err.read(2000).decode("utf-8", "replace"), 300)
+    return quoted(err.read(2000).decode("utf-8", "replace"), 300)
 
 
 def _result_text(path: Path, candidate: Candidate) -> str:
@@ -161,13 +161,13 @@ def _result_text(path: Path, candidate: Candidate) -> str:
     except FileNotFoundError as error:
         raise Blocked(
             "the metric's result file is not there yet",
-            expected=f"one JSON object of numbers in {plain_text(path, 300)}",
-            hint=f"measure the candidate whose scores are in {plain_text(candidate.inference_csv, 300)}, write the file, go on",
+            expected=f"one JSON object of numbers in {printable(path, 300)}",
+            hint=f"measure the candidate whose scores are in {printable(candidate.inference_csv, 300)}, write the file, go on",
         ) from error
     except OSError as error:
         raise HardStop(
             "the metric's result file cannot be read",
-            expected=safe_text(path, 300),
+            expected=quoted(path, 300),
             found=str(error),
             hint="write it again as one JSON object of numbers",
         ) from error
@@ -181,8 +181,8 @@ def _numbers(text: str, what: str) -> dict[str, float]:
         if not isinstance(obj, dict):
             raise ValueError("not an object")
     except (ValueError, RecursionError) as error:
-        raise JobFailed(f"{what} is not a JSON object", found=f"{safe_text(text, 120)} ({plain_text(error, 80)})") from error
+        raise JobFailed(f"{what} is not a JSON object", found=f"{quoted(text, 120)} ({printable(error, 80)})") from error
     try:
         return {str(k): float(v) for k, v in obj.items() if isinstance(v, int | float) and not isinstance(v, bool)}
     except OverflowError as error:
-        raise JobFailed(f"{what} holds a number that is too large", found=safe_text(text, 120)) from error
+        raise JobFailed(f"{what} holds a number that is too large", found=quoted(text, 120)) from error

@@ -143,7 +143,7 @@ def defects_needed(recall_fraction: float, n_defect: int) -> int:
     return max(1, math.ceil(recall_fraction * n_defect * (1.0 - RECALL_SLACK)))
 
 
-def at_count(s: Sweep, needed: int) -> OperatingPoint:
+def at_defect_count(s: Sweep, needed: int) -> OperatingPoint:
     """Operating point that flags at least ``needed`` defects: fewest false alarms, then highest recall.
 
     Args:
@@ -159,7 +159,7 @@ def at_count(s: Sweep, needed: int) -> OperatingPoint:
 
 def at_recall(s: Sweep, recall_fraction: float) -> OperatingPoint:
     """Operating point at a recall: fewest false alarms among thresholds with recall >= it, then highest recall."""
-    return at_count(s, defects_needed(recall_fraction, s.n_defect))
+    return at_defect_count(s, defects_needed(recall_fraction, s.n_defect))
 
 
 def at_threshold(s: Sweep, threshold: float) -> OperatingPoint:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from deft_aoi.analysis.scored import NAME_COLUMNS
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,9 +42,9 @@ def read_scores(path: Path, *, label_column: str = "label", score_column: str = 
     for column in (label_column, score_column):
         if column not in header:
             raise HardStop(
-                f"{safe_text(file.name)} lacks the column {safe_text(column)}",
+                f"{quoted(file.name)} lacks the column {quoted(column)}",
                 expected=f"{label_column}, {score_column}",
-                found=safe_text(", ".join(header), 200),
+                found=quoted(", ".join(header), 200),
                 hint="give --label-column or --score-column",
             )
     large = file.stat().st_size > LARGE_BYTES
@@ -62,7 +62,7 @@ def read_scores(path: Path, *, label_column: str = "label", score_column: str = 
 def _header(file: Path) -> list[str]:
     if not file.is_file() or file.stat().st_size == 0:
         raise HardStop(
-            f"the scored set {safe_text(file, 200)} is missing or empty",
+            f"the scored set {quoted(file, 200)} is missing or empty",
             expected="a CSV with a label and a score column",
             hint="run the inference; it writes inference.csv",
         )
@@ -70,13 +70,11 @@ def _header(file: Path) -> list[str]:
         with file.open(encoding="utf-8-sig", newline="") as handle:
             header = next(csv.reader(handle), [])
     except (UnicodeDecodeError, csv.Error) as error:
-        raise HardStop(
-            f"{safe_text(file.name)} is not a UTF-8 CSV", found=safe_text(error, 120), hint="save it as UTF-8"
-        ) from error
+        raise HardStop(f"{quoted(file.name)} is not a UTF-8 CSV", found=quoted(error, 120), hint="save it as UTF-8") from error
     if len(set(header)) != len(header):
         raise HardStop(
-            f"{safe_text(file.name)} has a duplicate column",
-            found=safe_text(", ".join(header), 200),
+            f"{quoted(file.name)} has a duplicate column",
+            found=quoted(", ".join(header), 200),
             hint="rename or remove one of the two",
         )
     return header
@@ -100,9 +98,9 @@ def _read(file: Path, columns: list[str], label: str, score: str, *, numeric: bo
             return pa.Table.from_batches(reader, schema=reader.schema).unify_dictionaries()
     except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError) as error:
         raise HardStop(
-            f"{safe_text(file.name)} is not a well-formed CSV",
+            f"{quoted(file.name)} is not a well-formed CSV",
             expected="UTF-8, as many cells in each row as in the header",
-            found=safe_text(error, 200),
+            found=quoted(error, 200),
             hint="score the set again: a job that died while it wrote leaves half a line",
         ) from error
 
@@ -136,8 +134,8 @@ def attach_scores(rows: pd.DataFrame, scored: pd.DataFrame, *, score_column: str
                 line = int(differs.argmax())
                 raise HardStop(
                     f"line {line + 2} of the inference is another sample than its input",
-                    expected=f"{column} {safe_text(rows[column].iat[line])}",
-                    found=safe_text(scored[column].iat[line]),
+                    expected=f"{column} {quoted(rows[column].iat[line])}",
+                    found=quoted(scored[column].iat[line]),
                     hint="scores are in input order with one GPU; more GPUs shuffle them (inference.num_gpus=1)",
                 )
     return rows.reset_index(drop=True).assign(**{score_column: scored[score_column].to_numpy()})

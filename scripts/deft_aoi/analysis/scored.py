@@ -13,7 +13,7 @@ from deft_aoi.analysis.coding import Codes, Rows, factorize, groups_of, name_cod
 from deft_aoi.analysis.constants import MAX_LISTED
 from deft_aoi.analysis.operating_point import Floats, Sweep
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.text import PASS, normalize_label, plain_text, safe_text
+from deft_aoi.contract.text import PASS, normalize_label, printable, quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ NAME_COLUMNS = ("input_path", "golden_path", "object_name")
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredSet:
     """A checked set of N scored rows.
 
     Attributes:
@@ -122,7 +122,7 @@ def check_scored(
     content_ids: Any = None,
     featureless: Any = None,
     both_classes: bool = True,
-) -> Scored:
+) -> ScoredSet:
     """Check a scored frame.
 
     Args:
@@ -141,9 +141,9 @@ def check_scored(
     for column in (label_column, score_column):
         if column not in frame.columns:
             raise HardStop(
-                f"the scored set lacks the column {safe_text(column)}",
+                f"the scored set lacks the column {quoted(column)}",
                 expected=f"{label_column}, {score_column}",
-                found=safe_text(", ".join(map(str, frame.columns)), 200),
+                found=quoted(", ".join(map(str, frame.columns)), 200),
                 hint="give --label-column or --score-column, or score the set again",
             )
     if frame.empty:
@@ -165,7 +165,7 @@ def check_scored(
     for array, what in ((content, "content_ids"), (flat, "featureless")):
         if array is not None and len(array) != len(frame):
             raise ValueError(f"{what} must be (N,) with N = {len(frame)}, got {len(array)}")
-    scored = Scored(frame, scores, defect, codes, names, content, flat, (label_column, score_column))
+    scored = ScoredSet(frame, scores, defect, codes, names, content, flat, (label_column, score_column))
     _refuse_conflicts(scored)
     return scored
 
@@ -180,7 +180,7 @@ def _scores(frame: pd.DataFrame, column: str) -> Floats:
         raise HardStop(
             f"line {wrong[0] + 2}: the score is not a finite number",
             expected=f"a number in the column {column}",
-            found=f"{safe_text(cells.iloc[int(wrong[0])])}; {len(wrong)} such row(s)",
+            found=f"{quoted(cells.iloc[int(wrong[0])])}; {len(wrong)} such row(s)",
             hint="score the set again: NaN means that training diverged or an image could not be read",
         )
     return values
@@ -203,9 +203,9 @@ def _labels(frame: pd.DataFrame, column: str, pass_label: str) -> tuple[Codes, t
 def _defect_name(text: str, pass_label: str, column: str, line: Any) -> str:
     if text.strip().lower() == pass_label.lower():
         raise HardStop(
-            f"line {line()}: the label {safe_text(text)} is not {pass_label}",
+            f"line {line()}: the label {quoted(text)} is not {pass_label}",
             expected=f"{pass_label}, exactly: TAO compares it case-sensitively and takes anything else for a defect",
-            found=safe_text(text),
+            found=quoted(text),
             hint=f"write {pass_label} in the {column} column",
         )
     try:
@@ -214,7 +214,7 @@ def _defect_name(text: str, pass_label: str, column: str, line: Any) -> str:
         raise HardStop(f"line {line()}: {error.message}", expected=error.expected, found=error.found, hint=error.hint) from error
 
 
-def _refuse_conflicts(s: Scored) -> None:
+def _refuse_conflicts(s: ScoredSet) -> None:
     if s.content is not None:
         _refuse_conflict(s, s.content, "content")
     elif all(c in s.frame.columns for c in NAME_COLUMNS):
@@ -225,7 +225,7 @@ def _refuse_conflicts(s: Scored) -> None:
             _refuse_conflict(s, codes, "name", rows)
 
 
-def _refuse_conflict(s: Scored, codes: Codes, what: str, rows: Rows | None = None) -> None:
+def _refuse_conflict(s: ScoredSet, codes: Codes, what: str, rows: Rows | None = None) -> None:
     rows = np.arange(len(codes)) if rows is None else rows
     first = np.empty(int(codes.max()) + 1, dtype=np.int64)
     first[codes[::-1]] = rows[::-1]
@@ -235,16 +235,16 @@ def _refuse_conflict(s: Scored, codes: Codes, what: str, rows: Rows | None = Non
     found = rows[other]
     if len(found):
         a, b = int(first[codes[other][0]]), int(found[0])
-        labels = [plain_text(s.label_names[s.label_codes[r]]) for r in (a, b)]
+        labels = [printable(s.label_names[s.label_codes[r]]) for r in (a, b)]
         raise HardStop(
             f"lines {a + 2} and {b + 2} are one sample by {what} and have two labels",
             expected="one label for one sample",
-            found=f"{safe_text(sample_id(s.frame, a), 120)} is {labels[0]}, {safe_text(sample_id(s.frame, b), 120)} is "
+            found=f"{quoted(sample_id(s.frame, a), 120)} is {labels[0]}, {quoted(sample_id(s.frame, b), 120)} is "
             f"{labels[1]}; {len(found)} such row(s)",
             hint="look at the image, keep one label, remove the other row; check_data.py --write-fixed proposes a clean file",
         )
 
 
-def weakness(scored: Scored, threshold: float) -> Floats:
+def weakness(scored: ScoredSet, threshold: float) -> Floats:
     """(N,) float64 signed weakness; positive = on the wrong side of the threshold."""
     return np.where(scored.defect, threshold - scored.scores, scored.scores - threshold)

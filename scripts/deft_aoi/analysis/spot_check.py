@@ -10,7 +10,7 @@ from typing import Any
 
 from deft_aoi.contract import schema
 from deft_aoi.contract.errors import UsageError
-from deft_aoi.contract.text import plain_text, safe_text
+from deft_aoi.contract.text import printable, quoted
 
 VERDICTS = ("mislabeled", "edge_case", "data_quality", "systematic")
 EXCLUDING = ("mislabeled", "data_quality")
@@ -42,17 +42,17 @@ def record(
         raise UsageError(
             "the verdict cannot be recorded",
             expected=f"one of {', '.join(VERDICTS)}, by agent or person",
-            found=f"{safe_text(verdict)} by {safe_text(by)}",
+            found=f"{quoted(verdict)} by {quoted(by)}",
         )
     if known is not None and sample_id not in known:
         raise UsageError(
             "this sample is not among the weak samples",
             expected="a sample_id of kpi_gaps.parquet (see weak_samples_breakdown.txt)",
-            found=safe_text(sample_id, 160),
+            found=quoted(sample_id, 160),
         )
     entries = [e for e in load(path)["verdicts"] if e["sample_id"] != sample_id]
     entries.append(
-        {"sample_id": sample_id, "verdict": verdict, "by": by, "iteration": iteration, "note": plain_text(note, MAX_NOTE)}
+        {"sample_id": sample_id, "verdict": verdict, "by": by, "iteration": iteration, "note": printable(note, MAX_NOTE)}
     )
     out = {"schema_version": 1, "verdicts": sorted(entries, key=lambda e: e["sample_id"])}
     path.parent.mkdir(parents=True, exist_ok=True)

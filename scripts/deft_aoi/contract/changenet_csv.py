@@ -19,7 +19,7 @@ from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_text
 from deft_aoi.contract.paths import resolve_under
 from deft_aoi.contract.safe_open import StrPath, open_regular
-from deft_aoi.contract.text import check_name, has_hidden, normalize_label, safe_text
+from deft_aoi.contract.text import check_name, has_hidden, normalize_label, quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +63,7 @@ def read_table(path: StrPath, *, what: str, mandatory: tuple[str, ...] = MANDATO
     if not file.is_file():
         raise HardStop(f"{name} is missing", expected=str(file), hint="check_data.py lists what a workspace needs")
     if file.is_symlink():  # its first line would be quoted in a message, whatever file it leads to
-        raise HardStop(f"{name} is a symbolic link", expected="a file of its own", found=safe_text(file, 200), hint="copy it")
+        raise HardStop(f"{name} is a symbolic link", expected="a file of its own", found=quoted(file, 200), hint="copy it")
     with os.fdopen(open_regular(file), "rb") as handle:
         return _read(handle, file, name, mandatory)
 
@@ -87,7 +87,7 @@ def _read(handle: BinaryIO, file: Path, name: str, mandatory: tuple[str, ...]) -
         raise HardStop(
             f"{name} has a duplicate or empty column name",
             expected="each column named once",
-            found=safe_text(", ".join(header), 200),
+            found=quoted(", ".join(header), 200),
             hint="rename or remove the column",
         )
     missing = [c for c in mandatory if c not in header]
@@ -95,7 +95,7 @@ def _read(handle: BinaryIO, file: Path, name: str, mandatory: tuple[str, ...]) -
         raise HardStop(
             f"{name} lacks the column {', '.join(missing)}",
             expected=", ".join(mandatory),
-            found=safe_text(", ".join(header), 200),
+            found=quoted(", ".join(header), 200),
             hint=f"add the column to {file}",
         )
     failed: list[str] = []
@@ -118,7 +118,7 @@ def _read(handle: BinaryIO, file: Path, name: str, mandatory: tuple[str, ...]) -
         raise HardStop(
             f"{name} is not a well-formed CSV",
             expected="UTF-8, as many cells in each row as in the header, no line break inside a cell",
-            found=safe_text(failed[0] if failed else error, 160),
+            found=quoted(failed[0] if failed else error, 160),
             hint="quote cells that hold a comma, and save as UTF-8",
         ) from error
     frame: pd.DataFrame = table.to_pandas().astype("object")
@@ -134,7 +134,7 @@ def _read(handle: BinaryIO, file: Path, name: str, mandatory: tuple[str, ...]) -
             raise HardStop(
                 f"{name} has a cell that is too long or has a line break",
                 expected=f"at most {MAX_CELL} characters in one line",
-                found=f"column {safe_text(column)}",
+                found=f"column {quoted(column)}",
                 hint="shorten the cell; check_data.py lists every finding",
             )
     return frame
@@ -171,7 +171,7 @@ def _header(handle: BinaryIO, name: str) -> list[str]:
         raise HardStop(
             f"{name} has a header that cannot be read",
             expected="one line of column names, less than 1 MiB",
-            found=safe_text(error, 120),
+            found=quoted(error, 120),
             hint="save it as UTF-8 with plain line ends",
         ) from error
 
@@ -206,7 +206,7 @@ def _check_relative(value: str) -> None:
         or any(len(piece.encode()) > 255 for piece in lexical)
     ):
         raise HardStop(
-            f"the path {safe_text(value)} is not allowed",
+            f"the path {quoted(value)} is not allowed",
             expected="a relative path with / between folders",
             hint="write it relative to images_dir, without .. in it",
         )
@@ -309,7 +309,7 @@ class ImageLayout:
             line, column, path = missing[0]
             raise HardStop(
                 f"{what}, line {line}, column {column}: the image is missing",
-                expected=safe_text(path, 300),
+                expected=quoted(path, 300),
                 found=f"{len(missing)}{'+' if len(missing) == 20 else ''} missing images in this file",
                 hint="check images_dir, image_ext and input_map in the spec; check_data.py lists every row",
             )

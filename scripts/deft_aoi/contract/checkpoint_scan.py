@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.safe_open import StrPath, open_regular
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 
 MAX_ENTRIES = 100_000
 MAX_PICKLE_BYTES = 64 << 20
@@ -169,12 +169,12 @@ def scan_checkpoint(path: StrPath) -> CheckpointFacts:
     try:
         fd = open_regular(path)
     except HardStop as error:
-        raise CheckpointRefused(f"the checkpoint {safe_text(path, 200)} is not a regular file", found=error.found) from error
+        raise CheckpointRefused(f"the checkpoint {quoted(path, 200)} is not a regular file", found=error.found) from error
     with os.fdopen(fd, "rb") as handle:
         try:
             return _scan(handle)
         except CheckpointRefused as error:
-            error.message = f"the checkpoint {safe_text(path, 200)} is refused: {error.message}"
+            error.message = f"the checkpoint {quoted(path, 200)} is refused: {error.message}"
             raise
 
 
@@ -198,14 +198,14 @@ def _scan(handle: BinaryIO) -> CheckpointFacts:
             data = archive.read(names)
             entries = len(archive.infolist())
     except (zipfile.BadZipFile, ValueError, RuntimeError, EOFError, OSError, NotImplementedError) as error:
-        raise CheckpointRefused("the archive is damaged", found=safe_text(error, 120)) from error
+        raise CheckpointRefused("the archive is damaged", found=quoted(error, 120)) from error
     opcodes, found = _globals(data)
     refused = sorted(f"{module} {name}" for module, name in found if not _is_allowed(module, name))
     if refused:
         raise CheckpointRefused(
             "loading it would import or call what is no tensor",
             expected="tensors and plain values only",
-            found=safe_text(", ".join(refused), 200),
+            found=quoted(", ".join(refused), 200),
             hint="keep only the state_dict, or ask whoever made it what these are for",
         )
     return CheckpointFacts(entries, opcodes, tuple(sorted(f"{module}.{name}" for module, name in found)))
@@ -227,11 +227,11 @@ def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> str:
             raise CheckpointRefused(
                 "the archive has an entry that torch.save does not write",
                 expected="data.pkl, data/N, version, byteorder in one folder",
-                found=safe_text(entry.filename),
+                found=quoted(entry.filename),
             )
         stored = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size and not entry.flag_bits & 1
         if not stored or entry.header_offset + entry.file_size > size:
-            raise CheckpointRefused("an entry is compressed, encrypted or cut", found=safe_text(entry.filename))
+            raise CheckpointRefused("an entry is compressed, encrypted or cut", found=quoted(entry.filename))
     pickles = [e for e in entries if e.filename.endswith("/data.pkl")]
     if len(pickles) != 1 or pickles[0].file_size > MAX_PICKLE_BYTES:
         raise CheckpointRefused("the archive has no data.pkl, or one that is too large", found=f"{len(pickles)} pickles")
@@ -273,7 +273,7 @@ def _globals(data: bytes) -> tuple[int, set[tuple[str, str]]]:
     except CheckpointRefused:
         raise
     except Exception as error:  # pickletools raises ValueError, UnicodeDecodeError, struct.error … on damaged bytes
-        raise CheckpointRefused("its pickle is damaged", found=safe_text(error, 120)) from error
+        raise CheckpointRefused("its pickle is damaged", found=quoted(error, 120)) from error
     if not ended:
         raise CheckpointRefused("its pickle is cut")
     return count, found

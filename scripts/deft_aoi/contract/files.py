@@ -32,7 +32,7 @@ def fsync_dir(path: StrPath) -> None:
         os.close(fd)
 
 
-def unreadable(error: OSError) -> None:
+def raise_unreadable(error: OSError) -> None:
     """For ``os.walk``, which passes over what it cannot read: only what is not there (any more) may be missing."""
     if not isinstance(error, FileNotFoundError):
         raise error
@@ -44,7 +44,7 @@ def fsync_tree(path: StrPath) -> None:
     Raises:
         OSError: a folder cannot be read, or something cannot be made durable.
     """
-    for folder, _dirs, names in os.walk(path, topdown=False, onerror=unreadable):
+    for folder, _dirs, names in os.walk(path, topdown=False, onerror=raise_unreadable):
         for name in names:
             full = os.path.join(folder, name)
             if not stat.S_ISREG(os.lstat(full).st_mode):

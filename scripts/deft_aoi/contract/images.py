@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
 
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.safe_open import StrPath, open_regular_stat
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -54,7 +54,7 @@ class ImageRefused(HardStop):
     """
 
     def __init__(self, path: StrPath, message: str, *, expected: str, found: str, hint: str = "") -> None:
-        shown = safe_text(os.fspath(path), 200)
+        shown = quoted(os.fspath(path), 200)
         super().__init__(f"the image {shown} {message}", expected=expected, found=found, hint=hint)
         self.path = os.fspath(path)
 
@@ -195,13 +195,13 @@ def _decode(path: StrPath, handle: IO[bytes]) -> Image:
     except ImageRefused:
         raise
     except pillow.DecompressionBombError as error:
-        raise _too_large(path, safe_text(error, 120)) from error
+        raise _too_large(path, quoted(error, 120)) from error
     except Exception as error:  # Pillow raises many types on damaged bytes: OSError, SyntaxError, struct.error, …
         raise ImageRefused(
             path,
             "cannot be decoded",
             expected="a whole PNG, JPEG or BMP file (TIFF or WebP under its own extension)",
-            found="no image of these kinds" if isinstance(error, pillow.UnidentifiedImageError) else safe_text(error, 120),
+            found="no image of these kinds" if isinstance(error, pillow.UnidentifiedImageError) else quoted(error, 120),
             hint="replace the file or remove its row",
         ) from error
 

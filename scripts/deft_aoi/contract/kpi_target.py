@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from deft_aoi.contract.errors import UsageError
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 
 DEFAULT_TARGET = "FAR < 0.1% at recall=100%"
 
@@ -48,13 +48,13 @@ def parse_kpi_target(text: str) -> KpiTarget:
         raise UsageError(
             "the KPI target cannot be read",
             expected="FAR < X% at recall=Y%   (also <=, recall>=Y%)",
-            found=safe_text(text),
+            found=quoted(text),
             hint='for example --kpi-target "FAR < 0.1%% at recall=100%%"'.replace("%%", "%"),
         )
     far_pct, recall_pct = float(match["far"]), float(match["recall"])
     for name, value in (("FAR target", far_pct), ("recall target", recall_pct)):
         if not 0 < value <= 100:
-            raise UsageError(f"the {name} must be a percent in (0, 100], got {value:g}", found=safe_text(text))
+            raise UsageError(f"the {name} must be a percent in (0, 100], got {value:g}", found=quoted(text))
     op = "<" if match["op"] == "<" else "<="
     canonical = f"FAR {op} {match['far'].strip()}% at recall{'=' if recall_pct == 100 else '>='}{match['recall']}%"
     return KpiTarget(op, far_pct / 100.0, recall_pct / 100.0, canonical)

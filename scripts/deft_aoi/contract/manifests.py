@@ -10,7 +10,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.files import atomic_write_json, read_json, sha256_file, unreadable
+from deft_aoi.contract.files import atomic_write_json, raise_unreadable, read_json, sha256_file
 
 if TYPE_CHECKING:
     from deft_aoi.contract.safe_open import StrPath
@@ -25,7 +25,7 @@ def list_files(root: StrPath) -> list[str]:
         OSError: a folder under ``root`` cannot be read; its files would be missing without a word.
     """
     top, found = os.fspath(root), []
-    for folder, dirs, names in os.walk(top, onerror=unreadable):
+    for folder, dirs, names in os.walk(top, onerror=raise_unreadable):
         for name in [*names, *(d for d in dirs if os.path.islink(os.path.join(folder, d)))]:
             rel = os.path.relpath(os.path.join(folder, name), top)
             if rel != MANIFEST_NAME:

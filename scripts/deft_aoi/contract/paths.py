@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.text import check_name, has_hidden, safe_text
+from deft_aoi.contract.text import check_name, has_hidden, quoted
 
 __all__ = [
     "RunPaths",
@@ -61,9 +61,9 @@ def resolve_under(root: Path, *parts: str) -> Path:
     for part in parts:
         if "\0" in part or "\\" in part or part.startswith(("/", "~")) or has_hidden(part):
             raise HardStop(
-                f"the path {safe_text(part)} is not allowed",
+                f"the path {quoted(part)} is not allowed",
                 expected="a relative path with / between folders",
-                found=safe_text(part),
+                found=quoted(part),
                 hint="write the path as it is below the images folder, with no .. and no link",
             )
         for piece in part.split("/"):
@@ -71,17 +71,17 @@ def resolve_under(root: Path, *parts: str) -> Path:
                 continue
             if piece == ".." or len(piece.encode()) > 255:
                 raise HardStop(
-                    f"the path {safe_text(part)} leaves its folder or is too long",
+                    f"the path {quoted(part)} leaves its folder or is too long",
                     expected=f"a path below {root}",
-                    found=safe_text(part),
+                    found=quoted(part),
                     hint="write a short path below that folder",
                 )
             current = f"{current}/{piece}"
             if os.path.islink(current):
                 raise HardStop(
-                    f"a symbolic link is on the way: {safe_text(part)}",
+                    f"a symbolic link is on the way: {quoted(part)}",
                     expected="real files and folders below the workspace",
-                    found=safe_text(os.path.relpath(current, root)),
+                    found=quoted(os.path.relpath(current, root)),
                     hint="copy the data into the workspace",
                 )
     return Path(current)
@@ -115,14 +115,14 @@ class Workspace:
         root = Path(path).expanduser()
         if not root.is_dir():
             raise HardStop(
-                f"the workspace {safe_text(root)} does not exist",
+                f"the workspace {quoted(root)} does not exist",
                 expected="a folder with specs/, train/base/, kpi/ and augmentation/",
                 hint="see --workspace; make_demo_workspace.py renders one to try",
             )
         real = root.resolve()
         if any(c.isspace() or c in "'\"\\,:$`" for c in str(real)):
             raise HardStop(
-                f"the workspace's path {safe_text(real, 200)} has a character that TAO's launcher cannot take",
+                f"the workspace's path {quoted(real, 200)} has a character that TAO's launcher cannot take",
                 expected="a path without spaces, quotes, commas, colons, $ and back-slashes",
                 hint="move the workspace to a plain path",
             )
@@ -131,7 +131,7 @@ class Workspace:
                 raise HardStop(
                     f"{name} of the workspace is a symbolic link",
                     expected="a folder below the workspace: what a run writes stays there",
-                    found=safe_text(real / name, 200),
+                    found=quoted(real / name, 200),
                     hint="move the whole workspace to the larger disk",
                 )
         return cls(real)
@@ -226,7 +226,7 @@ class Workspace:
             return Path(path).relative_to(self.root).as_posix()
         except ValueError as error:
             raise HardStop(
-                f"{safe_text(path, 200)} is outside the workspace",
+                f"{quoted(path, 200)} is outside the workspace",
                 expected=f"below {self.root}",
                 hint="copy the data into the workspace",
             ) from error

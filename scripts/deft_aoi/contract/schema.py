@@ -9,7 +9,7 @@ from typing import Any
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_json, read_json
 from deft_aoi.contract.safe_open import StrPath
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 
 
 def bundle_root() -> Path:
@@ -51,9 +51,9 @@ def validate(obj: Any, name: str) -> None:
         first = errors[0]
         where = "/" + "/".join(str(p) for p in first.absolute_path)
         raise HardStop(
-            f"the {name} record breaks its schema at {safe_text(where)}",
-            expected=safe_text(f"{first.validator}: {first.validator_value}", 200),
-            found=safe_text(first.instance, 120),
+            f"the {name} record breaks its schema at {quoted(where)}",
+            expected=quoted(f"{first.validator}: {first.validator_value}", 200),
+            found=quoted(first.instance, 120),
             hint="write it with the command that makes it, not by hand",
         )
 

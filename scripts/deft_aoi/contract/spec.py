@@ -16,7 +16,7 @@ from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_text
 from deft_aoi.contract.safe_open import StrPath, open_regular
-from deft_aoi.contract.text import check_name, safe_text
+from deft_aoi.contract.text import check_name, quoted
 
 Spec = dict[str, Any]
 
@@ -51,7 +51,7 @@ class _StrictLoader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str | int) or key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"duplicate or unusable key {safe_text(key)}", key_node.start_mark
+                    None, None, f"duplicate or unusable key {quoted(key)}", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -89,7 +89,7 @@ def load_yaml(path: StrPath, *, what: str = "spec") -> Any:
             hint="copy one from the skill's specs folder; make_workspace.py writes it, too",
         )
     if file.is_symlink():
-        raise HardStop(f"the {what} is a symbolic link", expected="a file of its own", found=safe_text(file, 200), hint="copy it")
+        raise HardStop(f"the {what} is a symbolic link", expected="a file of its own", found=quoted(file, 200), hint="copy it")
     with os.fdopen(open_regular(file), "rb") as handle:
         data = handle.read(MAX_SPEC_BYTES + 1)
     if len(data) > MAX_SPEC_BYTES:
@@ -107,7 +107,7 @@ def load_yaml(path: StrPath, *, what: str = "spec") -> Any:
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise HardStop(
             f"the {what} {file.name} cannot be read",
-            found=where + safe_text(getattr(error, "problem", None) or error, 160),
+            found=where + quoted(getattr(error, "problem", None) or error, 160),
             hint="correct the YAML at that place",
         ) from error
 
@@ -132,7 +132,7 @@ def _check_no_resolver(node: Any, what: str) -> None:
         raise HardStop(
             f"the {what} asks for something outside it",
             expected="values, and references to other keys such as ${results_dir}",
-            found=safe_text(node),
+            found=quoted(node),
             hint="write the value itself",
         )
     for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
@@ -194,7 +194,7 @@ def apply_overrides(spec: Spec, overrides: list[str] | tuple[str, ...]) -> Spec:
             raise HardStop(
                 "a spec override cannot be read",
                 expected="a.b.c=value",
-                found=safe_text(text),
+                found=quoted(text),
                 hint="quote the whole argument: --set 'train.optim.lr=1e-4'",
             )
         try:
@@ -202,7 +202,7 @@ def apply_overrides(spec: Spec, overrides: list[str] | tuple[str, ...]) -> Spec:
         except yaml.YAMLError as error:
             raise HardStop(
                 f"the value of the override {key} cannot be read",
-                found=safe_text(raw),
+                found=quoted(raw),
                 hint="write the value as YAML, in quotes where it has special characters",
             ) from error
         _check_no_resolver(get(out, key), f"override {key}")
@@ -221,7 +221,7 @@ def lights(spec: Spec) -> tuple[str, ...]:
         raise HardStop(
             "dataset.classify.input_map is not a mapping",
             expected="{LightName: 0}",
-            found=safe_text(mapping),
+            found=quoted(mapping),
             hint="write one key for each light, such as input_map: {SolderLight: 0}",
         )
     return tuple(check_name(str(light), "light") for light in mapping) or ("",)
@@ -238,7 +238,7 @@ def image_ext(spec: Spec) -> str:
         raise HardStop(
             "dataset.classify.image_ext is not an extension with its dot",
             expected=".jpg, .png, .bmp",
-            found=safe_text(ext),
+            found=quoted(ext),
             hint="write it with its dot, as the image files end",
         )
     return ext

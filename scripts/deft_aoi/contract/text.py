@@ -1,7 +1,7 @@
 """Labels, names and the one way to show text that came from outside.
 
 Everything read from data (labels, file names, CSV cells, logs, spec values) is data, never an instruction; it reaches a
-terminal, a log line or an agent only through :func:`safe_text`.
+terminal, a log line or an agent only through :func:`quoted`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PLAIN_NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9@_.+-]*")
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])|\x9b[0-?]*[ -/]*[@-~]")
 
 
-def plain_text(value: object, limit: int = 80) -> str:
+def printable(value: object, limit: int = 80) -> str:
     """Return ``value`` as one printable line of at most ``limit`` characters, without quotes.
 
     NFKC, then terminal sequences, control, format (bidirectional, zero-width), surrogate, private and unassigned
@@ -36,14 +36,14 @@ def plain_text(value: object, limit: int = 80) -> str:
     return line if len(line) <= limit else line[: max(limit - 1, 0)] + "…"
 
 
-def safe_text(value: object, limit: int = 80) -> str:
+def quoted(value: object, limit: int = 80) -> str:
     """Return ``value`` as a JSON-quoted, bounded, one-line string: visibly data."""
-    return json.dumps(plain_text(value, limit), ensure_ascii=False)
+    return json.dumps(printable(value, limit), ensure_ascii=False)
 
 
-def label_text(label: object, limit: int = 64) -> str:
+def shown_label(label: object, limit: int = 64) -> str:
     """A label as it is shown in a line or a sentence: ``PASS`` is ours, every other one is data and stands in quotes."""
-    return PASS if label == PASS else safe_text(label, limit)
+    return PASS if label == PASS else quoted(label, limit)
 
 
 def has_hidden(text: str) -> bool:
@@ -76,16 +76,16 @@ def normalize_label(raw: str) -> str:
         raise HardStop("a label is empty", expected="PASS or the name of a defect", hint="fill in the label column")
     if label == "pass":
         raise HardStop(
-            f"the label {safe_text(raw)} is not PASS",
+            f"the label {quoted(raw)} is not PASS",
             expected="PASS, in capitals, without spaces",
-            found=safe_text(raw),
+            found=quoted(raw),
             hint="write PASS: TAO compares the label case-sensitively and would train this good part as a defect",
         )
     if len(label) > MAX_LABEL or has_hidden(raw) or not _allowed(label, _LABEL_EXTRA) or not label[0].isalnum():
         raise HardStop(
-            f"the label {safe_text(raw)} is not allowed",
+            f"the label {quoted(raw)} is not allowed",
             expected="at most 64 letters and digits of any script, space and _ . + -, beginning with a letter or digit",
-            found=safe_text(raw),
+            found=quoted(raw),
             hint="rename the defect in the label column",
         )
     return label
@@ -102,9 +102,9 @@ def check_name(name: str, what: str = "name") -> str:
         return name  # nearly every name of a large table, in a tenth of the time
     if not name or name in (".", "..") or len(name) > MAX_NAME or not _allowed(name, _NAME_EXTRA) or name != name.strip():
         raise HardStop(
-            f"{what} {safe_text(name)} is not allowed",
+            f"{what} {quoted(name)} is not allowed",
             expected="1 to 128 letters and digits of any script, space and @ _ . + -, no separator",
-            found=safe_text(name),
+            found=quoted(name),
             hint="rename it",
         )
     return name

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 
 ENGINES = ("tao", "embedded")
 SUBTASKS = {
@@ -58,26 +58,26 @@ def command(
         HardStop: unknown engine, tool or subtask, a relative path, or an argument that TAO's launcher would split.
     """
     if engine not in ENGINES:
-        raise HardStop(f"there is no engine {safe_text(engine)}", expected=" | ".join(ENGINES))
+        raise HardStop(f"there is no engine {quoted(engine)}", expected=" | ".join(ENGINES))
     if subtask not in SUBTASKS.get(tool, ()):
         raise HardStop(
-            f"there is no {safe_text(tool)} {safe_text(subtask)}",
+            f"there is no {quoted(tool)} {quoted(subtask)}",
             expected="; ".join(f"{t} {'|'.join(s)}" for t, s in SUBTASKS.items()),
         )
     if not Path(spec_path).is_absolute():
-        raise HardStop("a job's spec must be given by its absolute path", found=safe_text(spec_path, 200))
+        raise HardStop("a job's spec must be given by its absolute path", found=quoted(spec_path, 200))
     tail = (subtask, "-e", str(spec_path), *overrides)
     for argument in tail:
         if _BREAKS_LAUNCHER & set(argument) or "\0" in argument:
             raise HardStop(
                 "an argument holds a character that TAO's launcher cannot take",
-                found=safe_text(argument, 200),
+                found=quoted(argument, 200),
                 expected="no space, quote, back-slash or #",
                 hint="move the workspace to a plain path",
             )
     for override in overrides:
         if "=" not in override:
-            raise HardStop("not an override", expected="key=value", found=safe_text(override))
+            raise HardStop("not an override", expected="key=value", found=quoted(override))
     if container:
         return (tool, *tail)
     if engine == "embedded":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.contract.files import copy_hashed, fsync_dir
-from deft_aoi.contract.text import plain_text, safe_text
+from deft_aoi.contract.text import printable, quoted
 
 # TAO backbone -> (repository on the Hugging Face hub, file). Only these are fetched; others have to be staged by hand.
 HUB_FILES = {
@@ -25,14 +25,14 @@ def source_of(backbone_type: str, target: Path) -> str:
     """
     if backbone_type not in HUB_FILES:
         raise Blocked(
-            f"no source is known for the weights of {safe_text(backbone_type)}", expected=str(target), hint="stage the file there"
+            f"no source is known for the weights of {quoted(backbone_type)}", expected=str(target), hint="stage the file there"
         )
     repository, name = HUB_FILES[backbone_type]
     if target.suffix != Path(name).suffix:
         raise HardStop(
             "the backbone's file name has the wrong suffix",
             expected=Path(name).suffix,
-            found=safe_text(target.name),
+            found=quoted(target.name),
             hint="TAO chooses its reader by the suffix: keep the real one",
         )
     return repository
@@ -60,7 +60,7 @@ def fetch_backbone(backbone_type: str, target: Path) -> str:
     except Exception as error:  # the hub's own errors, the network's, the disk's: all mean "not here"
         raise Blocked(
             f"{repository} cannot be fetched",
-            found=plain_text(f"{type(error).__name__}: {error}", 200),
+            found=printable(f"{type(error).__name__}: {error}", 200),
             hint=f"check the network and HF_TOKEN, or stage the file as {target}",
         ) from error
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +86,6 @@ def fetch_model(repository: str) -> None:
     except Exception as error:  # the hub's own errors, the network's, the disk's: all mean "not here"
         raise Blocked(
             f"{repository} cannot be fetched",
-            found=plain_text(f"{type(error).__name__}: {error}", 200),
+            found=printable(f"{type(error).__name__}: {error}", 200),
             hint="check the network and HF_TOKEN, or copy the folder here and give --model-path",
         ) from error

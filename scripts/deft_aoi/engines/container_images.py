@@ -12,7 +12,7 @@ from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import Blocked, HardStop, UsageError
 from deft_aoi.contract.paths import given
 from deft_aoi.contract.schema import bundle_root
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _REFERENCE = re.compile(r"[a-z0-9][A-Za-z0-9._:/@-]{0,254}")
@@ -49,13 +49,13 @@ def resolve_key(key: str, bank: str | None = None) -> str:
         Blocked: there is no versions file.
     """
     if not _KEY.fullmatch(key):
-        raise UsageError("not a key", expected="dotted names, as in images.tao_toolkit.pyt", found=safe_text(key))
+        raise UsageError("not a key", expected="dotted names, as in images.tao_toolkit.pyt", found=quoted(key))
     path = versions_file(bank)
     value = specs.get(specs.load_spec(given(path), what="versions file"), key)
     if isinstance(value, Mapping) and "reference" in value:
         value = value["reference"]
     if value is None or isinstance(value, Mapping | list):
-        raise HardStop(f"{path.name} has no single value at {key}", found=safe_text(value), hint=f"see {path}")
+        raise HardStop(f"{path.name} has no single value at {key}", found=quoted(value), hint=f"see {path}")
     return str(value)
 
 
@@ -67,7 +67,7 @@ def check_reference(reference: str) -> str:
     """
     last = reference.rpartition("/")[2]
     if not _REFERENCE.fullmatch(reference) or (":" not in last and "@" not in last):
-        raise HardStop("an image reference is malformed", expected="name:tag or name@sha256:…", found=safe_text(reference))
+        raise HardStop("an image reference is malformed", expected="name:tag or name@sha256:…", found=quoted(reference))
     return reference
 
 

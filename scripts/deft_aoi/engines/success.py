@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from deft_aoi.contract.errors import JobFailed
 from deft_aoi.contract.manifests import require_plain
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 from deft_aoi.engines import known_errors
 from deft_aoi.engines.known_errors import KnownError
 
@@ -198,7 +198,7 @@ def progress(out_dir: str | Path) -> str:
     for line in reversed(read_status(Path(out_dir) / "status.json")):
         if line.get("message") == "Training loop in progress":
             try:
-                return f"epoch {int(line['epoch']) + 1} of {int(line['max_epoch']) + 1}, {safe_text(line['eta'], 20)} left"
+                return f"epoch {int(line['epoch']) + 1} of {int(line['max_epoch']) + 1}, {quoted(line['eta'], 20)} left"
             except (KeyError, TypeError, ValueError):
                 return ""
     return ""

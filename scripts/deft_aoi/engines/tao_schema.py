@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 from deft_aoi.engines.tao_tree import BACKBONES, DEFAULTS, FAMILY_SINCE, SINCE, TREE
 
 Spec = dict[str, Any]
@@ -46,7 +46,7 @@ def parse_version(text: str) -> Version:
     found = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", text)
     version = (int(found[1]), int(found[2]), int(found[3] or 0)) if found else (0, 0, 0)
     if version < (7, 0, 0):
-        raise HardStop("not a TAO release that this edition knows", expected=", ".join(KNOWN_VERSIONS), found=safe_text(text))
+        raise HardStop("not a TAO release that this edition knows", expected=", ".join(KNOWN_VERSIONS), found=quoted(text))
     return version
 
 
@@ -113,7 +113,7 @@ Problem = tuple[str, str, str]  # key, what is expected, hint
 
 
 def _stop(key: str, expected: str, found: Any, hint: str = "") -> HardStop:
-    return HardStop(f"the spec's {key} does not fit", expected=expected, found=safe_text(found, 120), hint=hint)
+    return HardStop(f"the spec's {key} does not fit", expected=expected, found=quoted(found, 120), hint=hint)
 
 
 def _check_keys_and_types(spec: Spec, version: str, release: Version) -> None:
@@ -134,12 +134,12 @@ def _check_keys_and_types(spec: Spec, version: str, release: Version) -> None:
         key = str(error.full_key or error.key or "?")
         if not is_known(key, version):
             raise HardStop(
-                f"TAO {version} does not know the spec key {safe_text(key)}", expected=_nearest(key), hint="correct or remove it"
+                f"TAO {version} does not know the spec key {quoted(key)}", expected=_nearest(key), hint="correct or remove it"
             ) from error
         raise HardStop(
             f"the spec's {key} has the wrong type",
             expected=leaves().get(key, "a mapping"),
-            found=safe_text(_Values(spec)(key), 120),
+            found=quoted(_Values(spec)(key), 120),
         ) from error
 
 

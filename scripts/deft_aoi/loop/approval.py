@@ -6,7 +6,7 @@ import sys
 
 from deft_aoi.contract.commands import command
 from deft_aoi.contract.errors import ApprovalNeeded
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import printable
 from deft_aoi.loop import gate
 from deft_aoi.loop.plan import Plan
 
@@ -39,6 +39,6 @@ def ask(plan: Plan) -> str:
             expected="a person at a terminal",
             hint=f"run: {command('approve')} {digest[:12]}   (or start run_loop.py with --yes)",
         )
-    print(f"Plan {digest} for {plain_text(plan['workspace'], 200)}", file=sys.stderr)
+    print(f"Plan {digest} for {printable(plan['workspace'], 200)}", file=sys.stderr)
     print("Type the last six characters of the digest to approve it: ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline()

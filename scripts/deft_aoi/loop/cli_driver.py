@@ -13,7 +13,7 @@ from typing import Any
 from deft_aoi.contract.commands import command
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.paths import RunPaths
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import printable
 from deft_aoi.loop import approval, gate
 from deft_aoi.loop.driver import Driven, drive
 from deft_aoi.loop.next_step import Step, next_step
@@ -175,9 +175,9 @@ def _ending(root: Path, driven: Driven, fail_on_not_met: bool) -> Spoken:
 
 
 def _best(state: dict[str, Any]) -> dict[str, Any] | None:
-    from deft_aoi.loop.stages.train import best_so_far
+    from deft_aoi.loop.stages.train import best_iteration
 
-    return best_so_far(state)
+    return best_iteration(state)
 
 
 def _next_lines(root: Path, step: Step, judgement: str) -> list[str]:
@@ -210,7 +210,7 @@ def describe_next(results_dir: str) -> tuple[str, dict[str, Any]]:
     root = Path(results_dir).expanduser().resolve()
     run = RunPaths(root)
     if not run.log.exists():
-        raise UsageError(f"{plain_text(root.name)} is not a run", expected="a folder with loop_log.jsonl", found=str(root))
+        raise UsageError(f"{printable(root.name)} is not a run", expected="a folder with loop_log.jsonl", found=str(root))
     _plan, config = gate.load_plan(run)
     state = load_state(root)
     step = next_step(state, config)

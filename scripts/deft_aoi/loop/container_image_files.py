@@ -11,7 +11,7 @@ from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.contract.files import digest_json, fsync_dir, sha256_file
 from deft_aoi.contract.images import stamp_of
 from deft_aoi.contract.paths import Workspace
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.context import RunContext
 
@@ -83,7 +83,7 @@ def describe(ctx: RunContext) -> dict[str, dict[str, Any]]:
     return {str(file): {"stamp": list(stamp_of(file.stat())), "sha256": sha256_file(file)} for file in seen}
 
 
-def require_same(file: Path, events: Iterable[Mapping[str, Any]]) -> None:
+def require_same_image_file(file: Path, events: Iterable[Mapping[str, Any]]) -> None:
     """Stop when an image file is not the one that the newest ``assets`` event describes.
 
     A file with the recorded stamp is taken to be unchanged; any other is read.
@@ -101,7 +101,7 @@ def require_same(file: Path, events: Iterable[Mapping[str, Any]]) -> None:
     if there and (list(stamp_of(file.stat())) == known["stamp"] or sha256_file(file) == known["sha256"]):
         return
     raise HardStop(
-        f"the image file {safe_text(file, 200)} is not the one that this run began with",
+        f"the image file {quoted(file, 200)} is not the one that this run began with",
         expected=f"sha256 {known['sha256'][:16]}",
         found="another content" if there else "no file",
         hint="restore it, or start a new run",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StageResult:
     """What a stage says of itself.
 
     Attributes:

@@ -12,16 +12,16 @@ from typing import Any
 
 from deft_aoi.contract.errors import Blocked, DeftError, HardStop, JobFailed, JobLost, UsageError
 from deft_aoi.contract.paths import RunPaths, iteration_label
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import printable
 from deft_aoi.loop import gate, stages
-from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.next_step import Step, next_step
 from deft_aoi.loop.published import require_published, sweep_published
 from deft_aoi.loop.stages.dataset import training_set
 from deft_aoi.platforms import credentials
 from deft_aoi.record import file_system, lock, log, provenance
 from deft_aoi.record.log_event import MAX_LINE, spell
-from deft_aoi.record.log_file import refusal
+from deft_aoi.record.log_file import error_from_os
 
 Say = Callable[[str], None]
 MAX_SUMMARY = 400
@@ -121,10 +121,10 @@ def run_step(ctx: RunContext, step: Step) -> None:
     attempt = _attempt(ctx, step)
     try:
         if step.stage == "loop_stop":
-            outcome = Outcome(f"loop ended: {step.reason}; {step.why}", {}, {"reason": step.reason})
+            outcome = StageResult(f"loop ended: {step.reason}; {step.why}", {}, {"reason": step.reason})
         else:
             require_gates(ctx, step)
-            outcome = stages.table()[step.stage](ctx, step.label, attempt)
+            outcome = stages.stage_functions()[step.stage](ctx, step.label, attempt)
     except JobLost as error:
         _record_error(ctx, step, attempt, error, time.monotonic() - start)
         if attempt > MAX_LOST:
@@ -184,7 +184,7 @@ def _as_blocked(error: Blocked | OSError, step: Step) -> Blocked:
         return error
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         raise error
-    refused = refusal(error, f"{step.label} {step.stage}")
+    refused = error_from_os(error, f"{step.label} {step.stage}")
     assert isinstance(refused, Blocked)
     return refused
 
@@ -201,7 +201,7 @@ def _attempt(ctx: RunContext, step: Step) -> int:
     return 1 + sum(e["data"].get("exit_code") != Blocked.exit_code for e in _of_step(ctx, step, "ok", "error"))
 
 
-def _record(ctx: RunContext, step: Step, attempt: int, outcome: Outcome, seconds: float) -> None:
+def _record(ctx: RunContext, step: Step, attempt: int, outcome: StageResult, seconds: float) -> None:
     data: dict[str, Any] = {**outcome.evidence}
     if outcome.state:
         data["state"] = outcome.state
@@ -239,26 +239,26 @@ def _record_error(ctx: RunContext, step: Step, attempt: int, error: DeftError, s
         iter_label=step.label,
         stage=step.stage,
         status="error",
-        summary=plain_text(f"{step.label} {step.stage}: {error.message}", MAX_SUMMARY),
-        data={"kind": error.label, "exit_code": error.exit_code, "try": plain_text(error.hint, 200)},
+        summary=printable(f"{step.label} {step.stage}: {error.message}", MAX_SUMMARY),
+        data={"kind": error.label, "exit_code": error.exit_code, "try": printable(error.hint, 200)},
         op_id=f"{step.label}/{step.stage}/{attempt}/error{blocked}",
         duration_sec=round(seconds, 3),
     )
-    ctx.say(f"{step.label:8} {step.stage:12} {seconds:6.1f} s  {error.label.upper()}: {plain_text(error.message, 200)}")
+    ctx.say(f"{step.label:8} {step.stage:12} {seconds:6.1f} s  {error.label.upper()}: {printable(error.message, 200)}")
 
 
 def _end_after_hard_stop(ctx: RunContext, step: Step) -> None:
     """Any end hands over the best valid checkpoint so far, marked as what it is."""
     stop = Step("run", "loop_stop", f"hard stop in {step.label} {step.stage}", "hard_stop")
-    _record(ctx, stop, 1, Outcome(f"loop ended: hard_stop; {stop.why}", {}, {"reason": "hard_stop"}), 0.0)
+    _record(ctx, stop, 1, StageResult(f"loop ended: hard_stop; {stop.why}", {}, {"reason": "hard_stop"}), 0.0)
     for _ in range(2):
         nxt = next_step(ctx.state(), ctx.config)
         if nxt.done:
             return
         try:
-            outcome = stages.table()[nxt.stage](ctx, nxt.label, _attempt(ctx, nxt))
+            outcome = stages.stage_functions()[nxt.stage](ctx, nxt.label, _attempt(ctx, nxt))
         except DeftError as error:
-            ctx.say(f"{nxt.label:8} {nxt.stage:12} not possible: {plain_text(error.message, 200)}")
+            ctx.say(f"{nxt.label:8} {nxt.stage:12} not possible: {printable(error.message, 200)}")
             return
         _record(ctx, nxt, _attempt(ctx, nxt), outcome, 0.0)
         ctx.say(f"{nxt.label:8} {nxt.stage:12}           {outcome.summary}")
@@ -271,4 +271,4 @@ def _iteration_report(ctx: RunContext) -> None:
     try:
         render(ctx)
     except DeftError as error:
-        ctx.say(f"warning: the report was not refreshed: {plain_text(error.message, 160)}")
+        ctx.say(f"warning: the report was not refreshed: {printable(error.message, 160)}")

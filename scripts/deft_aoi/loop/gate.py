@@ -10,7 +10,7 @@ from deft_aoi.contract.commands import command
 from deft_aoi.contract.errors import ApprovalNeeded, UsageError
 from deft_aoi.contract.paths import RunPaths, Workspace
 from deft_aoi.contract.schema import read_checked
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.plan import Plan, plan_digest, require_unchanged
 from deft_aoi.record import log, provenance
@@ -41,7 +41,7 @@ def find_pending(prefix: str | None) -> Plan:
             raise UsageError("no plan is pending", hint="run preflight.py --workspace W")
         return plan
     if len(prefix) < MIN_PREFIX or any(c not in "0123456789abcdef" for c in prefix):
-        raise UsageError("a plan digest is hexadecimal", expected=f"at least {MIN_PREFIX} characters", found=safe_text(prefix))
+        raise UsageError("a plan digest is hexadecimal", expected=f"at least {MIN_PREFIX} characters", found=quoted(prefix))
     folder = Path(plans.plans_dir())
     names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
     digests = [n[:64] for n in names if n.startswith(prefix) and n.endswith(".json") and plans.is_digest(n[:-5])]
@@ -71,7 +71,7 @@ def approve(plan: Plan, *, typed: str, how: str) -> None:
         raise ApprovalNeeded(
             "the plan was not approved",
             expected="the last six characters of its digest",
-            found=safe_text(typed),
+            found=quoted(typed),
             hint="try again",
         )
     plans.write_approval(plan["digest"], how, typed.strip())
@@ -105,7 +105,7 @@ def load_plan(run: RunPaths) -> tuple[Plan, RunConfig]:
             hint="open a run with preflight.py, then init_deft_state.py",
         )
     plan: Plan = read_checked(run.plan, "plan")
-    approved = provenance.finished(log.read(run.root)).get(("run", "approve"), {})
+    approved = provenance.latest_ok_data(log.read(run.root)).get(("run", "approve"), {})
     recorded = approved.get("plan_digest")
     same_file = provenance.is_on_record(run.plan, approved.get("plan_sha256"))
     if not same_file or plan_digest(plan) != plan["digest"] or plan["digest"] != recorded:

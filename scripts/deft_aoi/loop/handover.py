@@ -15,7 +15,7 @@ from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.primary_metric import RECORD
 from deft_aoi.loop.recorded_spec import training_spec_path
 from deft_aoi.loop.stages.assets import pinned_image
-from deft_aoi.loop.stages.train import best_so_far
+from deft_aoi.loop.stages.train import best_iteration
 from deft_aoi.record import log, provenance
 from deft_aoi.record.state import fold, load_state
 
@@ -74,7 +74,7 @@ def write(
 def _content(run: RunPaths, workspace: Workspace, holdout: dict[str, Any] | None) -> tuple[dict[str, Any], specs.Spec]:
     """``(best_model.json without its spec, the spec)`` with every file they name checked."""
     state = load_state(run.root)
-    best = best_so_far(state)
+    best = best_iteration(state)
     if best is None:
         raise HardStop("there is nothing to hand over", expected="at least an evaluated baseline")
     checkpoint = run.root / best["best_ckpt_path"]

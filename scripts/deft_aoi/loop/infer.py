@@ -15,7 +15,7 @@ from deft_aoi.contract.checkpoint_scan import scan_checkpoint
 from deft_aoi.contract.errors import HardStop, JobFailed, UsageError
 from deft_aoi.contract.files import atomic_write_text, digest_json, sha256_file
 from deft_aoi.contract.schema import read_checked, write_checked
-from deft_aoi.contract.text import PASS, is_pass, safe_text
+from deft_aoi.contract.text import PASS, is_pass, quoted
 from deft_aoi.engines import success
 from deft_aoi.platforms.base import JobRequest, JobState, get_platform
 
@@ -121,7 +121,7 @@ def infer(
         raise UsageError(
             f"this model belongs to the engine {engine}",
             expected=engine,
-            found=safe_text(place.engine),
+            found=quoted(place.engine),
             hint="leave --engine out",
         )
     frame, known = _rows(csv)
@@ -249,7 +249,7 @@ def _wait(platform: Platform, name: str, jobs: Path, where: str, progress: Calla
             return status
         unknown_since = (unknown_since or time.monotonic()) if status.state == JobState.UNKNOWN else None
         if unknown_since is not None and time.monotonic() - unknown_since > UNKNOWN_LIMIT_SEC:
-            raise JobFailed(f"{where} does not know the job {name}", found=safe_text(status.detail, 160), hint="run it again")
+            raise JobFailed(f"{where} does not know the job {name}", found=quoted(status.detail, 160), hint="run it again")
         progress(f"scoring: {status.state.value}")
         time.sleep(POLL_SEC)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.paths import given
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 from deft_aoi.loop.infer import Where, infer, load_model
 
 
@@ -23,7 +23,7 @@ def infer_from(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     for item in args.platform_option or ():
         key, equals, value = item.partition("=")
         if not equals or not key:
-            raise UsageError("a platform option is KEY=VALUE", found=safe_text(item))
+            raise UsageError("a platform option is KEY=VALUE", found=quoted(item))
         options[key] = value
     model = load_model(Path(args.model), Path(args.checkpoint) if args.checkpoint else None)
     where = Where(args.engine, args.platform, options, args.image, args.tao_python)

@@ -19,7 +19,7 @@ from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import JobFailed, JobLost
 from deft_aoi.contract.files import sha256_file
 from deft_aoi.contract.paths import data_home
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 from deft_aoi.engines import success
 from deft_aoi.loop.context import RunContext
 from deft_aoi.platforms.base import JobRequest, JobState, JobStatus, read_record
@@ -87,7 +87,7 @@ def run_job(ctx: RunContext, job: Job) -> Evidence:
     """
     name = job_name(ctx, job)
     if ctx.platform.status(name, ctx.run.jobs).state == JobState.UNKNOWN:
-        if not _on_record(ctx, name):
+        if not is_in_log(ctx, name):
             log.append(
                 ctx.run.root,
                 iter_label=job.label,
@@ -108,7 +108,7 @@ def run_job(ctx: RunContext, job: Job) -> Evidence:
     if status.state == JobState.ERROR and status.exit_code is None and not status.detail.startswith("time limit"):
         raise JobLost(
             f"the job {name} was lost",
-            found=safe_text(status.detail, 160),
+            found=quoted(status.detail, 160),
             hint="run the same command again: it is done over",
         )
     evidence = success.check(
@@ -125,7 +125,7 @@ def run_job(ctx: RunContext, job: Job) -> Evidence:
     return evidence
 
 
-def _on_record(ctx: RunContext, name: str) -> bool:
+def is_in_log(ctx: RunContext, name: str) -> bool:
     return any(e["status"] == "started" and e["data"].get("job") == name for e in ctx.events())
 
 
@@ -142,7 +142,7 @@ def _request(ctx: RunContext, job: Job, name: str) -> JobRequest:
         if file is not None:
             reference = str(file)
             if known is None:
-                container_image_files.require_same(file, ctx.events())
+                container_image_files.require_same_image_file(file, ctx.events())
     python = options.get("tao_python") if config.engine == "tao" else None
     tool, subtask = ("embedding", "image_embeddings") if job.kind == "embedding" else ("visual_changenet", job.kind)
     if known is not None:
@@ -189,7 +189,7 @@ def _wait(ctx: RunContext, name: str, job: Job) -> JobStatus:
         if unknown_since is not None and time.monotonic() - unknown_since > UNKNOWN_LIMIT_SEC:
             raise JobFailed(
                 f"{ctx.config.platform} does not know the job {name}",
-                found=safe_text(status.detail, 160),
+                found=quoted(status.detail, 160),
                 hint="check the platform, then run the same command again",
             )
         line = success.progress(job.out) if job.kind == "train" else ""

@@ -14,7 +14,7 @@ from deft_aoi.contract.errors import ApprovalNeeded, HardStop
 from deft_aoi.contract.files import copy_hashed, digest_json, fsync_dir, fsync_tree, sha256_file
 from deft_aoi.contract.paths import RunPaths, Workspace
 from deft_aoi.contract.schema import write_checked
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 from deft_aoi.loop import gate
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.dataset_view import identity_cache
@@ -54,7 +54,7 @@ def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
     warnings += [] if promised["flock"] else [file_system.NO_FLOCK]
     write_checked(run.plan, plan, "plan")
     fsync_dir(run.run)
-    upstream = _upstream_checkpoint(run, workspace, state.read_foreign_state(run.root))
+    upstream = _upstream_checkpoint(run, workspace, state.read_imported_state(run.root))
     adopted = {} if upstream is None else {"adopted": _adopt_baseline(run, upstream)}
     data: dict[str, Any] = {
         "plan_digest": plan["digest"],
@@ -121,7 +121,7 @@ def _upstream_checkpoint(run: RunPaths, workspace: Workspace, foreign: dict[str,
         return None
     real = source.resolve()
     if real.suffix != ".pth":
-        raise HardStop("the pre-seeded baseline checkpoint is not a .pth file", found=safe_text(real.name))
+        raise HardStop("the pre-seeded baseline checkpoint is not a .pth file", found=quoted(real.name))
     try:
         real.relative_to(workspace.root)
     except ValueError as error:

@@ -17,7 +17,7 @@ DEFAULT_WORKSPACE = "~/workspace"
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlanResult:
     """What planning came to.
 
     Attributes:
@@ -33,14 +33,14 @@ class Planned:
     exit_code: int
 
 
-def plan_run(args: argparse.Namespace) -> Planned:
+def plan_run(args: argparse.Namespace) -> PlanResult:
     """Run the checks for parsed arguments."""
     workspace = Workspace.at(Path(args.workspace or DEFAULT_WORKSPACE).expanduser())
     plan, findings, error = preflight.run_checks(workspace, given(args))
     if plan is not None:
-        return Planned(plan, summary.render(plan), {"digest": plan["digest"], "plan": plan}, 0)
+        return PlanResult(plan, summary.render(plan), {"digest": plan["digest"], "plan": plan}, 0)
     assert error is not None  # run_checks returns one of the two
-    return Planned(
+    return PlanResult(
         None, _failure(findings, error), {**error.as_dict(), "findings": [f.__dict__ for f in findings]}, error.exit_code
     )
 

@@ -15,7 +15,7 @@ from deft_aoi.contract.errors import Blocked, DeftError
 from deft_aoi.contract.paths import Workspace
 from deft_aoi.loop.checks import data, machine, model_spec, supplies
 from deft_aoi.loop.checks import workspace as places
-from deft_aoi.loop.checks.session import Finding, Session
+from deft_aoi.loop.checks.session import Checklist, Finding
 from deft_aoi.loop.config import RunConfig, effective_spec
 from deft_aoi.loop.dataset_view import identity_cache
 from deft_aoi.loop.plan import Plan, configuration, inputs, plan_digest
@@ -37,7 +37,7 @@ def run_checks(workspace: Workspace, given: dict[str, Any]) -> tuple[Plan | None
     Raises:
         UsageError: the KPI target or another parameter cannot be read.
     """
-    session = Session(workspace, given)
+    session = Checklist(workspace, given)
     session.guard(1, lambda: places.check_workspace(session))
     if workspace.baseline_spec.is_file():
         session.config, user_spec = configuration(workspace, given)  # a UsageError is the caller's, not a finding
@@ -53,7 +53,7 @@ def run_checks(workspace: Workspace, given: dict[str, Any]) -> tuple[Plan | None
     return plan, session.findings, None
 
 
-def _check_run(session: Session, config: RunConfig) -> None:
+def _check_run(session: Checklist, config: RunConfig) -> None:
     """The checks that need the run's configuration."""
     session.guard(6, lambda: supplies.check_images(session, config))
     session.guard(4, lambda: machine.check_platform(session, config))
@@ -73,7 +73,7 @@ def _check_run(session: Session, config: RunConfig) -> None:
         data.check_statistics(session, config)
 
 
-def _build_plan(session: Session, config: RunConfig) -> Plan:
+def _build_plan(session: Checklist, config: RunConfig) -> Plan:
     plan: Plan = {
         "version": 1,
         "workspace": str(session.workspace.root),

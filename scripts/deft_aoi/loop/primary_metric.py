@@ -17,7 +17,7 @@ from deft_aoi.contract.errors import Blocked
 from deft_aoi.contract.files import sha256_file
 from deft_aoi.contract.kpi_target import KpiTarget
 from deft_aoi.contract.paths import Workspace
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,14 +84,14 @@ def check(config: RunConfig, workspace: Workspace, kpi_rows: pd.DataFrame) -> st
     report = kpi.analyze(kpi_rows.assign(siamese_score=scores), target=config.target, seconds_per_call=config.seconds_per_call)
     builtin = metric_values.builtin_values(report)
     theirs = {c.name: c.target for c in plan.criteria if not plan.is_builtin(c)}
-    metric.judge(plan, metric_values.combine(plan, builtin, theirs))
+    metric.evaluate_criteria(plan, metric_values.combine(plan, builtin, theirs))
     if plan.argv:
         program = plan.argv[0].replace("{workspace}", str(workspace.root))
         if shutil.which(program) is None:
             raise Blocked(
                 "the program of the metric command cannot be run",
                 expected="an absolute path, {workspace}/…, or a name on PATH",
-                found=plain_text(program, 200),
+                found=printable(program, 200),
             )
     return f"primary metric {plan.primary.text}: every built-in value of its criteria exists"
 
@@ -110,10 +110,10 @@ def summary_lines(config: RunConfig) -> list[str]:
             f"  {'metric command':28} for each scored checkpoint, at most {plan.time_limit_sec:g} s, on the driver's host:"
         )
         for part in plan.argv:
-            shown = plain_text(part, 20 * _WIDTH)
+            shown = printable(part, 20 * _WIDTH)
             lines += [f"  {'':28} | {shown[i : i + _WIDTH]}" for i in range(0, max(len(shown), 1), _WIDTH)]
     elif plan.evaluator == "result_file":
-        lines.append(f"  {'metric result file':28} run/metric/<iteration>/<checkpoint>/{plain_text(plan.result_file, 200)}")
+        lines.append(f"  {'metric result file':28} run/metric/<iteration>/<checkpoint>/{printable(plan.result_file, 200)}")
     else:
         lines.append(f"  {'metric values':28} the KPI report")
     if config.sources["kpi_target"] != "user":
@@ -137,7 +137,7 @@ def judge(ctx: RunContext, label: str, choice: str, report: Mapping[str, Any], c
 def judge_again(plan: MetricPlan, report: Mapping[str, Any], record: Mapping[str, Any]) -> Evaluation:
     """The evaluation as it must be: built-in values from the report, a command's or a file's as they are on record."""
     theirs = metric.from_record(record).values
-    return metric.judge(plan, metric_values.combine(plan, metric_values.builtin_values(report), theirs))
+    return metric.evaluate_criteria(plan, metric_values.combine(plan, metric_values.builtin_values(report), theirs))
 
 
 def state_of(evaluation: Evaluation | None) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def state_of(evaluation: Evaluation | None) -> dict[str, Any]:
     if evaluation is None:
         return {}
     return {
-        "primary_metric": plain_text(evaluation.text, 300),
+        "primary_metric": printable(evaluation.text, 300),
         "metric_value": evaluation.primary.value,
         "metric_distance": evaluation.primary_distance,
         "metric_feasible": evaluation.feasible,

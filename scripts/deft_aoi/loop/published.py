@@ -17,19 +17,27 @@ from deft_aoi.contract.errors import DeftError, HardStop
 from deft_aoi.contract.files import digests_below, sha256_file
 from deft_aoi.contract.manifests import MANIFEST_NAME, list_files, verify_manifest
 from deft_aoi.contract.paths import RunPaths
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import printable
 from deft_aoi.record import publish, state, transitions
-from deft_aoi.record.provenance import POOL_FILES, PUBLISHED, VOUCHER, WRITTEN_BY, Named, listed, on_record
+from deft_aoi.record.provenance import (
+    EVALUATE_MANIFEST,
+    POOL_FILES,
+    PUBLISHED,
+    WRITTEN_BY,
+    RecordedDigest,
+    files_in_manifest,
+    on_record,
+)
 
 SHOWN = 12
 
 _MACHINERY = re.compile(r"run/(log\.lock|log\.index(\.tmp)?|run\.lock|reserve|imported_state.*|(jobs|logs|torn|ops|adopted)/.*)")
 _CHECKED = re.compile(r"loop_log\.jsonl|deft_state\.json|DEFT_Loop_Report\.html|run/findings\.json")
 _SUMMARY = re.compile(r"iter[0-9]+_summary\.md")
-_ASIDE = re.compile(r"(.*?(\.stale|\.tmp-[0-9]+))(\.inputs|/.*)?")
+_RETIRED = re.compile(r"(.*?(\.stale|\.tmp-[0-9]+))(\.inputs|/.*)?")
 
 
-def unsettled(events: list[dict[str, Any]]) -> set[str]:
+def stages_in_progress(events: list[dict[str, Any]]) -> set[str]:
     """Stages that are due, under way, or failed when they were last tried: they may be rewriting what they wrote before."""
     last: dict[str, str] = {}
     for event in events:
@@ -39,7 +47,7 @@ def unsettled(events: list[dict[str, Any]]) -> set[str]:
     return {stage for stage, status in last.items() if status != "ok" and stage != "note"} | ({due[1]} if due else ending)
 
 
-def folder_problems(run: RunPaths, view: dict[str, Any], named: dict[str, Named], label: str, stage: str) -> list[str]:
+def folder_problems(run: RunPaths, view: dict[str, Any], named: dict[str, RecordedDigest], label: str, stage: str) -> list[str]:
     """What does not hold of a folder that ``stage`` of iteration ``label`` published."""
     folder, it = run.stage_dir(label, stage), view["iterations"].get(label, {})
     problems = _by_manifest(run, folder, named)
@@ -48,10 +56,10 @@ def folder_problems(run: RunPaths, view: dict[str, Any], named: dict[str, Named]
     if stage == "train" and "inference" in it["stages"]:
         kept = {it.get("ckpt_best_val"), it.get("ckpt_latest")}
         problems = [p for p in problems if not _pruned(run.rel(folder), p, kept)]
-    return [plain_text(f"{label}/{stage}: {p}", 300) for p in problems]
+    return [printable(f"{label}/{stage}: {p}", 300) for p in problems]
 
 
-def _by_manifest(run: RunPaths, folder: Path, named: dict[str, Named]) -> list[str]:
+def _by_manifest(run: RunPaths, folder: Path, named: dict[str, RecordedDigest]) -> list[str]:
     manifest = folder / MANIFEST_NAME
     known = named.get(run.rel(manifest))
     if known is None:
@@ -80,9 +88,9 @@ def _added_by_evaluate(run: RunPaths, label: str, problem: str, *, done: bool) -
     if what != "not in the manifest":
         return False
     if not done:
-        return path == VOUCHER or path.startswith(("best_val/", "latest/"))
+        return path == EVALUATE_MANIFEST or path.startswith(("best_val/", "latest/"))
     try:
-        return path == VOUCHER or path in listed(run.stage_dir(label, "inference") / VOUCHER)
+        return path == EVALUATE_MANIFEST or path in files_in_manifest(run.stage_dir(label, "inference") / EVALUATE_MANIFEST)
     except DeftError:
         return False
 
@@ -93,31 +101,31 @@ def _pruned(folder: str, problem: str, kept: set[Any]) -> bool:
     return what == "missing" and re.fullmatch(r"model_[^/]*\.pth", name) is not None and f"{folder}/{name}" not in kept
 
 
-def voucher_problems(run: RunPaths, label: str, named: dict[str, Named]) -> list[str]:
+def evaluate_manifest_problems(run: RunPaths, label: str, named: dict[str, RecordedDigest]) -> list[str]:
     """What does not hold of the files that an evaluation added: by its voucher, and that by its event."""
     folder = run.stage_dir(label, "inference")
-    path = folder / VOUCHER
+    path = folder / EVALUATE_MANIFEST
     known = named.get(run.rel(path))
     if known is None or not path.is_file() or sha256_file(path) != known.digest:
         return [f"{run.rel(path)} is not the one on record"]
-    added = listed(path)
+    added = files_in_manifest(path)
     found = digests_below(folder, added)
     return [f"{run.rel(folder / name)} changed" for name, digest in added.items() if found.get(name) != digest]
 
 
-def staged(run: RunPaths, named: dict[str, Named]) -> bool:
+def is_staged(run: RunPaths, named: dict[str, RecordedDigest]) -> bool:
     """Whether the staging is on record."""
     return run.rel(run.synth_pool / MANIFEST_NAME) in named
 
 
-def holdout_problems(run: RunPaths, named: dict[str, Named]) -> list[str]:
+def holdout_problems(run: RunPaths, named: dict[str, RecordedDigest]) -> list[str]:
     """What does not hold of the scored hold-out."""
-    return [plain_text(f"holdout: {p}", 300) for p in _by_manifest(run, run.holdout, named)]
+    return [printable(f"holdout: {p}", 300) for p in _by_manifest(run, run.holdout, named)]
 
 
-def staged_problems(run: RunPaths, named: dict[str, Named], moving: set[str]) -> list[str]:
+def staged_problems(run: RunPaths, named: dict[str, RecordedDigest], moving: set[str]) -> list[str]:
     """What does not hold of the staged pairs and of the pool's tables beside them."""
-    if not staged(run, named):
+    if not is_staged(run, named):
         return []
     replaced = {path for path, it in named.items() if path in POOL_FILES}
     mining = "data_mining" in moving
@@ -126,29 +134,29 @@ def staged_problems(run: RunPaths, named: dict[str, Named], moving: set[str]) ->
         for p in _by_manifest(run, run.synth_pool, named)
         if (path := f"synth_pool/{p.partition(': ')[2]}") not in POOL_FILES or not (mining or path in replaced)
     ]
-    problems = [plain_text(f"synth_pool: {p}", 300) for p in problems]
+    problems = [printable(f"synth_pool: {p}", 300) for p in problems]
     return problems + ([] if mining else single_problems(run, {p: named[p] for p in replaced}, moving))
 
 
-def is_single(path: str) -> bool:
+def is_single_file(path: str) -> bool:
     """Whether a file on record stands for itself: manifests and vouchers are for the checks of their folders.
 
     The report is for its own check: it may have been rendered since.
     """
-    return not path.endswith((MANIFEST_NAME, VOUCHER, ".html"))
+    return not path.endswith((MANIFEST_NAME, EVALUATE_MANIFEST, ".html"))
 
 
-def single_problems(run: RunPaths, named: dict[str, Named], moving: set[str]) -> list[str]:
+def single_problems(run: RunPaths, named: dict[str, RecordedDigest], moving: set[str]) -> list[str]:
     """Single files that are not the ones on record; those that a moving stage writes anew may be another's no longer."""
     rewritten = {path for stage in moving for path in WRITTEN_BY.get(stage, ())}
     single = {
         path: known.digest
         for path, known in sorted(named.items())
-        if known.stage not in moving and path not in rewritten and is_single(path)
+        if known.stage not in moving and path not in rewritten and is_single_file(path)
     }
     found = digests_below(run.root, single)
     return [
-        plain_text(f"{path} is {'missing' if path not in found else 'not the one on record'}", 300)
+        printable(f"{path} is {'missing' if path not in found else 'not the one on record'}", 300)
         for path, digest in single.items()
         if found.get(path) != digest
     ]
@@ -167,8 +175,8 @@ def require_published(run: RunPaths, events: list[dict[str, Any]], labels: tuple
             if stage in view["iterations"].get(label, {}).get("stages", {}):
                 problems += folder_problems(run, view, named, label, stage)
         if "evaluate" in view["iterations"].get(label, {}).get("stages", {}):
-            problems += voucher_problems(run, label, named)
-    moving = unsettled(events)
+            problems += evaluate_manifest_problems(run, label, named)
+    moving = stages_in_progress(events)
     problems += staged_problems(run, named, moving) + single_problems(run, named, moving)
     if problems:
         raise HardStop(
@@ -187,7 +195,7 @@ def sweep_published(run: RunPaths, view: dict[str, Any]) -> None:
             publish.sweep_temporaries(run.stage_dir(label, stage))
 
 
-def inventory(run: RunPaths, named: dict[str, Named]) -> tuple[dict[str, int], list[str]]:
+def inventory(run: RunPaths, named: dict[str, RecordedDigest]) -> tuple[dict[str, int], list[str]]:
     """Every file of the run by what vouches for it.
 
     Returns:
@@ -206,17 +214,17 @@ def inventory(run: RunPaths, named: dict[str, Named]) -> tuple[dict[str, int], l
         elif _SUMMARY.fullmatch(path):
             kinds["summaries that people may add to"] += 1
         else:
-            aside = _ASIDE.fullmatch(path)
+            aside = _RETIRED.fullmatch(path)
             strangers[aside[1] if aside else path] = None
     return dict(kinds), list(strangers)
 
 
-def _all_listed(run: RunPaths, named: dict[str, Named]) -> list[str]:
+def _all_listed(run: RunPaths, named: dict[str, RecordedDigest]) -> list[str]:
     """What the manifests and vouchers on record list."""
     out = []
     for path in named:
         file = run.root / path
-        if file.name in (MANIFEST_NAME, VOUCHER):
+        if file.name in (MANIFEST_NAME, EVALUATE_MANIFEST):
             with contextlib.suppress(DeftError):  # named as a problem of its folder
-                out += [f"{run.rel(file.parent)}/{name}" for name in listed(file)]
+                out += [f"{run.rel(file.parent)}/{name}" for name in files_in_manifest(file)]
     return out

@@ -12,7 +12,7 @@ from typing import Any
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.paths import Workspace, resolve_under
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 from deft_aoi.loop.config import RunConfig, effective_spec
 
 _SPLIT_KEYS = {"train": "train_dataset", "validation": "validation_dataset", "test": "test_dataset", "infer": "infer_dataset"}
@@ -31,7 +31,7 @@ def absolute(workspace: Workspace, path: str, what: str) -> Path:
             raise HardStop(
                 f"{what} leads outside the workspace",
                 expected=f"a path relative to {workspace.root}, or below it",
-                found=safe_text(path),
+                found=quoted(path),
                 hint="move the data into the workspace",
             ) from error
     return resolve_under(workspace.root, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.commands import command
-from deft_aoi.contract.text import label_text, plain_text
+from deft_aoi.contract.text import printable, shown_label
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.plan import Plan
 from deft_aoi.loop.primary_metric import summary_lines
@@ -42,22 +42,22 @@ _MARK = {"ok": "ok  ", "warn": "warn", "missing": "MISS", "stop": "STOP"}
 def _value(name: str, value: Any) -> str:
     if name == "max_new_escapes" and value is None:
         return "as many as newly caught"
-    return "none" if value is None else plain_text(value, 60)
+    return "none" if value is None else printable(value, 60)
 
 
 def render(plan: Plan) -> str:
     """The Summary of a plan that passed its checks: run, data, augmentation, images, warnings, digest, the go."""
     config, sources, inputs = plan["config"], plan["sources"], plan["inputs"]
-    lines = ["DEFT AOI Pre-Flight Summary", f"workspace  {plain_text(plan['workspace'], 200)}", "", "Run"]
+    lines = ["DEFT AOI Pre-Flight Summary", f"workspace  {printable(plan['workspace'], 200)}", "", "Run"]
     lines += [f"  {title:28} {_value(name, config[name]):32} ({sources[name]})" for name, title in _SHOWN]
     for name, title in _SHOWN_WHERE_SAID:
         if sources[name] == "user" or (config["engine"] == "tao" and name in ("num_gpus", "tao_version")):
             lines.append(f"  {title:28} {_value(name, config[name]):32} ({sources[name]})")
     for key, value in sorted(config["platform_options"].items()):
-        lines.append(f"  {plain_text(key, 28):28} {_value(key, value):32} (user)")
+        lines.append(f"  {printable(key, 28):28} {_value(key, value):32} (user)")
     lines += summary_lines(RunConfig(config, sources))
     if config["overrides"]:
-        lines.append(f"  {'spec overrides':28} {plain_text(', '.join(config['overrides']), 150)} (user)")
+        lines.append(f"  {'spec overrides':28} {printable(', '.join(config['overrides']), 150)} (user)")
     if config["engine"] != plan["spec_engine"]:
         lines.append(
             f"  NOTE: the spec asks for the {plan['spec_engine']} engine; {config['engine']} was chosen with --engine. "
@@ -67,15 +67,15 @@ def render(plan: Plan) -> str:
         lines.append("  NOTE: the embedded engine is our small siamese net, not NVIDIA TAO; its checkpoints are not TAO's.")
     lines += ["", "Dataset"]
     for name, data in plan["dataset"].items():
-        labels = ", ".join(f"{label_text(k, 24)} {v}" for k, v in list(data["labels"].items())[:10])
+        labels = ", ".join(f"{shown_label(k, 24)} {v}" for k, v in list(data["labels"].items())[:10])
         lines.append(f"  {name:12} {data['rows']:7} rows  {labels}")
     lines.append(f"  {'pool':12} {inputs['pool']['rows']:7} rows  (append-only; growth is welcome)")
     staging = plan["staging"]
-    types = ", ".join(f"{label_text(k, 24)} {v}" for k, v in list(staging.get("by_type", {}).items())[:9])
+    types = ", ".join(f"{shown_label(k, 24)} {v}" for k, v in list(staging.get("by_type", {}).items())[:9])
     lines += ["", "Augmentation", f"  {staging.get('pairs', 0)} pre-generated pairs  {types}".rstrip()]
     lines += ["", "Images"]
     for name, image in plan["images"].items():
-        lines.append(f"  {name}: {plain_text(image['reference'], 120)} {plain_text(image.get('id') or 'not present yet', 80)}")
+        lines.append(f"  {name}: {printable(image['reference'], 120)} {printable(image.get('id') or 'not present yet', 80)}")
     if not plan["images"]:
         lines.append("  none needed")
     lines += ["", f"Estimate   {_duration(staging['duration_sec'])}, {staging['disk_bytes'] / 1e6:.0f} MB of disk"]
@@ -103,6 +103,6 @@ def render_findings(findings: list[Finding]) -> str:
     lines = [f"{len(findings) - len(bad)} checks passed"]
     for f in bad:
         lines.append(
-            f"{_MARK[f.level]} ({f.check}) {plain_text(f.text, 300)}" + (f"\n       → {plain_text(f.fix, 200)}" if f.fix else "")
+            f"{_MARK[f.level]} ({f.check}) {printable(f.text, 300)}" + (f"\n       → {printable(f.fix, 200)}" if f.fix else "")
         )
     return "\n".join(lines)

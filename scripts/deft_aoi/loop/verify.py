@@ -17,7 +17,7 @@ from deft_aoi.contract.errors import DeftError, UsageError
 from deft_aoi.contract.files import read_json, sha256_file
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.schema import read_checked
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import printable
 from deft_aoi.loop import gate, handover, primary_metric, published
 from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.plan import require_unchanged
@@ -51,7 +51,7 @@ class Verdict:
     def add(self, what: str, problems: Iterable[str], number: int = 1) -> bool:
         """Count checks, keep what they found; whether they found nothing."""
         self.checked[what] = self.checked.get(what, 0) + number
-        found = [plain_text(p, 300) for p in problems]
+        found = [printable(p, 300) for p in problems]
         self.problems += found
         return not found
 
@@ -61,9 +61,9 @@ class Verdict:
             check(self, *args)
         except DeftError as error:
             found = f" (found: {error.found})" if error.found else ""
-            self.problems.append(plain_text(f"{what}: {error.message}{found}", 300))
+            self.problems.append(printable(f"{what}: {error.message}{found}", 300))
         except OSError as error:
-            self.problems.append(plain_text(f"{what}: {error.strerror}: {error.filename}", 300))
+            self.problems.append(printable(f"{what}: {error.strerror}: {error.filename}", 300))
 
     def text(self) -> str:
         """The verdict in at most fifteen lines."""
@@ -71,7 +71,7 @@ class Verdict:
         lines = ["files: " + ", ".join(f"{n} {what}" for what, n in self.files.items())] if self.files else []
         if self.strangers:
             more = f" … and {len(self.strangers) - 5} more" if len(self.strangers) > 5 else ""
-            lines.append(f"no part of a run, not checked: {', '.join(plain_text(s, 120) for s in self.strangers[:5])}{more}")
+            lines.append(f"no part of a run, not checked: {', '.join(printable(s, 120) for s in self.strangers[:5])}{more}")
         if self.holds:
             lines.append(f"head of the record: {self.head} (keep it elsewhere; see --head)")
             return "\n".join([f"everything holds: {done}", *lines])
@@ -105,9 +105,7 @@ def verify_run(results_dir: Path, head: str | None = None) -> Verdict:
     """
     run = RunPaths(Path(results_dir).expanduser().resolve())
     if not run.log.exists():
-        raise UsageError(
-            f"{plain_text(run.root.name)} is not a run", expected="a folder with loop_log.jsonl", found=str(run.root)
-        )
+        raise UsageError(f"{printable(run.root.name)} is not a run", expected="a folder with loop_log.jsonl", found=str(run.root))
     verdict = Verdict()
     events = log.read(run.root)
     verdict.add("events in an unbroken chain", (), len(events))
@@ -119,10 +117,10 @@ def verify_run(results_dir: Path, head: str | None = None) -> Verdict:
     if head is not None:
         verdict.add("head kept elsewhere", _not_that([*(e["prev"] for e in events[1:]), view["head"]], head))
     named = provenance.on_record(run, events)
-    moving = published.unsettled(events)
-    single = {path: it for path, it in named.items() if published.is_single(path) and path not in provenance.POOL_FILES}
+    moving = published.stages_in_progress(events)
+    single = {path: it for path, it in named.items() if published.is_single_file(path) and path not in provenance.POOL_FILES}
     verdict.add("single files on record", published.single_problems(run, single, moving), len(single))
-    if published.staged(run, named):
+    if published.is_staged(run, named):
         verdict.add("published folders", published.staged_problems(run, named, moving))
     intact = {
         (label, stage): verdict.add("published folders", published.folder_problems(run, view, named, label, stage))
@@ -134,7 +132,7 @@ def verify_run(results_dir: Path, head: str | None = None) -> Verdict:
         intact["run", "holdout"] = verdict.add("published folders", published.holdout_problems(run, named))
     for label, it in view["iterations"].items():
         if "evaluate" in it["stages"]:
-            whole = verdict.add("vouchers of KPI files", published.voucher_problems(run, label, named))
+            whole = verdict.add("vouchers of KPI files", published.evaluate_manifest_problems(run, label, named))
             intact[label, "evaluate"] = whole and intact.get((label, "inference"), False)
             checkpoint = run.root / it["best_ckpt_path"]
             ok = checkpoint.is_file() and sha256_file(checkpoint) == it["best_ckpt_sha256"]
@@ -151,7 +149,7 @@ def _not_that(digests: list[str], head: str) -> list[str]:
         raise UsageError(
             "not a head of a record",
             expected=f"what verify_run.py printed, as in 57-3f0c…: at least {HEAD_DIGITS} hex digits",
-            found=plain_text(head, 80),
+            found=printable(head, 80),
             hint="best_model.json has one too: record_head, its seq and its digest",
         )
     number, _, digest = head.partition("-")
@@ -189,7 +187,7 @@ def _evaluated(verdict: Verdict, ctx: RunContext, label: str, it: dict[str, Any]
         reports[choice] = report
         verdict.require(_same(report, written), "KPIs recomputed from inference.csv", f"{label}/{choice}: kpi.json differs")
     judged = _judged(verdict, ctx, label, reports)
-    chosen = evaluate.choose(reports, judged)
+    chosen = evaluate.choose_checkpoint(reports, judged)
     if judged:
         found = primary_metric.state_of(judged[chosen]) | {"kpi_met": judged[chosen].met}
         same = all(it.get(key) == value for key, value in found.items())
@@ -248,7 +246,7 @@ def _holdout(verdict: Verdict, ctx: RunContext) -> None:
     verdict.require(same, "hold-outs recomputed", "best_model.json: the hold-out's figures are not those of its scores")
 
 
-def _reported(verdict: Verdict, run: RunPaths, named: dict[str, provenance.Named]) -> None:
+def _reported(verdict: Verdict, run: RunPaths, named: dict[str, provenance.RecordedDigest]) -> None:
     """The page is the one on record or, rendered since (the reporter does), what the files give; findings hold."""
     from deft_aoi.report import findings
     from deft_aoi.report.render import render_html

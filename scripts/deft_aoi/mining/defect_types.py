@@ -14,7 +14,7 @@ from typing import Any
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.safe_open import open_regular
 from deft_aoi.contract.schema import validate
-from deft_aoi.contract.text import PASS, normalize_label, safe_text
+from deft_aoi.contract.text import PASS, normalize_label, quoted
 from deft_aoi.mining.defaults import MAX_LISTED
 
 FALLBACK = "ng"
@@ -76,7 +76,7 @@ def _parse(line: str, number: int) -> DefectLine:
     except (ValueError, RecursionError) as error:
         raise HardStop(
             f"defect_spec.jsonl, line {number}: not JSON",
-            found=safe_text(error),
+            found=quoted(error),
             hint="write that line as one JSON object; references/data-layout.md has an example",
         ) from error
     except HardStop as error:
@@ -112,14 +112,14 @@ def assign_types(stems: Iterable[str], spec: list[DefectLine]) -> dict[str, str]
     for line in spec:
         mine = [stem for stem in names if line.matches(stem)]
         absent = sorted(line.stems - known) if line.stems is not None else []
-        problems += [f"line {line.number}: no pair has the stem {safe_text(stem)}" for stem in absent]
+        problems += [f"line {line.number}: no pair has the stem {quoted(stem)}" for stem in absent]
         if line.count is not None and line.count != len(mine):
             problems.append(f"line {line.number}: count {line.count}, but {len(mine)} pairs match")
         elif not mine and line.count is None and not absent:
             problems.append(f"line {line.number}: no pair matches")
         for stem in mine:
             if stem in owner:
-                problems.append(f"lines {owner[stem].number} and {line.number} both claim {safe_text(stem)}")
+                problems.append(f"lines {owner[stem].number} and {line.number} both claim {quoted(stem)}")
             owner.setdefault(stem, line)
     if problems:
         raise HardStop(

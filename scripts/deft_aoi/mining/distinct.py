@@ -34,7 +34,7 @@ class Exclusions:
 
 
 @dataclass(frozen=True)
-class Items:
+class DistinctContents:
     """Distinct contents: ``first`` row, ``reason`` (or ``kept``), ``label``, tie ``key``; ``of_row`` maps rows to items."""
 
     first: np.ndarray
@@ -45,7 +45,7 @@ class Items:
     of_row: np.ndarray
 
 
-def make_items(pool: pd.DataFrame, excluded: Exclusions) -> Items:
+def distinct_contents(pool: pd.DataFrame, excluded: Exclusions) -> DistinctContents:
     """The distinct contents of a pool, each kept or rejected for what it is itself."""
     import numpy as np
     import pandas as pd
@@ -72,11 +72,11 @@ def make_items(pool: pd.DataFrame, excluded: Exclusions) -> Items:
         keys_of = pool.iloc[rows][list(ROW_KEY)].itertuples(index=False, name=None)
         used = np.array([key in excluded.training_keys for key in keys_of], dtype=bool)
         reason[np.flatnonzero(~plain)[used]] = "featureless"
-    return Items(first, reason, leak, label, np.asarray(keys, dtype=object), of_row)
+    return DistinctContents(first, reason, leak, label, np.asarray(keys, dtype=object), of_row)
 
 
 def item_matrix(
-    items: Items, searched: np.ndarray, pool: pd.DataFrame, source: EmbeddingStore | np.ndarray
+    items: DistinctContents, searched: np.ndarray, pool: pd.DataFrame, source: EmbeddingStore | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings of the searched items, and the matrix row of each."""
     import numpy as np

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.contract.files import canonical_json, digest_json, read_json, sha256_file
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 from deft_aoi.mining.images import load_image
 from deft_aoi.mining.store import EncoderIdentity
 
@@ -38,7 +38,7 @@ def find_siglip(model_path: str | None = None) -> Path | None:
     if model_path:
         folder = Path(model_path).expanduser().resolve()
         if not (folder / "config.json").is_file():
-            raise Blocked("the SigLIP folder has no config.json", expected="a model folder", found=safe_text(folder, 200))
+            raise Blocked("the SigLIP folder has no config.json", expected="a model folder", found=quoted(folder, 200))
         return folder
     hub = os.environ.get("HF_HUB_CACHE") or os.path.join(os.environ.get("HF_HOME") or "~/.cache/huggingface", "hub")  # noqa: PTH118
     repo = Path(hub).expanduser() / f"models--{SIGLIP.replace('/', '--')}"
@@ -66,7 +66,7 @@ def siglip_identity(folder: Path) -> EncoderIdentity:
         raise Blocked(
             "the SigLIP folder has no safetensors weights",
             expected="model.safetensors",
-            found=safe_text(", ".join(sorted(p.name for p in folder.iterdir())), 200),
+            found=quoted(", ".join(sorted(p.name for p in folder.iterdir())), 200),
             hint="download the safetensors file; pickled weights are not accepted",
         )
     digest = sha256_file(weights[0]) if len(weights) == 1 else digest_json([sha256_file(path) for path in weights])
@@ -119,7 +119,7 @@ class SiglipEncoder:
         except (OSError, ValueError, RuntimeError) as error:
             raise HardStop(
                 "the SigLIP model cannot be loaded",
-                found=safe_text(error, 160),
+                found=quoted(error, 160),
                 expected=str(folder),
                 hint="download the model again, or name its folder with --model-path",
             ) from error
@@ -186,7 +186,7 @@ def make_encoder(kind: str, model_path: str | None = None) -> Encoder:
     if kind == "pixels":
         return PixelEncoder()
     if kind != "siglip":
-        raise HardStop("unknown encoder", expected="siglip or pixels", found=safe_text(kind), hint="name one of them")
+        raise HardStop("unknown encoder", expected="siglip or pixels", found=quoted(kind), hint="name one of them")
     folder = find_siglip(model_path)
     if folder is None:
         raise Blocked(

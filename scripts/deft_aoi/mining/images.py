@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_bytes
 from deft_aoi.contract.images import open_image as load_image
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 from deft_aoi.mining.defaults import IMAGE_FORMATS, JPEG_QUALITY
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def save_as(image: Image.Image, path: Path, extension: str) -> None:
     else:
         raise HardStop(
             "the spec's image_ext is not an image format we write",
-            found=safe_text(extension),
+            found=quoted(extension),
             hint="use .jpg, .png or .bmp",
         )
     atomic_write_bytes(path, buffer.getvalue())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 from deft_aoi.mining.pool import write_parquet
 from deft_aoi.mining.store import EmbeddingStore, normalize_rows
 
@@ -102,7 +102,7 @@ def read_job_output(
         if absent:
             raise HardStop(
                 f"the embedding job left out {len(absent)} of {len(wanted)} rows",
-                found=safe_text(absent[0]),
+                found=quoted(absent[0]),
                 expected=str(path),
                 hint="read the job's log: which image could it not take?",
             )
@@ -122,7 +122,7 @@ def read_embedding_column(table: Any, path: Path) -> np.ndarray:
     if "embedding" not in table.column_names:
         raise HardStop(
             f"{path.name} has no column embedding",
-            found=safe_text(", ".join(table.column_names)),
+            found=quoted(", ".join(table.column_names)),
             hint="read the job's log; its output needs that column",
         )
     column = table.column("embedding").combine_chunks()
@@ -152,14 +152,14 @@ def _read_embeddings(path: Path, columns: tuple[str, ...]) -> tuple[list[tuple[s
         raise HardStop(
             "the embedding job's output cannot be read",
             expected=str(path),
-            found=safe_text(error, 160),
+            found=quoted(error, 160),
             hint="read the job's log, then run the stage again",
         ) from error
     absent = [c for c in columns if c not in table.column_names]
     if absent:
         raise HardStop(
             f"{path.name} lacks the column {', '.join(absent)}",
-            found=safe_text(", ".join(table.column_names)),
+            found=quoted(", ".join(table.column_names)),
             hint="read the job's log; its output needs that column",
         )
     keys = list(zip(*(table.column(c).to_pylist() for c in columns), strict=True))

@@ -8,7 +8,7 @@ from typing import Any
 
 from deft_aoi.contract.changenet_csv import MANDATORY, csv_text, ordered_columns
 from deft_aoi.contract.files import atomic_write_text
-from deft_aoi.contract.text import plain_text, safe_text
+from deft_aoi.contract.text import printable, quoted
 from deft_aoi.mining.pool import write_parquet
 from deft_aoi.mining.select import REASONS, Mined
 
@@ -70,7 +70,7 @@ def summary_lines(mined: Mined) -> list[str]:
         f"  Total pairs: {counts['pairs']}",
         f"  Pool rows: {counts['pool_rows']}",
         f"  Metric: {mined.config.metric}, cut-off: {'none' if threshold is None else threshold}",
-        f"  Encoder: {safe_text(mined.encoder, 120)}",
+        f"  Encoder: {quoted(mined.encoder, 120)}",
         f"  Total candidates: {counts['candidates']}",
         f"  Kept: {counts['kept']}",
         f"  Rejected: {counts['rejected']}",
@@ -78,11 +78,11 @@ def summary_lines(mined: Mined) -> list[str]:
     lines += [f"    {reason}: {count}" for reason, count in mined.rejected.items() if count]
     lines += [f"      in {name}: {count}" for name, count in mined.leaks.items()]
     for name, rows in mined.pool_leaks.items():
-        listed = ", ".join(safe_text(row) for row in rows[:_LEAKS_LISTED]) + (", …" if len(rows) > _LEAKS_LISTED else "")
+        listed = ", ".join(quoted(row) for row in rows[:_LEAKS_LISTED]) + (", …" if len(rows) > _LEAKS_LISTED else "")
         lines.append(f"  Pool rows that are in {name}, never mined: {len(rows)}: {listed}")
     for column in ("label", "provenance"):
         if column in mined.kept.columns and len(mined.kept):
             tally = Counter(mined.kept[column]).most_common()
             more = f" and {len(tally) - SHOWN} more" if len(tally) > SHOWN else ""
-            lines.append(f"  Kept by {column}: " + ", ".join(f"{safe_text(n, 30)} {c}" for n, c in tally[:SHOWN]) + more)
-    return lines + [f"  Warning: {plain_text(line, 300)}" for line in mined.warnings]
+            lines.append(f"  Kept by {column}: " + ", ".join(f"{quoted(n, 30)} {c}" for n, c in tally[:SHOWN]) + more)
+    return lines + [f"  Warning: {printable(line, 300)}" for line in mined.warnings]

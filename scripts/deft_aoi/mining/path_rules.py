@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.paths import Workspace, resolve_under
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,7 +128,7 @@ def _unresolved(
     places = [f"{rule.name}/{row[column]}{'' if rule.file_style else '/' + files[0]}" for rule in pool_rules(workspace)]
     return HardStop(
         f"{what}, line {best[0] + 2}, column {column}: no rule finds the image of every row",
-        expected=f"{safe_text(' and '.join(files), 200)} under one rule for the whole column",
-        found=f"looked for {safe_text(row[column])} at: " + "; ".join(safe_text(p, 200) for p in dict.fromkeys(places)),
+        expected=f"{quoted(' and '.join(files), 200)} under one rule for the whole column",
+        found=f"looked for {quoted(row[column])} at: " + "; ".join(quoted(p, 200) for p in dict.fromkeys(places)),
         hint=f"{best[0]} rows before it resolve under {best[1].name}; correct this row or supply the file",
     )

@@ -22,7 +22,7 @@ from deft_aoi.contract.changenet_csv import ImageLayout, read_changenet_csv, wri
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_bytes, sha256_bytes
 from deft_aoi.contract.paths import Workspace
-from deft_aoi.contract.text import PASS, normalize_label, safe_text
+from deft_aoi.contract.text import PASS, normalize_label, quoted
 from deft_aoi.mining.defaults import MAX_LISTED
 from deft_aoi.mining.path_rules import resolve_column
 
@@ -140,7 +140,7 @@ def build(
         sdg["sample_id"] = "sdg-" + sdg["object_name"]
         frame = pd.concat([real, sdg], ignore_index=True).fillna("")
     frame = frame.astype("object")
-    columns = image_paths(_as_lying_now(frame, workspace, synth_now), ImageLayout(workspace.root, lights, image_ext))
+    columns = image_paths(_current_paths(frame, workspace, synth_now), ImageLayout(workspace.root, lights, image_ext))
     distinct = list(dict.fromkeys(path for column in columns for path in column))
     text = index.file_digests(distinct).tobytes().hex()
     sha256 = {path: text[i * 64 : i * 64 + 64] for i, path in enumerate(distinct)}
@@ -174,7 +174,7 @@ def identify(
         HardStop: images that are not decoded (all of them); the pool shrank or changed; a synthetic pair is an evaluation
             pair.
     """
-    now = _as_lying_now(pool.frame, workspace, synth_now)
+    now = _current_paths(pool.frame, workspace, synth_now)
     digests = index.digest_pairs(now, ImageLayout(workspace.root, pool.lights, pool.image_ext), what="mining pool")
     frame = pool.frame.assign(
         content_id=digests["content_id"].astype("object"), featureless=digests["featureless"].to_numpy().astype(bool)
@@ -187,7 +187,7 @@ def identify(
     return replace(pool, frame=frame)
 
 
-def _as_lying_now(frame: pd.DataFrame, workspace: Workspace, synth_now: Path | None) -> pd.DataFrame:
+def _current_paths(frame: pd.DataFrame, workspace: Workspace, synth_now: Path | None) -> pd.DataFrame:
     """The frame with synthetic rows pointed at the folder that holds them before publication."""
     if synth_now is None:
         return frame
@@ -230,7 +230,7 @@ def _files_table(frame: pd.DataFrame, lights: tuple[str, ...], image_ext: str, d
 def _check_synthetic(frame: pd.DataFrame, forbidden: Mapping[str, AbstractSet[str]]) -> None:
     sdg = frame[(frame["provenance"] == "sdg") & ~frame["featureless"]]
     found = [
-        f"{safe_text(row.object_name)} is in {name}"
+        f"{quoted(row.object_name)} is in {name}"
         for name, ids in forbidden.items()
         for row in sdg[sdg["content_id"].isin(ids)].itertuples()
     ]
@@ -267,8 +267,8 @@ def check_append_only(before: pd.DataFrame, now: pd.DataFrame) -> int:
             raise HardStop(
                 f"the mining pool changed during the run: mining_pool.csv, line {line + 2}, "
                 + ("the image itself" if column == "content_id" else f"column {column}"),
-                expected=f"{safe_text(old[column][line], 120)}: rows in use stay as they are, new ones come after them",
-                found=safe_text(new[column][line], 120),
+                expected=f"{quoted(old[column][line], 120)}: rows in use stay as they are, new ones come after them",
+                found=quoted(new[column][line], 120),
                 hint="restore the row and append instead, or start a new run",
             )
     return len(new) - len(old)

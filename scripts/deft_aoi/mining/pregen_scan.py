@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.paths import Workspace, resolve_under
-from deft_aoi.contract.text import check_name, safe_text
+from deft_aoi.contract.text import check_name, quoted
 from deft_aoi.mining.defaults import IMAGE_EXTENSIONS, MAX_LISTED
 from deft_aoi.mining.defect_types import assign_types, read_defect_spec
 from deft_aoi.mining.images import load_image
@@ -73,8 +73,8 @@ def scan(workspace: Workspace, lights: tuple[str, ...], image_ext: str, *, decod
     ignored: list[str] = []
     ng = _list_side(workspace, ng_dir, problems, ignored)
     ok = _list_side(workspace, ok_dir, problems, ignored)
-    problems += [f"{safe_text(ng[s])}: no original_image of that stem" for s in sorted(ng.keys() - ok.keys())]
-    problems += [f"{safe_text(ok[s])}: no reconstructed_image of that stem" for s in sorted(ok.keys() - ng.keys())]
+    problems += [f"{quoted(ng[s])}: no original_image of that stem" for s in sorted(ng.keys() - ok.keys())]
+    problems += [f"{quoted(ok[s])}: no reconstructed_image of that stem" for s in sorted(ok.keys() - ng.keys())]
     if not ng and not ok and not problems:
         problems.append("both folders hold no image")
     if decode:
@@ -82,7 +82,7 @@ def scan(workspace: Workspace, lights: tuple[str, ...], image_ext: str, *, decod
             try:
                 load_image(workspace.root / rel)
             except HardStop as error:
-                problems.append(f"{safe_text(rel)}: {error.message} ({error.found})")
+                problems.append(f"{quoted(rel)}: {error.message} ({error.found})")
     if problems:
         more = f"; and {len(problems) - MAX_LISTED} more" if len(problems) > MAX_LISTED else ""
         raise HardStop(
@@ -115,15 +115,15 @@ def _list_side(workspace: Workspace, folder: Path, problems: list[str], ignored:
             ignored.append(rel)
             continue
         if not entry.is_file(follow_symlinks=False):
-            problems.append(f"{safe_text(rel)}: a symbolic link or a special file")
+            problems.append(f"{quoted(rel)}: a symbolic link or a special file")
             continue
         try:
             check_name(stem, "stem")
         except HardStop as error:
-            problems.append(f"{safe_text(rel)}: {error.message}")
+            problems.append(f"{quoted(rel)}: {error.message}")
             continue
         if stem in found:
-            problems.append(f"{safe_text(found[stem])} and {safe_text(rel)} have one stem")
+            problems.append(f"{quoted(found[stem])} and {quoted(rel)} have one stem")
             continue
         found[stem] = rel
     return found

@@ -21,7 +21,7 @@ from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_json, copy_hashed, digest_json, read_json, sha256_file
 from deft_aoi.contract.paths import Workspace, resolve_under
 from deft_aoi.contract.schema import validate
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 from deft_aoi.mining.defaults import JPEG_QUALITY, MAX_LISTED
 from deft_aoi.mining.images import load_image, save_as
 from deft_aoi.mining.pregen_scan import PregenPair, PregenPairs, scan
@@ -118,7 +118,7 @@ def _check_manifest(manifest: Any) -> None:
     validate({**manifest, "files": files[:8]} if files else manifest, "pregen_manifest")
     odd = [e for e in files if not isinstance(e, dict) or e.keys() != files[0].keys()]
     if odd:
-        raise HardStop("synth_pool/manifest.json is damaged", found=safe_text(odd[0]), hint="--force stages again")
+        raise HardStop("synth_pool/manifest.json is damaged", found=quoted(odd[0]), hint="--force stages again")
 
 
 def _read_manifest(out_dir: Path) -> dict[str, Any]:
@@ -230,7 +230,7 @@ def _copy_one(workspace: Workspace, source: str, out_dir: Path, rel: str, image_
         source_sha, sha = sha256_file(src), sha256_file(dst)
     if _stat_fields(src, "source_") != before:
         raise HardStop(
-            f"{safe_text(source)} changed while it was copied",
+            f"{quoted(source)} changed while it was copied",
             expected="pre-generated images that stay as they are during a run",
             hint="wait until the generator has finished, then run again",
         )
@@ -292,11 +292,11 @@ def check_unchanged(workspace: Workspace, synth_pool: Path, *, relist: bool = Tr
         for root, name, prefix in ((synth_pool, entry["path"], ""), (workspace.root, entry["source"], "source_")):
             path = resolve_under(root, name)
             if not path.is_file():
-                problems.append(f"{safe_text(name)} is missing")
+                problems.append(f"{quoted(name)} is missing")
             elif not _still(path, entry, prefix):
                 digested += 1
                 if sha256_file(path) != entry[f"{prefix}sha256"]:
-                    problems.append(f"{safe_text(name)} changed")
+                    problems.append(f"{quoted(name)} changed")
     if relist and not problems:
         parameters = manifest["parameters"]
         now = scan(workspace, tuple(parameters["lights"]), parameters["image_ext"], decode=False)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.errors import HardStop, UsageError
-from deft_aoi.contract.text import is_pass, safe_text
+from deft_aoi.contract.text import is_pass, quoted
 from deft_aoi.mining import proposals
 from deft_aoi.mining.defaults import BLOCK_BYTES, METRIC, METRICS, TOP_K_PER_TARGET
-from deft_aoi.mining.distinct import KEPT, Exclusions, Items, item_matrix, make_items, zero_rows
+from deft_aoi.mining.distinct import KEPT, DistinctContents, Exclusions, distinct_contents, item_matrix, zero_rows
 from deft_aoi.mining.neighbours import top_k
 from deft_aoi.mining.store import EmbeddingStore
 
@@ -158,7 +158,7 @@ def select(
     excluded = exclusions or Exclusions()
     targets = targets.reset_index(drop=True)
     pool = pool.reset_index(drop=True)
-    items = make_items(pool, excluded)
+    items = distinct_contents(pool, excluded)
     everything = np.arange(len(items.first))
     lost = np.zeros(len(targets), dtype=bool)
     if config.metric == "cosine":  # a zero vector has no direction, so nothing is similar to it: a flat pair, usually
@@ -184,7 +184,7 @@ def _propose(
     target_embeddings: np.ndarray,
     pool: pd.DataFrame,
     pool_embeddings: EmbeddingStore | np.ndarray,
-    items: Items,
+    items: DistinctContents,
     searched: np.ndarray,
     config: MiningConfig,
 ) -> list[list[tuple[int, float]]]:
@@ -225,7 +225,7 @@ def with_filepath(frame: pd.DataFrame, light: str, image_ext: str) -> pd.DataFra
 def _judge(
     targets: pd.DataFrame,
     pool: pd.DataFrame,
-    items: Items,
+    items: DistinctContents,
     proposals: list[list[tuple[int, float]]],
     config: MiningConfig,
 ) -> pd.DataFrame:
@@ -258,7 +258,7 @@ def _conclude(
     targets: pd.DataFrame,
     target_embeddings: np.ndarray,
     pool: pd.DataFrame,
-    items: Items,
+    items: DistinctContents,
     config: MiningConfig,
     encoder: str,
     previous_kept: int | None,
@@ -302,7 +302,7 @@ def _conclude(
     return Mined(table, kept, counts, rejected, leaks_of, barred, config, encoder, tuple(warnings), targets, target_embeddings)
 
 
-def _pool_leaks(pool: pd.DataFrame, items: Items) -> dict[str, tuple[str, ...]]:
+def _pool_leaks(pool: pd.DataFrame, items: DistinctContents) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
     leak = items.leak[items.of_row]
     names = pool["sample_id"] if "sample_id" in pool.columns else pool["content_id"]
@@ -350,7 +350,7 @@ def premine_warnings(targets: pd.DataFrame, pool: pd.DataFrame) -> list[str]:
     counts = Counter(targets["label"].tolist())
     absent = sorted(set(counts) - set(pool["label"].unique()))
     return [
-        f"the pool has no row labelled {safe_text(label)}, which {counts[label]} targets have"
+        f"the pool has no row labelled {quoted(label)}, which {counts[label]} targets have"
         + ("" if is_pass(label) else ": collect or generate such defects")
         for label in absent
     ]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.errors import DeftError, HardStop, UsageError
 from deft_aoi.contract.files import atomic_write_bytes
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 from deft_aoi.mining.encoders import make_encoder, read_identity, write_embedded
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def shard_rows(job: ShardJob, shard: int) -> Any:
     if not {"filepath", "content_id"} <= set(table.column_names):
         raise HardStop(
             "the shard input lacks filepath or content_id",
-            found=safe_text(", ".join(table.column_names)),
+            found=quoted(", ".join(table.column_names)),
             hint="make the shard's table with prestage_pregen.py",
         )
     return table.filter(pa.array(shard_of(table.column("content_id").to_pylist(), job.shards) == shard))

@@ -15,7 +15,7 @@ from typing import Any
 
 import deft_aoi
 from deft_aoi.contract.errors import Blocked, JobFailed
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import printable
 from deft_aoi.mining.encoders import make_encoder
 from deft_aoi.mining.shards import ShardJob, is_done, run_shard
 
@@ -105,7 +105,7 @@ def _embed(job: ShardJob, todo: list[int], cpus: float, gpus: float) -> int:
     failed = [row for row in done if row["error"]]
     if failed or len(done) != len(todo):
         first = failed[0] if failed else {"shard": "?", "error": f"{len(done)} of {len(todo)} shards answered"}
-        raise JobFailed(f"{len(failed)} Ray shards failed", found=f"shard {first['shard']}: {plain_text(first['error'], 300)}")
+        raise JobFailed(f"{len(failed)} Ray shards failed", found=f"shard {first['shard']}: {printable(first['error'], 300)}")
     return sum(int(row["embedded"]) for row in done)
 
 

@@ -185,7 +185,7 @@ class EmbeddingStore:
 
         name = f"mapped-{digest_json(list(content_ids))[:32]}.npy"
         path = self.dir / name
-        sums = _sums(path)
+        sums = _read_checksums(path)
         if sums is None or not path.is_file() or sha256_file(path) != sums["npy"]:
             positions = self._require(content_ids)
             temp = self.dir / f".{name}.{os.getpid()}.tmp"
@@ -273,7 +273,7 @@ class EmbeddingStore:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        sums = _sums(path)
+        sums = _read_checksums(path)
         try:
             if sums is not None and sha256_file(path) != sums.get("parquet"):
                 raise ValueError("not the file that was written")
@@ -308,7 +308,7 @@ def _map(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
     return mapped if mapped.shape == shape and mapped.dtype == np.float32 else None
 
 
-def _sums(path: Path) -> dict[str, Any] | None:
+def _read_checksums(path: Path) -> dict[str, Any] | None:
     """Digests of the files of this name; ``None`` where there are none that can be read: then the Parquet part is believed."""
     try:
         body = read_json(path.with_suffix(".json"), what="digests of embeddings")

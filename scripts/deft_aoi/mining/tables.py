@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.contract.files import sha256_bytes
-from deft_aoi.contract.text import normalize_label, safe_text
+from deft_aoi.contract.text import normalize_label, quoted
 from deft_aoi.mining.jobs import read_embedding_column
 from deft_aoi.mining.outputs import write_outputs
 from deft_aoi.mining.select import Mined, MiningConfig, select
@@ -39,20 +39,20 @@ def read_embedded(path: Path, what: str) -> tuple[pd.DataFrame, np.ndarray]:
     except (OSError, ValueError, pa.ArrowException) as error:
         raise HardStop(
             f"the {what} table is not Parquet",
-            found=safe_text(error, 160),
+            found=quoted(error, 160),
             hint="write it as Parquet with the columns filepath, label and embedding",
         ) from error
     if "filepath" not in table.column_names:
         raise HardStop(
             f"the {what} table has no column filepath",
-            found=safe_text(", ".join(table.column_names), 200),
+            found=quoted(", ".join(table.column_names), 200),
             hint="the table needs filepath, label and embedding",
         )
     vectors = read_embedding_column(table, path)
     frame = table.drop_columns(["embedding"]).to_pandas()
     if what == "pool" and frame["filepath"].duplicated().any():
         twice = frame["filepath"][frame["filepath"].duplicated()].iloc[0]
-        raise HardStop("the pool names a file twice", found=safe_text(twice, 200), hint="one row a sample")
+        raise HardStop("the pool names a file twice", found=quoted(twice, 200), hint="one row a sample")
     raw = frame["label"].astype(str) if "label" in frame.columns else None
     spelled = {} if raw is None else {label: normalize_label(label) for label in raw.unique()}
     frame["label"] = "unknown" if raw is None else raw.map(spelled)

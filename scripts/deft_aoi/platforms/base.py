@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from deft_aoi.contract import files
 from deft_aoi.contract.errors import Blocked, HardStop, UsageError
 from deft_aoi.contract.safe_open import open_regular
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 
 PLATFORMS = ("local", "docker", "slurm", "kubernetes")
 
@@ -55,7 +55,7 @@ class JobStatus:
     Attributes:
         state: the common word.
         exit_code: the command's own exit code, where it has ended and the platform knows it.
-        detail: one line for a person; untrusted, show it through ``safe_text``.
+        detail: one line for a person; untrusted, show it through ``quoted``.
         started_ns: the launch in nanoseconds since the epoch on the clock of the record's file system: outputs with an
             older ``mtime`` are not this job's.
     """
@@ -116,7 +116,7 @@ class JobRequest:
         """
         check_job_name(self.name)
         if not self.argv or not self.argv[0] or any("\0" in a for a in self.argv):
-            raise HardStop("a job's command is empty or holds a NUL", found=safe_text(self.argv))
+            raise HardStop("a job's command is empty or holds a NUL", found=quoted(self.argv))
         for what, path in (
             ("cwd", self.cwd),
             ("log_path", self.log_path),
@@ -124,16 +124,14 @@ class JobRequest:
             *(("writable", p) for p in self.writable),
         ):
             if not Path(path).is_absolute() or any(c in str(path) for c in "\0\n\r"):
-                raise HardStop(f"a job's {what} must be an absolute path", found=safe_text(path, 200))
+                raise HardStop(f"a job's {what} must be an absolute path", found=quoted(path, 200))
         for variable in (*self.env, *self.secret_names):
             if not _VARIABLE.fullmatch(variable):
-                raise HardStop("not the name of an environment variable", found=safe_text(variable))
+                raise HardStop("not the name of an environment variable", found=quoted(variable))
         if isinstance(self.gpus, tuple) and not all(_GPU_ID.fullmatch(g) for g in self.gpus):
-            raise HardStop("a GPU id is malformed", expected="an index or a GPU-/MIG- id", found=safe_text(self.gpus))
+            raise HardStop("a GPU id is malformed", expected="an index or a GPU-/MIG- id", found=quoted(self.gpus))
         if self.image_digest is not None and not _DIGEST.fullmatch(self.image_digest):
-            raise HardStop(
-                "an image digest is malformed", expected="sha256: and 64 hex digits", found=safe_text(self.image_digest)
-            )
+            raise HardStop("an image digest is malformed", expected="sha256: and 64 hex digits", found=quoted(self.image_digest))
         if self.nodes < 1 or self.shm_gib < 1 or (self.time_limit_sec is not None and self.time_limit_sec < 1):
             raise HardStop(
                 "nodes, shm_gib and time_limit_sec must be positive", found=f"{self.nodes}, {self.shm_gib}, {self.time_limit_sec}"
@@ -213,7 +211,7 @@ def check_job_name(name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise HardStop(
-            f"the job name {safe_text(name)} is not allowed",
+            f"the job name {quoted(name)} is not allowed",
             expected="at most 63 lower-case letters, digits and -, as in deft-20260101-120000-iter1-train",
         )
     return name
@@ -230,13 +228,13 @@ def get_platform(name: str, options: Mapping[str, Any] | None = None) -> Platfor
         UsageError: no such platform or option.
     """
     if name not in PLATFORMS:
-        raise UsageError(f"there is no platform {safe_text(name)}", expected=" | ".join(PLATFORMS))
+        raise UsageError(f"there is no platform {quoted(name)}", expected=" | ".join(PLATFORMS))
     module = _module(name)
     given = {k: v for k, v in (options or {}).items() if v is not None}
     unknown = sorted(set(given) - set(module.OPTIONS))
     if unknown:
         known = " | ".join(sorted(module.OPTIONS))
-        raise UsageError(f"the platform {name} has no option {safe_text(unknown[0])}", expected=known)
+        raise UsageError(f"the platform {name} has no option {quoted(unknown[0])}", expected=known)
     opened: Platform = module.PLATFORM({k: str(v) for k, v in given.items()})
     return opened
 
@@ -326,15 +324,15 @@ def check_same_request(record: Mapping[str, Any], request: JobRequest, platform:
         if known.get(key) != asked[key]:
             raise HardStop(
                 f"a job named {request.name} exists with another {key}",
-                expected=safe_text(asked[key], 200),
-                found=safe_text(known.get(key), 200),
+                expected=quoted(asked[key], 200),
+                found=quoted(known.get(key), 200),
                 hint="cancel and retire that job first",
             )
     if record.get("platform") != platform:
         raise HardStop(
             f"a job named {request.name} was started on another platform",
             expected=platform,
-            found=safe_text(record.get("platform")),
+            found=quoted(record.get("platform")),
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deft_aoi.contract.errors import UsageError
-from deft_aoi.contract.text import plain_text, safe_text
+from deft_aoi.contract.text import printable, quoted
 from deft_aoi.platforms import base, credentials, gpus
 
 NOT_SUPPORTED = {
@@ -57,7 +57,7 @@ def parse_options(words: Sequence[str]) -> dict[str, str]:
     """
     for word in words:
         if "=" not in word:
-            raise UsageError("a platform option cannot be read", expected="KEY=VALUE", found=safe_text(word))
+            raise UsageError("a platform option cannot be read", expected="KEY=VALUE", found=quoted(word))
     return dict(word.split("=", 1) for word in words)
 
 
@@ -72,7 +72,7 @@ def describe(name: str | None, options: Mapping[str, str]) -> dict[str, Any]:
     if name is not None and name.lower() in NOT_SUPPORTED:
         raise UsageError(f"{name} is not supported", expected=" | ".join(ENTRIES), hint=NOT_SUPPORTED[name.lower()])
     if name is not None and name not in ENTRIES:
-        raise UsageError(f"there is no platform {safe_text(name)}", expected=" | ".join(ENTRIES))
+        raise UsageError(f"there is no platform {quoted(name)}", expected=" | ".join(ENTRIES))
     found = {}
     for each in [name] if name else list(ENTRIES):
         entry, findings = ENTRIES[each], base.probe(each, options)
@@ -81,7 +81,7 @@ def describe(name: str | None, options: Mapping[str, str]) -> dict[str, Any]:
             "needs": list(entry.needs),
             "workspace": entry.workspace,
             "is_ready": all(f.level in ("ok", "warn") for f in findings),
-            "findings": [{"level": f.level, "text": plain_text(f.text, 200), "fix": plain_text(f.fix, 200)} for f in findings],
+            "findings": [{"level": f.level, "text": printable(f.text, 200), "fix": printable(f.fix, 200)} for f in findings],
             "credentials_for_tao": [" or ".join(n) for n in credentials.needed(each, "tao", "baseline")],
             "options": sorted(base.platform_options(each)),
         }

@@ -19,7 +19,7 @@ from typing import Any
 
 from deft_aoi.contract import files
 from deft_aoi.contract.errors import Blocked, HardStop, JobFailed
-from deft_aoi.contract.text import plain_text, safe_text
+from deft_aoi.contract.text import printable, quoted
 from deft_aoi.platforms import base
 from deft_aoi.platforms.base import JobRequest, JobState, JobStatus
 from deft_aoi.platforms.docker_engine import CLIENT_TIMEOUT_SEC, connect, probe, translated
@@ -178,7 +178,7 @@ class DockerPlatform:
             raise HardStop(
                 f"the image {request.image} is not the approved one",
                 expected=request.image_digest,
-                found=safe_text(image.id),
+                found=quoted(image.id),
                 hint="run the pre-flight again and approve the new plan, or bring back the approved image",
             )
         return image
@@ -234,7 +234,7 @@ class DockerPlatform:
         if state.get("OOMKilled"):
             reason = "the host's memory ran out"
         elif state.get("Error"):
-            reason = plain_text(state["Error"], 200)
+            reason = printable(state["Error"], 200)
         outcome = {"version": 1, "exit_code": state.get("ExitCode"), "reason": reason}
         files.atomic_write_json(_file(name, record_dir, "exit"), outcome)
         self._followers.pop(name, None)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deft_aoi.contract.errors import Blocked
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import printable
 from deft_aoi.platforms import gpus
 from deft_aoi.platforms.base import Finding
 
@@ -32,7 +32,7 @@ def connect(options: Mapping[str, str], *, timeout_sec: int = CLIENT_TIMEOUT_SEC
         return docker.from_env(timeout=timeout_sec)
     except docker.errors.DockerException as error:
         raise Blocked(
-            "the Docker Engine cannot be reached", found=plain_text(error, 160), hint="start it, and let this user use it"
+            "the Docker Engine cannot be reached", found=printable(error, 160), hint="start it, and let this user use it"
         ) from error
 
 
@@ -45,16 +45,16 @@ def translated() -> Iterator[None]:
     try:
         yield
     except docker.errors.APIError as error:
-        text = plain_text(error.explanation or error, 240)
+        text = printable(error.explanation or error, 240)
         hint = "read the engine's message"
         if "device driver" in text or "nvidia" in text.lower():
             hint = "install the NVIDIA Container Toolkit on the engine's host"
         raise Blocked("the Docker Engine refused the job", found=text, hint=hint) from error
     except requests.exceptions.RequestException as error:
-        raise Blocked("the Docker Engine does not answer", found=plain_text(error, 160), hint="start it") from error
+        raise Blocked("the Docker Engine does not answer", found=printable(error, 160), hint="start it") from error
     except docker.errors.DockerException as error:
         raise Blocked(
-            "the Docker Engine cannot be reached", found=plain_text(error, 160), hint="start it, and let this user use it"
+            "the Docker Engine cannot be reached", found=printable(error, 160), hint="start it, and let this user use it"
         ) from error
 
 
@@ -66,11 +66,11 @@ def probe(options: Mapping[str, str]) -> list[Finding]:
     except Blocked as error:
         return [Finding("missing", f"{error.message} {error.found}".strip(), error.hint)]
     except Exception as error:  # whatever the SDK raises: the probe reports, it does not fail
-        return [Finding("missing", f"the Docker Engine does not answer: {plain_text(error, 120)}", "start it")]
+        return [Finding("missing", f"the Docker Engine does not answer: {printable(error, 120)}", "start it")]
     found = [
         Finding(
             "ok",
-            f"Docker Engine {plain_text(info.get('ServerVersion'))}, {plain_text(info.get('Driver'))}, "
+            f"Docker Engine {printable(info.get('ServerVersion'))}, {printable(info.get('Driver'))}, "
             f"{info.get('NCPU')} processors, {(info.get('MemTotal') or 0) / 2**30:.0f} GiB",
         )
     ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deft_aoi.contract.errors import Blocked, HardStop
-from deft_aoi.contract.text import plain_text, safe_text
+from deft_aoi.contract.text import printable, quoted
 from deft_aoi.platforms.docker_engine import connect
 
 REGISTRY_TIMEOUT_SEC = 20
@@ -83,7 +83,7 @@ def ensure_present(images: Images, options: Mapping[str, str]) -> tuple[list[str
             except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
                 raise Blocked(
                     f"the image {reference} cannot be pulled",
-                    found=plain_text(error, 200),
+                    found=printable(error, 200),
                     hint="check the network, NGC_API_KEY, and the name",
                 ) from error
             pulled.append(reference)
@@ -92,7 +92,7 @@ def ensure_present(images: Images, options: Mapping[str, str]) -> tuple[list[str
             raise HardStop(
                 f"the image {reference} is not the approved one",
                 expected=str(pinned),
-                found=safe_text(image.id),
+                found=quoted(image.id),
                 hint="run the pre-flight again",
             )
         ids[reference] = str(image.id)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deft_aoi.contract.errors import Blocked, HardStop
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 from deft_aoi.platforms import gpus
 from deft_aoi.platforms.base import JobRequest
 
@@ -64,7 +64,7 @@ def _user(options: Mapping[str, str]) -> tuple[int, int]:
         return os.getuid(), os.getgid()
     uid, _, gid = options["user"].partition(":")
     if not (uid.isdigit() and gid.isdigit()):
-        raise HardStop("the docker option user is malformed", expected="UID:GID", found=safe_text(options["user"]))
+        raise HardStop("the docker option user is malformed", expected="UID:GID", found=quoted(options["user"]))
     return int(uid), int(gid)
 
 
@@ -75,7 +75,7 @@ def _mounts(request: JobRequest) -> list[Any]:
     wanted = {str(p): True for p in request.read_only} | {str(p): False for p in request.writable}
     for path in wanted:
         if not Path(path).exists():
-            raise HardStop("a folder of the job does not exist", found=safe_text(path, 200))
+            raise HardStop("a folder of the job does not exist", found=quoted(path, 200))
     return [Mount(target=p, source=p, type="bind", read_only=ro) for p, ro in sorted(wanted.items(), key=lambda i: len(i[0]))]
 
 

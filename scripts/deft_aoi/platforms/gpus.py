@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import printable
 
 # Measured by NVIDIA's users for C-RADIOv2-B at 224 px: batch 16 on 48 GB, 8 on 24 GB.
 _LARGEST_BATCH = ((44.0, 16), (20.0, 8), (0.0, 4))
@@ -44,7 +44,7 @@ def parse(text: str) -> list[Gpu]:
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.split(",")]
         try:
-            found.append(Gpu(cells[0], cells[1], plain_text(cells[2]), float(cells[3]) / 1024))
+            found.append(Gpu(cells[0], cells[1], printable(cells[2]), float(cells[3]) / 1024))
         except (IndexError, ValueError):
             continue
     return found

@@ -15,7 +15,7 @@ from typing import Any
 
 from deft_aoi.contract import files
 from deft_aoi.contract.errors import Blocked, HardStop, JobFailed
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import printable
 from deft_aoi.platforms import base
 from deft_aoi.platforms.base import JobRequest, JobState, JobStatus
 from deft_aoi.platforms.kubernetes_cluster import connect, probe
@@ -128,7 +128,7 @@ class KubernetesPlatform:
             try:
                 self._delete(record["request"], "Foreground")
             except k8s.ApiException as error:
-                raise JobFailed(f"the Job {name} could not be deleted", found=plain_text(error.reason)) from error
+                raise JobFailed(f"the Job {name} could not be deleted", found=printable(error.reason)) from error
         files.atomic_write_json(_exit_file(name, record_dir), {"version": 1, "exit_code": None, "reason": "canceled"})
 
     def retire(self, name: str, record_dir: Path) -> None:
@@ -217,12 +217,12 @@ class KubernetesPlatform:
         try:
             yield
         except k8s.ApiException as error:
-            found = plain_text(f"{error.status} {error.body or error.reason}", 240)
+            found = printable(f"{error.status} {error.body or error.reason}", 240)
             raise Blocked(
                 "the cluster refused the request", found=found, hint="check the namespace, the claim, quotas and your rights"
             ) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Blocked("the cluster does not answer", found=plain_text(error, 160), hint="check kubeconfig") from error
+            raise Blocked("the cluster does not answer", found=printable(error, 160), hint="check kubeconfig") from error
 
 
 PLATFORM = KubernetesPlatform
@@ -234,7 +234,7 @@ def finished_reason(job: Any) -> str | None:
         if condition.status == "True" and condition.type == "Complete":
             return ""
         if condition.status == "True" and condition.type == "Failed":
-            return "time limit" if condition.reason == "DeadlineExceeded" else plain_text(condition.reason or "failed")
+            return "time limit" if condition.reason == "DeadlineExceeded" else printable(condition.reason or "failed")
     return None
 
 
@@ -249,10 +249,10 @@ def waiting_reason(pod: Any) -> str:
     """Why a pod does not run yet (``ImagePullBackOff``, ``Unschedulable`` …)."""
     for status in pod.status.container_statuses or ():
         if status.state.waiting and status.state.waiting.reason:
-            return plain_text(status.state.waiting.reason)
+            return printable(status.state.waiting.reason)
     for condition in pod.status.conditions or ():
         if condition.status == "False" and condition.reason:
-            return plain_text(condition.reason)
+            return printable(condition.reason)
     return ""
 
 

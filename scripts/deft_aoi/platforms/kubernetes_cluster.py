@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deft_aoi.contract.errors import Blocked
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import printable
 from deft_aoi.platforms.base import Finding
 from deft_aoi.platforms.kubernetes_manifest import claim_is_here
 
@@ -26,7 +26,7 @@ def connect(options: Mapping[str, str]) -> Any:
     except (kubernetes.config.ConfigException, OSError, ValueError) as error:
         raise Blocked(
             "there is no usable Kubernetes configuration",
-            found=plain_text(error, 160),
+            found=printable(error, 160),
             hint="set KUBECONFIG, or --platform-option kubeconfig=…",
         ) from error
 
@@ -42,11 +42,11 @@ def probe(options: Mapping[str, str]) -> list[Finding]:
     found = []
     try:
         version = k8s.VersionApi(api).get_code(_request_timeout=10)
-        found.append(Finding("ok", f"Kubernetes {plain_text(version.git_version)}"))
+        found.append(Finding("ok", f"Kubernetes {printable(version.git_version)}"))
         if options.get("claim"):
             found.append(_look_at_claim(api, options["claim"], options.get("namespace", "default")))
     except Exception as error:  # whatever the client raises: the probe reports, it does not fail
-        return [Finding("missing", f"the cluster does not answer: {plain_text(error, 120)}", "check kubeconfig and your rights")]
+        return [Finding("missing", f"the cluster does not answer: {printable(error, 120)}", "check kubeconfig and your rights")]
     if not options.get("claim") or not claim_is_here(options):
         found.append(
             Finding(
@@ -69,7 +69,7 @@ def _look_at_claim(api: Any, claim: str, space: str) -> Finding:
         why = "does not exist" if error.status == 404 else "may not be looked at"
         return Finding(
             "missing" if error.status == 404 else "warn",
-            f"the claim {plain_text(claim)} {why} in namespace {plain_text(space)}",
+            f"the claim {printable(claim)} {why} in namespace {printable(space)}",
             "--platform-option claim=NAME, namespace=NAME; kubectl get pvc lists them",
         )
-    return Finding("ok", f"claim {plain_text(claim)} exists")
+    return Finding("ok", f"claim {printable(claim)} exists")

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deft_aoi.contract.errors import Blocked, HardStop
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 from deft_aoi.platforms.base import JobRequest
 
 # claim: PersistentVolumeClaim that holds the workspace. claim_root: the folder that the claim's top is here, and in the pod.
@@ -154,7 +154,7 @@ def _sub_path(path: str, root: str) -> str:
         raise HardStop(
             "a folder of the job lies outside the volume claim",
             expected=f"below {root}",
-            found=safe_text(path, 200),
+            found=quoted(path, 200),
             hint="put the workspace on the claim's file system",
         ) from error
 
@@ -164,7 +164,7 @@ def _user(options: Mapping[str, str]) -> tuple[int, int]:
         return os.getuid(), os.getgid()
     uid, _, gid = options["user"].partition(":")
     if not (uid.isdigit() and gid.isdigit()):
-        raise HardStop("the kubernetes option user is malformed", expected="UID:GID", found=safe_text(options["user"]))
+        raise HardStop("the kubernetes option user is malformed", expected="UID:GID", found=quoted(options["user"]))
     return int(uid), int(gid)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from deft_aoi.contract import files
 from deft_aoi.contract.errors import Blocked, HardStop, JobFailed
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import printable
 from deft_aoi.platforms import base, supervise
 from deft_aoi.platforms.base import Finding, JobRequest, JobState, JobStatus
 
@@ -191,7 +191,7 @@ def _start_supervisor(record: Path, environment: dict[str, str]) -> None:
                 child.kill()
             if child.wait() == 0:
                 return  # another supervisor of this name was first
-            raise Blocked("the job's supervisor did not start", found=plain_text(child.stderr.read().decode(), 300))
+            raise Blocked("the job's supervisor did not start", found=printable(child.stderr.read().decode(), 300))
     # Nobody waits for it here: a finished supervisor is a zombie until then, and is_alive() counts those as ended.
     _CHILDREN.append(child)
     for known in list(_CHILDREN):

@@ -18,7 +18,7 @@ from typing import Any
 
 from deft_aoi.contract import files
 from deft_aoi.contract.errors import Blocked, HardStop, JobFailed
-from deft_aoi.contract.text import plain_text, safe_text
+from deft_aoi.contract.text import printable, quoted
 from deft_aoi.platforms import base
 from deft_aoi.platforms.base import Finding, JobRequest, JobState, JobStatus
 from deft_aoi.platforms.redact import redact
@@ -188,7 +188,7 @@ class SlurmPlatform:
             raise
         job_id = answer.strip().splitlines()[-1].split(";")[0] if answer.strip() else ""
         if not job_id.isdigit():
-            raise Blocked("sbatch answered with no job id", found=safe_text(answer))
+            raise Blocked("sbatch answered with no job id", found=quoted(answer))
         base.write_record(request, record_dir, self.name, job_id=job_id)
 
     def _adopt_by_name(self, request: JobRequest, record_dir: Path) -> bool:
@@ -266,12 +266,12 @@ def run_command(
         raise NoAnswer(f"{command} did not answer in {timeout_sec} s", hint="check the scheduler") from error
     if options.get("host") and done.returncode == _SSH_BROKE:
         raise NoAnswer(
-            f"the connection to {plain_text(options['host'])} failed",
-            found=plain_text(done.stderr, 240),
+            f"the connection to {printable(options['host'])} failed",
+            found=printable(done.stderr, 240),
             hint="check that ssh works without a prompt, then run the same command again",
         )
     if done.returncode != 0:
-        raise Blocked(f"{command} failed", found=plain_text(done.stderr or done.stdout, 240), hint="read its message")
+        raise Blocked(f"{command} failed", found=printable(done.stderr or done.stdout, 240), hint="read its message")
     return done.stdout
 
 
@@ -295,7 +295,7 @@ def import_image(reference: str, target: Path, options: Mapping[str, str]) -> No
         )
     except Blocked as error:
         raise Blocked(
-            f"the image {safe_text(reference)} cannot be imported",
+            f"the image {quoted(reference)} cannot be imported",
             found=f"{error.message} {error.found}".strip(),
             hint="import it by hand with Enroot and give --platform-option container_image=FILE.sqsh",
         ) from error
@@ -320,11 +320,11 @@ def _exit_code(name: str, record_dir: Path) -> int | None:
 def probe(options: Mapping[str, str]) -> list[Finding]:
     """Read-only look at the scheduler: does it answer, which partitions and GPUs, is Pyxis there."""
     try:
-        version = plain_text(run_command(options, "sinfo", "--version"))
+        version = printable(run_command(options, "sinfo", "--version"))
         lines = run_command(options, "sinfo", "--noheader", "--format=%P|%a|%D|%G").splitlines()
     except Blocked as error:
         return [Finding("missing", f"{error.message} {error.found}".strip(), error.hint)]
-    found = [Finding("ok", f"{version}; {len(lines)} partitions: {plain_text('; '.join(lines), 120)}")]
+    found = [Finding("ok", f"{version}; {len(lines)} partitions: {printable('; '.join(lines), 120)}")]
     if options.get("image"):
         found += _probe_pyxis(options)
     where = options.get("host")
@@ -332,7 +332,7 @@ def probe(options: Mapping[str, str]) -> list[Finding]:
         found.append(
             Finding(
                 "warn",
-                f"the workspace must lie under the same path on {plain_text(where)} and on its compute nodes: nothing is copied",
+                f"the workspace must lie under the same path on {printable(where)} and on its compute nodes: nothing is copied",
                 "use a shared file system",
             )
         )

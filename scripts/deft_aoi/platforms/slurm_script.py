@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 from deft_aoi.platforms.base import JobRequest
 
 # partition, account, qos, constraint: as sbatch takes them. cpus, mem_gib: a node's. gres: the name of the cluster's GPUs.
@@ -130,13 +130,13 @@ def _registry_spelling(reference: str) -> str:
 
 def _word(text: str, what: str) -> str:
     if not _WORD.fullmatch(text):
-        raise HardStop(f"the slurm option {what} is malformed", expected="one word", found=safe_text(text))
+        raise HardStop(f"the slurm option {what} is malformed", expected="one word", found=quoted(text))
     return text
 
 
 def _number(text: str, what: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise HardStop(f"the slurm option {what} is malformed", expected="a positive number", found=safe_text(text))
+        raise HardStop(f"the slurm option {what} is malformed", expected="a positive number", found=quoted(text))
     return int(text)
 
 
@@ -146,6 +146,6 @@ def _plain_path(path: str | Path) -> str:
         raise HardStop(
             "a path has a character that an #SBATCH line cannot carry",
             expected="no space, comma, colon, % or quote",
-            found=safe_text(text, 200),
+            found=quoted(text, 200),
         )
     return text

@@ -17,11 +17,11 @@ from types import TracebackType
 
 from deft_aoi.contract.errors import RunLocked, UsageError
 from deft_aoi.contract.paths import state_home
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import printable
 from deft_aoi.record import log
 from deft_aoi.record.log_file import LOG, StrPath
 
-PATIENCE_SEC = 0.5
+LOCK_WAIT_SEC = 0.5
 """How long a driver knocks: :func:`holder` holds a shared lock for some microseconds when it looks."""
 
 NOTE_BYTES = 512
@@ -31,7 +31,7 @@ NOTE_PATIENCE_SEC = 0.5
 _NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-def twin_path(results_dir: StrPath, kind: str) -> str:
+def local_lock_path(results_dir: StrPath, kind: str) -> str:
     """The lock's twin in the user's state folder, named by the run's real path; its folder is made."""
     key = hashlib.sha256(os.fsencode(os.path.realpath(results_dir))).hexdigest()[:32]
     folder = os.path.join(str(state_home()), "locks")
@@ -60,10 +60,10 @@ class DriverLock:
 
     def __enter__(self) -> DriverLock:
         if not os.path.isdir(self.root):
-            raise UsageError("there is no such run", expected="a folder results/run_<time>", found=plain_text(self.root, 200))
+            raise UsageError("there is no such run", expected="a folder results/run_<time>", found=printable(self.root, 200))
         os.makedirs(os.path.join(self.root, "run"), exist_ok=True)
         try:
-            taken = [self._take(path) for path in (_run_path(self.root), twin_path(self.root, "run"))]
+            taken = [self._take(path) for path in (_run_path(self.root), local_lock_path(self.root, "run"))]
             if not any(taken):
                 raise RunLocked("no lock can be taken here", found="neither the run's folder nor the state folder has flock")
             note = {"pid": os.getpid(), "host": socket.gethostname(), "boot_id": _boot_id(), "since": _now()}
@@ -83,7 +83,7 @@ class DriverLock:
 
     def _take(self, path: str) -> bool:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        end = time.monotonic() + PATIENCE_SEC
+        end = time.monotonic() + LOCK_WAIT_SEC
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -113,7 +113,7 @@ class DriverLock:
 
 def holder(results_dir: StrPath) -> str | None:
     """Who drives the run now (``pid … on … since …``), or ``None``. Reads only."""
-    for path in (_run_path(results_dir), twin_path(results_dir, "run")):
+    for path in (_run_path(results_dir), local_lock_path(results_dir, "run")):
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
@@ -136,7 +136,7 @@ def _read_holder(fd: int) -> str:
         try:
             note = json.loads(os.pread(fd, NOTE_BYTES, 0))
             if note["boot_id"] != _boot_id() or _alive(int(note["pid"])):
-                return f"pid {int(note['pid'])} on {plain_text(note['host'])} since {plain_text(note['since'])}"
+                return f"pid {int(note['pid'])} on {printable(note['host'])} since {printable(note['since'])}"
         except (ValueError, KeyError, TypeError):
             pass
         if time.monotonic() > end:

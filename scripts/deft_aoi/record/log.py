@@ -85,7 +85,7 @@ def append(
         "iter": iter_label,
         "stage": stage,
         "status": status,
-        "summary": log_event.one_line(summary),
+        "summary": log_event.one_line_summary(summary),
         "context_tokens": context_tokens,
         "data": log_event.plain(data or {}),
     }
@@ -93,7 +93,7 @@ def append(
         with LogFile(os.fspath(results_dir)) as log, Index(log) as index:
             return _Writer(log, index).append(event, op_id, duration_sec)
     except OSError as error:
-        raise log_file.refusal(error, "writing the run record") from error
+        raise log_file.error_from_os(error, "writing the run record") from error
 
 
 def verify_whole(results_dir: StrPath) -> int:
@@ -113,7 +113,7 @@ def verify_whole(results_dir: StrPath) -> int:
             log_file.ensure_reserve(log.root)
             return writer.tip.seq
     except OSError as error:
-        raise log_file.refusal(error, "opening the run record") from error
+        raise log_file.error_from_os(error, "opening the run record") from error
 
 
 def read(results_dir: StrPath, *, look_again: bool = True) -> list[Event]:
@@ -131,7 +131,7 @@ def read(results_dir: StrPath, *, look_again: bool = True) -> list[Event]:
     try:
         return _read(root)
     except HardStop:
-        fd = _quiet(root) if look_again else -1
+        fd = wait_for_writers(root) if look_again else -1
         if fd < 0:
             raise
         try:
@@ -140,7 +140,7 @@ def read(results_dir: StrPath, *, look_again: bool = True) -> list[Event]:
             os.close(fd)
 
 
-def _quiet(root: str) -> int:
+def wait_for_writers(root: str) -> int:
     """Wait until no writer is at work; -1 where that cannot be seen or takes too long."""
     try:
         fd = os.open(os.path.join(root, "run", "log.lock"), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -192,15 +192,15 @@ def _read(root: str) -> list[Event]:
     except FileNotFoundError as error:
         raise HardStop("the run record is missing", expected=path) from error
     except OSError as error:
-        raise log_file.refusal(error, "reading the run record") from error
+        raise log_file.error_from_os(error, "reading the run record") from error
     events, digests, _offsets = parse(raw)
     if known is not None:
-        _witness("index", known[0].seq, known[0].head, digests)
-    _witness_snapshot(raw_view, digests)
+        check_not_truncated("index", known[0].seq, known[0].head, digests)
+    check_snapshot_not_newer(raw_view, digests)
     return events
 
 
-def _witness(what: str, seq: int, digest: str, digests: list[str]) -> None:
+def check_not_truncated(what: str, seq: int, digest: str, digests: list[str]) -> None:
     """Events that were acknowledged must be in the log.
 
     Raises:
@@ -220,10 +220,10 @@ def _witness(what: str, seq: int, digest: str, digests: list[str]) -> None:
     )
 
 
-def _witness_snapshot(raw: bytes, digests: list[str]) -> None:
-    own = state.own_snapshot(raw)
+def check_snapshot_not_newer(raw: bytes, digests: list[str]) -> None:
+    own = state.parse_snapshot(raw)
     if own is not None:
-        _witness("snapshot", own["seq"], own["head"], digests)
+        check_not_truncated("snapshot", own["seq"], own["head"], digests)
 
 
 class _Writer:
@@ -234,7 +234,7 @@ class _Writer:
         self.events: list[Event] | None = None
         keep = log.whole_bytes()
         if index.tip.offset > keep:
-            _witness("index", index.tip.seq, index.tip.head, parse(log.pread(keep, 0))[1])
+            check_not_truncated("index", index.tip.seq, index.tip.head, parse(log.pread(keep, 0))[1])
         raw_view = state.read_bytes(log.root)
         if whole or not self._catch_up(keep, raw_view):
             self._read_whole(keep, raw_view)
@@ -263,8 +263,8 @@ class _Writer:
     def _read_whole(self, keep: int, raw_view: bytes) -> None:
         """Verify the whole log, judge it by its witnesses, fold it, and make the index again."""
         events, digests, offsets = parse(self.log.pread(keep, 0))
-        _witness("index", self.index.tip.seq, self.index.tip.head, digests)
-        _witness_snapshot(raw_view, digests)
+        check_not_truncated("index", self.index.tip.seq, self.index.tip.head, digests)
+        check_snapshot_not_newer(raw_view, digests)
         self.events = events
         self.tip = Tip(keep, len(events), digests[-1]) if events else Tip()
         self.view = state.fold(events)
@@ -301,7 +301,7 @@ class _Writer:
         transitions.check(self.view, event["iter"], event["stage"], event["status"])
         raw = self._line(event, duration_sec)
         if not self.tip.seq:
-            state.move_foreign_aside(self.log.root)
+            state.keep_imported_state(self.log.root)
         self.log.write(raw, self.tip.offset, release_reserve=event["status"] == "error")
         begin = self.tip.offset
         self.tip = Tip(begin + len(raw), event["seq"], log_event.digest(raw))
@@ -336,7 +336,7 @@ class _Writer:
     def _repeated(self, known: Event, event: Event) -> Ack:
         if log_event.payload_digest(known) != log_event.payload_digest(event):
             raise HardStop(
-                f"the op_id {log_event.one_line(event['op_id'])} is on record with another payload",
+                f"the op_id {log_event.one_line_summary(event['op_id'])} is on record with another payload",
                 expected=f"event {known['seq']} again",
                 hint="use a new --op-id",
             )

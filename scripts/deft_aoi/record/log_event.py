@@ -63,7 +63,7 @@ def spell(obj: Any) -> bytes:
     return json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
 
 
-def one_line(text: str) -> str:
+def one_line_summary(text: str) -> str:
     """A summary as the log takes it: one line of at most 400 characters, without control or invisible characters."""
     shown = _UNSHOWABLE.sub(" ", text)
     return shown if len(shown) <= MAX_SUMMARY else shown[: MAX_SUMMARY - 1] + "…"

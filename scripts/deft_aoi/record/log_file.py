@@ -24,7 +24,7 @@ _NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _SUPPLIABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE)
 
 
-def refusal(error: OSError, what: str) -> DeftError:
+def error_from_os(error: OSError, what: str) -> DeftError:
     """The operating system's refusal as an error that says what to do; the log is as it was."""
     found = f"{os.strerror(error.errno or 0)} ({error.filename or LOG})"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -58,7 +58,7 @@ class LogFile:
             self.fd = os.open(os.path.join(self.root, LOG), flags, 0o644)
         except OSError as error:
             self.__exit__()
-            raise refusal(error, "opening the run record") from error
+            raise error_from_os(error, "opening the run record") from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,7 +97,7 @@ class LogFile:
         size = self.size()
         if size == keep:
             return
-        set_aside(self.root, f"{keep:012d}", self.pread(size - keep, keep))
+        keep_copy(self.root, f"{keep:012d}", self.pread(size - keep, keep))
         os.ftruncate(self.fd, keep)
         os.fsync(self.fd)
 
@@ -130,7 +130,7 @@ class LogFile:
                 full = error.errno in (errno.ENOSPC, errno.EDQUOT)
                 if full and reserve_left and _unlinked(os.path.join(self.root, "run", "reserve")):
                     continue
-                raise refusal(error, "writing the run record") from error
+                raise error_from_os(error, "writing the run record") from error
 
     def _back_to(self, offset: int) -> None:
         try:
@@ -166,9 +166,9 @@ def take_lock(path: str, root: str) -> int:
         except OSError as error:
             if error.errno in _NO_FLOCK:
                 os.close(fd)
-                from deft_aoi.record.lock import twin_path
+                from deft_aoi.record.lock import local_lock_path
 
-                return take_lock(twin_path(root, "log"), root)
+                return take_lock(local_lock_path(root, "log"), root)
             if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
                 os.close(fd)
                 raise
@@ -192,7 +192,7 @@ def _log_size(root: str) -> int:
         return -1
 
 
-def set_aside(root: str, name: str, raw: bytes) -> str:
+def keep_copy(root: str, name: str, raw: bytes) -> str:
     """Keep bytes in ``run/torn/``; returns the file's path, or nothing where that failed.
 
     The bytes were never acknowledged: a copy for the curious, so a full disk must not wedge the log for it.

@@ -18,7 +18,7 @@ MAX_NOTE = 300
 SPOT_CHECK = "spot_check"
 
 
-def append_by_hand(args: argparse.Namespace) -> tuple[log.Ack, str]:
+def append_manual_event(args: argparse.Namespace) -> tuple[log.Ack, str]:
     """Append what the arguments say.
 
     The words of ``--summary`` are the summary of a note, quoted; for any other stage they are kept in ``data["said"]``, and
@@ -77,9 +77,9 @@ def append_spot_check(results_dir: str | os.PathLike[str], label: str, said: str
 
 
 def _plain(text: str) -> str:
-    from deft_aoi.contract.text import plain_text
+    from deft_aoi.contract.text import printable
 
-    return plain_text(text, MAX_NOTE)
+    return printable(text, MAX_NOTE)
 
 
 def _data(text: str | None) -> dict[str, Any]:
@@ -95,6 +95,6 @@ def _data(text: str | None) -> dict[str, Any]:
 
 
 def _quoted(text: str) -> str:
-    from deft_aoi.contract.text import safe_text
+    from deft_aoi.contract.text import quoted
 
-    return safe_text(text, MAX_NOTE)
+    return quoted(text, MAX_NOTE)

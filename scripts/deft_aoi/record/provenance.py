@@ -15,7 +15,7 @@ from deft_aoi.contract.manifests import MANIFEST_NAME, read_manifest
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.schema import read_checked
 
-VOUCHER = "_EVALUATE.json"
+EVALUATE_MANIFEST = "_EVALUATE.json"
 """What the evaluate stage leaves beside the scored sets: its own files by digest."""
 
 PUBLISHED = ("train", "inference", "rca", "routing", "anomalygen", "data_mining", "dataset")
@@ -39,14 +39,14 @@ WRITTEN_BY = {
 Event = dict[str, Any]
 
 
-class Named(NamedTuple):
+class RecordedDigest(NamedTuple):
     """A digest on record, and the stage whose event names it."""
 
     digest: str
     stage: str
 
 
-def finished(events: list[Event]) -> dict[tuple[str, str], dict[str, Any]]:
+def latest_ok_data(events: list[Event]) -> dict[tuple[str, str], dict[str, Any]]:
     """``(label, stage)`` → ``data`` of its newest ``ok`` event; one that was logged by hand vouches for nothing."""
     return {(e["iter"], e["stage"]): e["data"] for e in events if e["status"] == "ok" and "said" not in e["data"]}
 
@@ -56,12 +56,12 @@ def is_on_record(path: Any, digest: str | None) -> bool:
     return digest is None or (path.is_file() and not path.is_symlink() and sha256_file(path) == digest)
 
 
-def on_record(run: RunPaths, events: list[Event]) -> dict[str, Named]:
+def on_record(run: RunPaths, events: list[Event]) -> dict[str, RecordedDigest]:
     """Path below the run → what the newest event says of it. An event that was logged by hand vouches for nothing."""
-    found: dict[str, Named] = {}
+    found: dict[str, RecordedDigest] = {}
     for event in events:
         if event["status"] != "error" and "said" not in event["data"]:
-            found |= {path: Named(str(digest), event["stage"]) for path, digest in _names(run, event).items()}
+            found |= {path: RecordedDigest(str(digest), event["stage"]) for path, digest in _names(run, event).items()}
     return found
 
 
@@ -78,7 +78,7 @@ def _names(run: RunPaths, event: Event) -> dict[str, Any]:
     elif stage == "prestage" or (stage in PUBLISHED and label != "run"):
         keys = {"manifest": run.stage_dir(label, stage) / MANIFEST_NAME}
     elif stage == "evaluate" and label != "run":
-        keys = {"voucher": run.stage_dir(label, "inference") / VOUCHER}
+        keys = {"voucher": run.stage_dir(label, "inference") / EVALUATE_MANIFEST}
     return out | {run.rel(path): data[key] for key, path in keys.items() if key in data}
 
 
@@ -91,13 +91,13 @@ def digests(run: RunPaths, events: list[Event], *, stage: str = "") -> dict[str,
     named = {path: it.digest for path, it in on_record(run, events).items() if stage in ("", it.stage)}
     out: dict[str, str] = {}
     for path, digest in named.items():
-        if path.endswith((MANIFEST_NAME, VOUCHER)) and is_on_record(run.root / path, digest):
-            files = listed(run.root / path).items()
+        if path.endswith((MANIFEST_NAME, EVALUATE_MANIFEST)) and is_on_record(run.root / path, digest):
+            files = files_in_manifest(run.root / path).items()
             out |= {run.rel((run.root / path).parent / name): sha for name, sha in files if sha}
     return out | named
 
 
-def listed(path: Path) -> dict[str, str]:
+def files_in_manifest(path: Path) -> dict[str, str]:
     """What a manifest or a voucher lists, relative to its folder, by SHA-256; empty for a link, which has a target instead."""
     if path.name == MANIFEST_NAME:
         return {e["path"]: e.get("sha256", "") for e in read_manifest(path.parent)["files"]}

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_text, fsync_dir, fsync_tree, sha256_file
 from deft_aoi.contract.manifests import MANIFEST_NAME, read_manifest, verify_manifest, write_manifest
-from deft_aoi.record.log_file import refusal
+from deft_aoi.record.log_file import error_from_os
 
 StrPath = str | os.PathLike[str]
 _MARK = ".inputs"
@@ -31,7 +31,7 @@ def _refusing(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise refusal(error, what) from error
+        raise error_from_os(error, what) from error
 
 
 def _attempts(final: str) -> list[tuple[int, str]]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from deft_aoi.contract.errors import ApprovalNeeded, HardStop, UsageError
 from deft_aoi.contract.files import fsync_dir, sha256_bytes
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import printable
 from deft_aoi.record import index, log, log_event, log_file, state
 from deft_aoi.record.lock import DriverLock
 from deft_aoi.record.log_file import LOG, STATE, StrPath
@@ -48,7 +48,7 @@ class Damage(NamedTuple):
             return f"nothing to repair: {self.kept_events} events in an unbroken chain"
         lost = max(self.lost_lines, self.known_events - self.kept_events)
         return (
-            f"damaged: {plain_text(self.problem, 200)}\n"
+            f"damaged: {printable(self.problem, 200)}\n"
             f"  {self.kept_events} events stay ({self.kept_bytes} bytes, digest {self.head})\n"
             f"  {lost} acknowledged events behind them would be lost from the record; the files are kept in run/torn/\n"
             "  better: restore loop_log.jsonl from a backup"
@@ -66,8 +66,8 @@ def assess(results_dir: StrPath) -> Damage:
         with open(os.path.join(root, LOG), "rb") as handle:
             raw = handle.read()
     except FileNotFoundError as error:
-        raise UsageError("this is not a run", expected=f"a folder with {LOG}", found=plain_text(root, 200)) from error
-    header, own = index.read_header(root), state.own_snapshot(state.read_bytes(root))
+        raise UsageError("this is not a run", expected=f"a folder with {LOG}", found=printable(root, 200)) from error
+    header, own = index.read_header(root), state.parse_snapshot(state.read_bytes(root))
     known = max(header[0].seq if header else 0, own["seq"] if own else 0)
     problem, count, size, head = "", 0, 0, log_event.GENESIS
     lines = raw[: raw.rfind(b"\n") + 1].split(b"\n")[:-1]
@@ -111,11 +111,11 @@ def accept_loss(results_dir: StrPath, confirm: str) -> tuple[Damage, str]:
             raise ApprovalNeeded(
                 "the code does not fit what would stay",
                 expected="the last six characters of the digest that repair_run.py shows",
-                found=plain_text(confirm, 20),
+                found=printable(confirm, 20),
                 hint="a person runs repair_run.py --results-dir R, reads what is lost, and types the code",
             )
         raw = opened.pread(opened.size(), 0)
-        kept = log_file.set_aside(root, f"damaged-{LOG}", raw)
+        kept = log_file.keep_copy(root, f"damaged-{LOG}", raw)
         if not kept:
             raise HardStop("the damaged log cannot be kept aside", found=os.path.join(root, "run", "torn"), hint="free space")
         fsync_dir(os.path.dirname(kept))

@@ -116,7 +116,7 @@ def read_bytes(root: str) -> bytes:
         return b""
 
 
-def own_snapshot(raw: bytes) -> State | None:
+def parse_snapshot(raw: bytes) -> State | None:
     """The view, when these bytes are one that this project wrote: it names the event that it ends with."""
     try:
         view = json.loads(raw)
@@ -140,7 +140,7 @@ def load_state(results_dir: StrPath) -> State:
     return fold(log.read(results_dir))
 
 
-def read_foreign_state(results_dir: StrPath) -> dict[str, Any] | None:
+def read_imported_state(results_dir: StrPath) -> dict[str, Any] | None:
     """The state that an upstream phase left before this run had a log, or ``None``.
 
     It is ``deft_state.json`` until the first append, which moves it to ``run/imported_state.json``.
@@ -161,13 +161,13 @@ def read_foreign_state(results_dir: StrPath) -> dict[str, Any] | None:
             body = json.loads(raw)
         except (ValueError, RecursionError) as error:
             raise HardStop("the state that an upstream phase left is damaged", found=path, hint="repair or remove it") from error
-        if own_snapshot(raw) is not None:
+        if parse_snapshot(raw) is not None:
             raise HardStop("a view of a run is here, but its record is gone", expected=os.path.join(root, LOG), found=path)
         return body if isinstance(body, dict) else None
     return None
 
 
-def move_foreign_aside(root: str) -> None:
+def keep_imported_state(root: str) -> None:
     """Before the first event: a state without a log is moved to ``run/``, never overwritten."""
     source = os.path.join(root, STATE)
     if not os.path.lexists(source):

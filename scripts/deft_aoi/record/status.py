@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.errors import UsageError
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import printable
 from deft_aoi.record import lock, log, state, transitions
 from deft_aoi.record.log_file import LOG, StrPath
 
@@ -18,7 +18,7 @@ LAST_ITERATIONS = 6
 """Iterations that are shown; earlier ones are counted."""
 
 
-def glance(results_dir: StrPath) -> tuple[str, dict[str, Any]]:
+def run_status(results_dir: StrPath) -> tuple[str, dict[str, Any]]:
     """Say where a run stands. Reads only.
 
     Returns:
@@ -30,13 +30,13 @@ def glance(results_dir: StrPath) -> tuple[str, dict[str, Any]]:
     """
     root = os.path.realpath(os.path.expanduser(results_dir))
     if not os.path.isfile(os.path.join(root, LOG)):
-        raise UsageError("this is not a run", expected=f"a folder with {LOG}", found=plain_text(root, 200))
+        raise UsageError("this is not a run", expected=f"a folder with {LOG}", found=printable(root, 200))
     events = log.read(root)
     view = state.fold(events)
     held = lock.holder(root)
     running = _running(events)
     lines = [
-        f"run {plain_text(os.path.basename(root))}: {view['status']}, {view['seq']} events, last {view['updated'] or 'never'}",
+        f"run {printable(os.path.basename(root))}: {view['status']}, {view['seq']} events, last {view['updated'] or 'never'}",
         *_iterations(view),
     ]
     if running is not None:
@@ -44,7 +44,7 @@ def glance(results_dir: StrPath) -> tuple[str, dict[str, Any]]:
     elif (following := transitions.next_stage(view)) is not None:
         lines.append(f"  next in order: {following[0]} {following[1]}")
     if view["open_error"]:
-        lines.append(f"  error: {plain_text(view['open_error']['summary'], 200)}")
+        lines.append(f"  error: {printable(view['open_error']['summary'], 200)}")
     lines.append(f"  driver: {held}" if held else "  driver: none")
     lines += [f"  {event_line(event)}" for event in events[-LAST_EVENTS:]]
     data = {
@@ -63,7 +63,7 @@ def glance(results_dir: StrPath) -> tuple[str, dict[str, Any]]:
 
 def event_line(event: Event) -> str:
     """One event as one line."""
-    return f"{event['seq']:>4} {event['iter']} {event['stage']} {event['status']}: {plain_text(event['summary'], 200)}"
+    return f"{event['seq']:>4} {event['iter']} {event['stage']} {event['status']}: {printable(event['summary'], 200)}"
 
 
 def finished(results_dir: StrPath) -> bool:
@@ -92,6 +92,6 @@ def _iterations(view: dict[str, Any]) -> list[str]:
         done = f"  {label}: {it.get('stage_completed', 'begun')}"
         far, recall = it.get("far_fraction"), it.get("recall_fraction")
         if isinstance(far, (int, float)) and isinstance(recall, (int, float)):
-            done += f", FAR {100 * far:.3g}% at recall {100 * recall:.4g}%: {plain_text(it.get('verdict', ''), 60)}"
+            done += f", FAR {100 * far:.3g}% at recall {100 * recall:.4g}%: {printable(it.get('verdict', ''), 60)}"
         lines.append(done)
     return lines

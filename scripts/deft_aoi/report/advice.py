@@ -61,9 +61,9 @@ def steps(view: RunView, best: Iteration, holdout: dict[str, Any] | None) -> Ite
     assert kpi is not None
     error, size = last_error(view), kpi["sample_size"]
     if error is not None:
-        yield f"Resolve what stopped the run: {fmt.data(error['summary'], 240)}"
+        yield f"Resolve what stopped the run: {fmt.cell(error['summary'], 240)}"
         if error["data"].get("try"):
-            yield fmt.data(error["data"]["try"], 220)
+            yield fmt.cell(error["data"]["try"], 220)
     elif view.status in ("running", "new"):
         yield "Let the run finish; this page is written again after every iteration."
     if holdout is not None and holdout["missed_count"]:

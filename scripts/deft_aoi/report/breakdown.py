@@ -21,7 +21,7 @@ def slices(kpi: dict[str, Any] | None) -> list[dict[str, Any]]:
             continue
         rows = [
             (
-                fmt.data(row["value"], 60) or f"no {name}",
+                fmt.cell(row["value"], 60) or f"no {name}",
                 fmt.count(row["pass_rows"]),
                 fmt.count(row["fp"]),
                 "" if row["far_fraction"] is None else fmt.percent(row["far_fraction"]),
@@ -45,13 +45,13 @@ def new_escapes(it: Iteration) -> dict[str, Any] | None:
     if found is None or not found["new_escapes"]:
         return None
     listed = found["new_escapes_listed"]
-    caption = f"Caught by {fmt.iteration(fmt.data(found['with'], 40))}, missed now"
+    caption = f"Caught by {fmt.iteration(fmt.cell(found['with'], 40))}, missed now"
     if len(listed) < found["new_escapes"]:
         caption += f"; the {len(listed)} with the lowest scores of {found['new_escapes']:,}"
     rows = []
     for r in listed:
         scores = [fmt.score(r[key]) for key in ("score_before", "score")]
-        rows.append((fmt.data(r["sample_id"]), fmt.part(r["label"]), fmt.count(r["line"]), *scores))
+        rows.append((fmt.cell(r["sample_id"]), fmt.part(r["label"]), fmt.count(r["line"]), *scores))
     thresholds = [fmt.score(found[f"threshold_{when}"]) for when in ("before", "after")]
     columns = ("part", "defect", "line", f"score before (threshold {thresholds[0]})", f"score now (threshold {thresholds[1]})")
     return {"caption": caption, "columns": columns, "rows": rows}

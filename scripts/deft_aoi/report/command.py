@@ -7,7 +7,7 @@ from typing import Any
 
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.paths import RunPaths
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import printable
 from deft_aoi.report import findings, summary
 from deft_aoi.report.render import render_report
 
@@ -29,9 +29,7 @@ def render(results_dir: str, *, iteration: int | None = None, note: str | None =
     """
     run = RunPaths(Path(results_dir).expanduser().resolve())
     if not run.log.is_file():
-        raise UsageError(
-            f"{plain_text(run.root.name)} is not a run", expected="a folder with loop_log.jsonl", found=str(run.root)
-        )
+        raise UsageError(f"{printable(run.root.name)} is not a run", expected="a folder with loop_log.jsonl", found=str(run.root))
     if note is not None and iteration is None:
         raise UsageError("a note belongs to an iteration", expected="--iteration N with --note", found="--note alone")
     lines, data = [], {}

@@ -10,7 +10,7 @@ from typing import Any
 from deft_aoi.analysis import compare as paired
 from deft_aoi.analysis.score_table import read_scores
 from deft_aoi.contract.errors import HardStop, UsageError
-from deft_aoi.contract.text import label_text, plain_text, safe_text
+from deft_aoi.contract.text import printable, quoted, shown_label
 from deft_aoi.report import number_format as fmt
 from deft_aoi.report.run_view import Iteration, RunView, optional_json, read_run
 
@@ -25,7 +25,7 @@ class Side:
     @property
     def name(self) -> str:
         """``run_20260101_120000 iteration 2``."""
-        return f"{plain_text(self.view.run.root.name, 60)} {fmt.iteration(self.it.label)}"
+        return f"{printable(self.view.run.root.name, 60)} {fmt.iteration(self.it.label)}"
 
 
 def side(text: str) -> Side:
@@ -37,12 +37,12 @@ def side(text: str) -> Side:
     match = re.fullmatch(r"(.+):(baseline|iter[1-9][0-9]*)", text)
     root, label = (match.group(1), match.group(2)) if match else (text, None)
     if not (Path(root).expanduser() / "loop_log.jsonl").is_file():
-        raise UsageError(f"{plain_text(root, 200)} is not a run", expected="RESULTS_DIR or RESULTS_DIR:iterN")
+        raise UsageError(f"{printable(root, 200)} is not a run", expected="RESULTS_DIR or RESULTS_DIR:iterN")
     view = read_run(root)
     found = view.best if label is None else next((i for i in view.measured if i.label == label), None)
     if found is None:
         known = ", ".join(i.label for i in view.measured)
-        raise UsageError(f"{plain_text(text, 200)} was not evaluated", expected=known or "a run with an evaluated baseline")
+        raise UsageError(f"{printable(text, 200)} was not evaluated", expected=known or "a run with an evaluated baseline")
     return Side(view, found)
 
 
@@ -89,7 +89,7 @@ def _figures(s: Side) -> dict[str, Any]:
         "name": s.name,
         "verdict": s.it.verdict,
         "primary_metric": s.it.view.get("primary_metric"),
-        "target": plain_text(s.view.config.get("kpi_target", ""), 80),
+        "target": printable(s.view.config.get("kpi_target", ""), 80),
         "far_fraction": p["far_fraction"],
         "far_interval": p["far_interval"],
         "recall_fraction": p["recall_fraction"],
@@ -115,7 +115,7 @@ def _paired(a: Side, b: Side) -> tuple[dict[str, Any] | None, str]:
     try:
         result = paired.compare(*frames, _kpi(a)["target_point"]["threshold"], _kpi(b)["target_point"]["threshold"])
     except HardStop as error:
-        return None, plain_text(f"not paired row by row: {error.message}", 200)
+        return None, printable(f"not paired row by row: {error.message}", 200)
     return result, ""
 
 
@@ -125,7 +125,7 @@ def text(found: dict[str, Any]) -> str:
     rows = [
         ("verdict", a["verdict"], b["verdict"]),
         *(
-            [("metric", *(plain_text(s["primary_metric"] or "none", 120) for s in (a, b)))]
+            [("metric", *(printable(s["primary_metric"] or "none", 120) for s in (a, b)))]
             if a["primary_metric"] or b["primary_metric"]
             else []
         ),
@@ -142,7 +142,7 @@ def text(found: dict[str, Any]) -> str:
     lines = [f"A  {a['name']}", f"B  {b['name']}", *(f"{n:14} {x:<{width}}  {y}" for n, x, y in rows)]
     moved = [d for d in found["per_defect"] if d["a"] != d["b"]]
     if moved:
-        shown = (f"{label_text(d['label'], 24)} {fmt.percent(d['a'])} → {fmt.percent(d['b'])}" for d in moved[:5])
+        shown = (f"{shown_label(d['label'], 24)} {fmt.percent(d['a'])} → {fmt.percent(d['b'])}" for d in moved[:5])
         lines.append("recall by defect: " + ", ".join(shown))
     if pair is None:
         return "\n".join([*lines, found["why"]])
@@ -151,5 +151,5 @@ def text(found: dict[str, Any]) -> str:
     )
     alarms, cleared = pair["new_false_alarms"], pair["cleared_false_alarms"]
     lines.append(f"good parts: {alarms} newly flagged, {cleared} cleared (p {pair['mcnemar_p_good_parts']:.3g})")
-    escapes = [safe_text(e["sample_id"], 60) for e in pair["new_escapes_listed"][:3]]
+    escapes = [quoted(e["sample_id"], 60) for e in pair["new_escapes_listed"][:3]]
     return "\n".join([*lines, *(["first new escapes: " + ", ".join(escapes)] if escapes else [])])

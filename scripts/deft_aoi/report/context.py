@@ -28,7 +28,7 @@ def build(view: RunView) -> dict[str, Any]:
         "w": fmt,
         "run_id": view.run.root.name,
         "clock": fmt.moment(view.clock),
-        "target": fmt.data(view.config.get("kpi_target", "")),
+        "target": fmt.cell(view.config.get("kpi_target", "")),
         "verdict": verdict.judge(view, holdout),
         "findings": held,
         "findings_refused": refused,
@@ -49,7 +49,7 @@ def build(view: RunView) -> dict[str, Any]:
         "balance": sections.balance(view),
         "reject_reasons": reasons,
         "rejected": rejected,
-        "data_warnings": [fmt.data(f["text"], 240) for f in view.plan.get("findings", []) if f.get("level") != "ok"],
+        "data_warnings": [fmt.cell(f["text"], 240) for f in view.plan.get("findings", []) if f.get("level") != "ok"],
         "holdout": holdout,
         "handed": handed,
         "time_chart": time_chart,
@@ -86,7 +86,7 @@ def _history(view: RunView) -> charts.Chart | None:
     target = next((it.kpi["target"] for it in view.measured if it.kpi and it.kpi["target"]), None)
     if not points or target is None:
         return None
-    return charts.kpi_history(points, target["far_fraction"], fmt.data(target["text"]))
+    return charts.kpi_history(points, target["far_fraction"], fmt.cell(target["text"]))
 
 
 def _distributions(view: RunView) -> list[charts.Chart]:

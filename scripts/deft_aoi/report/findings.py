@@ -10,7 +10,7 @@ from deft_aoi.contract.errors import DeftError, HardStop
 from deft_aoi.contract.files import read_json
 from deft_aoi.contract.paths import RunPaths, resolve_under
 from deft_aoi.contract.schema import read_checked
-from deft_aoi.contract.text import plain_text, safe_text
+from deft_aoi.contract.text import printable, quoted
 from deft_aoi.report import number_format as fmt
 
 FILE_NAME = "findings.json"
@@ -39,15 +39,15 @@ def read(run: RunPaths) -> tuple[list[Finding], list[str]]:
     try:
         body = read_checked(path, "report_findings")
     except DeftError as error:
-        return [], [plain_text(f"findings.json: {error.message}: expected {error.expected}, found {error.found}", 300)]
+        return [], [printable(f"findings.json: {error.message}: expected {error.expected}, found {error.found}", 300)]
     held, refused = [], []
     for number, item in enumerate(body["findings"], start=1):
         problems = [p for e in item["evidence"] if (p := _problem(run, e))]
         if problems:
-            refused.append(plain_text(f"finding {number} ({item['title']}): {problems[0]}", 300))
+            refused.append(printable(f"finding {number} ({item['title']}): {problems[0]}", 300))
         else:
-            shown = tuple(f"{fmt.data(e['file'])} {fmt.data(e['key'])} = {fmt.data(e['value'])}" for e in item["evidence"])
-            held.append(Finding(fmt.data(item["title"]), fmt.data(item["text"], 600), item.get("kind", "result"), shown))
+            shown = tuple(f"{fmt.cell(e['file'])} {fmt.cell(e['key'])} = {fmt.cell(e['value'])}" for e in item["evidence"])
+            held.append(Finding(fmt.cell(item["title"]), fmt.cell(item["text"], 600), item.get("kind", "result"), shown))
     return held, refused
 
 
@@ -72,15 +72,15 @@ def _problem(run: RunPaths, evidence: dict[str, Any]) -> str | None:
     try:
         path = resolve_under(run.root, name)
         if path.suffix != ".json" or not path.is_file() or path.stat().st_size > MAX_CITED_BYTES:
-            return f"{safe_text(name)} is not a JSON file of this run"
+            return f"{quoted(name)} is not a JSON file of this run"
         found = look_up(read_json(path, what=path.name), key)
     except DeftError as error:
         return error.message
     except LookupError:
-        return f"{safe_text(name)} has no {safe_text(key)}"
+        return f"{quoted(name)} has no {quoted(key)}"
     if isinstance(found, (dict, list)):
-        return f"{safe_text(name)} {safe_text(key)} is not a single value"
-    return None if _same(found, value) else f"{safe_text(name)} {safe_text(key)} is {safe_text(found)}, not {safe_text(value)}"
+        return f"{quoted(name)} {quoted(key)} is not a single value"
+    return None if _same(found, value) else f"{quoted(name)} {quoted(key)} is {quoted(found)}, not {quoted(value)}"
 
 
 def _same(found: Any, cited: Any) -> bool:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from deft_aoi.contract.text import plain_text, safe_text
+from deft_aoi.contract.text import printable
+from deft_aoi.contract.text import quoted as in_quotes
 
 MISSING = "not recorded"
 DATA_LIMIT = 120
 """Most characters of one untrusted value on the page; what is cut off ends in an ellipsis."""
 
 
-def data(value: object, limit: int = DATA_LIMIT) -> str:
+def cell(value: object, limit: int = DATA_LIMIT) -> str:
     """An untrusted value as one bounded line of plain text (the template escapes it)."""
-    return plain_text(value, limit)
+    return printable(value, limit)
 
 
 def percent(fraction: Any) -> str:
@@ -71,7 +72,7 @@ def duration(seconds: Any) -> str:
 
 def moment(ts: str | None) -> str:
     """``2026-11-23T21:24:05.593Z`` → ``2026-11-23 21:24:05 UTC``."""
-    return MISSING if not ts else data(ts.replace("T", " ").split(".")[0].rstrip("Z") + " UTC", 40)
+    return MISSING if not ts else cell(ts.replace("T", " ").split(".")[0].rstrip("Z") + " UTC", 40)
 
 
 def iteration(label: str) -> str:
@@ -81,7 +82,7 @@ def iteration(label: str) -> str:
 
 def quoted(value: object, limit: int = DATA_LIMIT) -> str:
     """An untrusted value inside a sentence of ours: in quotes, so that a reader sees where the data ends."""
-    return safe_text(value, limit)
+    return in_quotes(value, limit)
 
 
 def kind(label: str) -> str:
@@ -91,4 +92,4 @@ def kind(label: str) -> str:
 
 def part(label: str) -> str:
     """``PASS`` → ``good part``, any other label as it is."""
-    return "good part" if label == "PASS" else data(label, 64)
+    return "good part" if label == "PASS" else cell(label, 64)

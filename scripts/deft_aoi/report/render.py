@@ -31,7 +31,7 @@ def _template() -> Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    env.filters["data"] = fmt.data
+    env.filters["data"] = fmt.cell
     # Our own file, read as it is: it holds no data, and a value in the page is never a template.
     env.globals["style"] = Markup((HERE / "style.css.j2").read_text(encoding="utf-8"))  # nosec B704 - our own file
     return env.get_template("template.html.j2")

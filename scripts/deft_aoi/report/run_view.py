@@ -17,7 +17,7 @@ from deft_aoi.contract.errors import DeftError, HardStop
 from deft_aoi.contract.files import read_json
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.schema import read_checked
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import printable
 from deft_aoi.record import log, provenance, state
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class RunView:
         return None
 
     def _note(self, what: str, problem: str) -> None:
-        text = plain_text(f"{what}: {problem}", 240)
+        text = printable(f"{what}: {problem}", 240)
         if text not in self.problems:
             self.problems.append(text)
 
@@ -220,7 +220,7 @@ def read_run(results_dir: str | Path) -> RunView:
         kpi, comparison, metric = None, None, None
         if "evaluate" in stages:
             kpi = out.attempt(str(view.get("kpi_json")), lambda view=view: read_checked(run.root / view["kpi_json"], "kpi"))
-            voucher = run.stage_dir(label, "inference") / provenance.VOUCHER
+            voucher = run.stage_dir(label, "inference") / provenance.EVALUATE_MANIFEST
             found = out.attempt(run.rel(voucher), lambda voucher=voucher: read_checked(voucher, "evaluate"))
             comparison = (found or {}).get("comparison")
             if view.get("primary_metric"):

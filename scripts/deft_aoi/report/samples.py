@@ -98,13 +98,13 @@ def gallery(view: RunView, album: Album) -> tuple[Iteration | None, list[Sample]
         out.append(
             Sample(
                 _sheet(view, album, folder / image["file"]),
-                fmt.data(image["sample_id"]),
+                fmt.cell(image["sample_id"]),
                 fmt.part(image["label"]),
                 fmt.score(image["siamese_score"]),
                 said,
                 wrong,
                 "" if verdict is None else f"{VERDICT_WORDS[verdict['verdict']]} ({verdict['by']})",
-                "" if verdict is None else fmt.data(verdict["note"], 300),
+                "" if verdict is None else fmt.cell(verdict["note"], 300),
             )
         )
     return it, out
@@ -162,13 +162,13 @@ def _ledger_rows(view: RunView, album: Album, rows: list[dict[str, Any]]) -> lis
             LedgerRow(
                 f"iteration {last}",
                 _thumb(view, album, path),
-                fmt.data(row["sample_id"]),
+                fmt.cell(row["sample_id"]),
                 fmt.part(row["label"]),
                 f"{row['weakness_before']:+.4g}",
                 f"{row['weakness_after']:+.4g}",
                 f"{row['margin_gain']:+.4g}",
                 mined if row["mined_rows"] else "nothing similar",
-                OUTCOMES.get(row["outcome"], fmt.data(row["outcome"])),
+                OUTCOMES.get(row["outcome"], fmt.cell(row["outcome"])),
                 row["outcome"],
                 tuple(neighbours),
             )

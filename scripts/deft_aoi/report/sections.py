@@ -64,7 +64,7 @@ def iterations(view: RunView) -> list[IterationRow]:
                 fmt.interval(point["far_interval"]) if point else "",
                 fmt.percent(point["recall_fraction"]) if point else "",
                 text,
-                "" if cut is None else "no cut" if cut in ("null", "none") else f"at least {fmt.data(cut, 12)}",
+                "" if cut is None else "no cut" if cut in ("null", "none") else f"at least {fmt.cell(cut, 12)}",
                 f"{counts['train_rows']:,} rows"
                 if counts.get("train_rows") is not None
                 else "adopted"
@@ -74,7 +74,7 @@ def iterations(view: RunView) -> list[IterationRow]:
                 {"best_val": "lowest validation loss", "latest": "last epoch"}.get(str(counts.get("chosen")), ""),
                 view.best is not None and it.label == view.best.label,
                 tuple(_warnings(view, it)),
-                fmt.data(notes[it.label], 400) if it.label in notes else "",
+                fmt.cell(notes[it.label], 400) if it.label in notes else "",
                 breakdown.new_escapes(it),
             )
         )
@@ -85,15 +85,15 @@ def iterations(view: RunView) -> list[IterationRow]:
 
 def _warnings(view: RunView, it: Iteration) -> Iterator[str]:
     for warning in it.evidence("data_mining").get("warnings") or []:
-        yield fmt.data(warning, 200)
+        yield fmt.cell(warning, 200)
     if it.comparison is not None:
         if not it.view.get("promoted", True):
-            yield fmt.data(it.comparison["reason"], 200)
+            yield fmt.cell(it.comparison["reason"], 200)
         elif it.comparison["new_escapes"]:
             yield f"{fmt.plural(it.comparison['new_escapes'], 'defect')} missed now that the model before caught"
     for event in view.events:
         if event["status"] == "error" and event["iter"] == it.label:
-            yield fmt.data(event["summary"], 240)
+            yield fmt.cell(event["summary"], 240)
 
 
 def on_the_line(kpi: dict[str, Any]) -> list[tuple[str, str]]:
@@ -134,8 +134,8 @@ def primary_metric(view: RunView) -> dict[str, Any] | None:
         for it in shown:
             mine = (it.metric or {})["criteria"][number]
             cells.append(f"{fmt.score(mine['value'])} {'holds' if mine['holds'] else 'does not hold'}")
-        target = f"{row['operator']} {fmt.score(row['target'])} {fmt.data(row['unit'], 40) if row['unit'] else ''}".strip()
-        rows.append((f"{fmt.data(row['name'], 120)} ({row['role']})", target, *cells))
+        target = f"{row['operator']} {fmt.score(row['target'])} {fmt.cell(row['unit'], 40) if row['unit'] else ''}".strip()
+        rows.append((f"{fmt.cell(row['name'], 120)} ({row['role']})", target, *cells))
     return {"columns": ("criterion", "target", *(fmt.iteration(it.label) for it in shown)), "rows": rows}
 
 
@@ -294,10 +294,10 @@ def tokens(view: RunView) -> list[tuple[str, str]]:
 def configuration(view: RunView) -> list[tuple[str, str, str]]:
     """``(parameter, value, where it came from)``."""
     sources = view.plan.get("sources", {})
-    out = [(fmt.data(k, 60), fmt.data(as_text(v), 300), fmt.data(sources.get(k, ""), 40)) for k, v in sorted(view.config.items())]
+    out = [(fmt.cell(k, 60), fmt.cell(as_text(v), 300), fmt.cell(sources.get(k, ""), 40)) for k, v in sorted(view.config.items())]
     for name, image in sorted((view.plan.get("images") or {}).items()):
         shown = f"{(image or {}).get('reference')} ({(image or {}).get('id')})"
-        out.append((f"image {fmt.data(name, 40)}", fmt.data(shown, 300), ""))
+        out.append((f"image {fmt.cell(name, 40)}", fmt.cell(shown, 300), ""))
     return out
 
 
@@ -321,7 +321,7 @@ def identities(view: RunView, handed: dict[str, Any] | None) -> list[tuple[str, 
             ("inference spec sha256", handed["inference_spec"]["sha256"]),
             ("training set sha256", handed["training_set"]["sha256"]),
         ]
-    return [(k, fmt.data(v, 200)) for k, v in out]
+    return [(k, fmt.cell(v, 200)) for k, v in out]
 
 
 def recommendations(view: RunView) -> list[dict[str, Any]]:
@@ -338,7 +338,7 @@ def recommendations(view: RunView) -> list[dict[str, Any]]:
                 "what": f"about {row['images_wanted']:,} {kind}{part}",
                 "why": f"{fmt.plural(row['samples'], 'weak sample')}: {row['no_neighbour']} without a similar row in the pool, "
                 f"{row['stayed_open']} still open after training",
-                "examples": [fmt.data(e["sample_id"]) for e in row["examples"]],
+                "examples": [fmt.cell(e["sample_id"]) for e in row["examples"]],
             }
         )
     return out

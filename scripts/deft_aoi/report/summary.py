@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.files import atomic_write_text
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import printable
 from deft_aoi.record import log
 from deft_aoi.report import number_format as fmt
 from deft_aoi.report.run_view import Iteration, RunView, read_run
@@ -52,7 +52,7 @@ def add_note(results_dir: str | Path, label: str, note: str) -> None:
     Raises:
         UsageError: an empty note.
     """
-    text = plain_text(note, MAX_NOTE)
+    text = printable(note, MAX_NOTE)
     if not text:
         raise UsageError("the note is empty", expected="a sentence")
     log.append(results_dir, iter_label=label, stage="note", status="ok", summary=text)
@@ -68,11 +68,11 @@ def _lines(view: RunView, it: Iteration) -> list[str]:
             old = before.kpi["target_point"]["far_fraction"]
             earlier = "the baseline" if before.label == "baseline" else fmt.iteration(before.label)
             moved = f" The false-alarm rate was {fmt.percent(old)} after {earlier}."
-        lines.append(f"**{it.verdict}** (target {fmt.data(view.config.get('kpi_target', ''))}). {sentence(it.kpi)}{moved}")
+        lines.append(f"**{it.verdict}** (target {fmt.cell(view.config.get('kpi_target', ''))}). {sentence(it.kpi)}{moved}")
         if it.metric is not None:
-            lines += ["", f"Decided by the primary metric: {fmt.data(state['primary_metric'], 300)}."]
+            lines += ["", f"Decided by the primary metric: {fmt.cell(state['primary_metric'], 300)}."]
         if not state.get("promoted", True) and it.comparison is not None:
-            lines += ["", f"Not handed over: {fmt.data(it.comparison['reason'], 200)}."]
+            lines += ["", f"Not handed over: {fmt.cell(it.comparison['reason'], 200)}."]
     else:
         lines.append("This iteration was not evaluated.")
     lines += ["", f"- Aimed at {fmt.count(state.get('targets'))} weak parts."]
@@ -84,7 +84,7 @@ def _lines(view: RunView, it: Iteration) -> list[str]:
             f"{rejected:,} candidates refused."
         )
     warnings = it.evidence("data_mining").get("warnings") or []
-    lines += [f"- Warning: {fmt.data(warning, 200)}." for warning in warnings[:MAX_WARNINGS]]
+    lines += [f"- Warning: {fmt.cell(warning, 200)}." for warning in warnings[:MAX_WARNINGS]]
     if state.get("train_rows") is not None:
         lines.append(f"- Trained on {state['train_rows']:,} rows, {state.get('train_added', 0):,} of them new.")
     lines += _ledger(view, it.label)
@@ -95,8 +95,8 @@ def _lines(view: RunView, it: Iteration) -> list[str]:
             name, score = fmt.quoted(one["sample_id"], 90), fmt.score(one["score"])
             lines.append(f"- The threshold is set by {fmt.kind(one['label'])} {name} (score {score}).")
     if state.get("rca_dir"):
-        lines.append(f"- Still weak: {fmt.count(state.get('weak_samples'))} parts, see `{fmt.data(state['rca_dir'], 100)}`.")
-    note = fmt.data(view.notes().get(it.label, ""), MAX_NOTE).split()
+        lines.append(f"- Still weak: {fmt.count(state.get('weak_samples'))} parts, see `{fmt.cell(state['rca_dir'], 100)}`.")
+    note = fmt.cell(view.notes().get(it.label, ""), MAX_NOTE).split()
     room = MAX_WORDS - len(" ".join(lines).split()) - 2
     said = " ".join(note if len(note) <= room else [*note[:room], "…"])
     lines += ["", f"Note: {fmt.quoted(said, MAX_NOTE + 2) if said else NO_NOTE}"]

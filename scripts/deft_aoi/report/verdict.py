@@ -112,9 +112,9 @@ def _nothing_measured(view: RunView, state: str) -> Verdict:
     if error is not None:
         tone, badge = "bad", _stop_badge(view.status)
         headline = "The run stopped before a model was measured. There is nothing to deploy."
-        text = fmt.data(error["summary"], 400)
+        text = fmt.cell(error["summary"], 400)
         if error["data"].get("try"):
-            todo.append(fmt.data(error["data"]["try"], 220))
+            todo.append(fmt.cell(error["data"]["try"], 220))
     elif view.status in ENDED_WELL:
         tone, badge = "bad", "NO RESULT"
         headline, text = "The run ended before a model was measured. There is nothing to deploy.", ""
@@ -170,10 +170,10 @@ def _deploy(best: Iteration, holdout: dict[str, Any] | None, finished: bool, sta
     kpi = best.kpi
     assert kpi is not None
     question, size = "Deploy it?", kpi["sample_size"]
-    target = fmt.data(kpi["target"]["text"])
+    target = fmt.cell(kpi["target"]["text"])
     failed = holdout is not None and holdout.get("met") is False
     if best.metric is not None and (best.verdict == NOT_MET or not failed):
-        met, told = best.verdict == MET, fmt.data(best.view["primary_metric"], 300)
+        met, told = best.verdict == MET, fmt.cell(best.view["primary_metric"], 300)
         card = Card(question, "Yes" if met else "No", f"By the primary metric of this run: {told}.", "good" if met else "bad")
     elif best.verdict == NOT_MET:
         far = fmt.percent(kpi["target_point"]["far_fraction"])

@@ -38,7 +38,7 @@ def parse_fractions(text: str) -> dict[str, float]:
     return {name: given[name] / total for name in SPLITS if name in given}
 
 
-def deal(
+def split_boards(
     clusters: Sequence[Sequence[str]],
     weights: Mapping[str, Mapping[Hashable, int]],
     fractions: Mapping[str, float],

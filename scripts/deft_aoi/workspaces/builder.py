@@ -16,7 +16,7 @@ from deft_aoi.contract.files import copy_hashed, fsync_tree
 from deft_aoi.contract.paths import Workspace, resolve_under
 from deft_aoi.contract.schema import write_checked
 from deft_aoi.contract.spec import Spec, dump_spec
-from deft_aoi.contract.text import PASS, safe_text
+from deft_aoi.contract.text import PASS, quoted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -98,13 +98,13 @@ class WorkspaceBuilder:
         output = output.expanduser().absolute()
         if output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
             raise UsageError(
-                f"the output folder {safe_text(output, 200)} is not empty",
+                f"the output folder {quoted(output, 200)} is not empty",
                 expected="a folder that does not exist yet, or an empty one",
                 hint="choose another --output; nothing is ever overwritten",
             )
         if not output.parent.is_dir():
             raise UsageError(
-                f"the folder {safe_text(output.parent, 200)} does not exist", hint="create it, or choose another --output"
+                f"the folder {quoted(output.parent, 200)} does not exist", hint="create it, or choose another --output"
             )
         self.output = output.parent.resolve() / output.name
         # Built beside the target: a rename within one file system is atomic.
@@ -178,9 +178,9 @@ def report_text(report: Mapping[str, Any], output: Path) -> str:
     """The report as the lines that a person reads."""
     lines = [f"workspace: {output}"]
     for name, part in report["splits"].items():
-        labels = ", ".join(f"{safe_text(label)[1:-1]} {count}" for label, count in list(part["labels"].items())[:12])
+        labels = ", ".join(f"{quoted(label)[1:-1]} {count}" for label, count in list(part["labels"].items())[:12])
         lines.append(f"  {name}: {part['rows']} rows, {part['boards']} boards ({labels})"[:390])
-    pairs = ", ".join(f"{safe_text(label)[1:-1]} {count}" for label, count in list(report["pregenerated"].items())[:12])
+    pairs = ", ".join(f"{quoted(label)[1:-1]} {count}" for label, count in list(report["pregenerated"].items())[:12])
     lines.append(f"  pre-generated pairs: {sum(report['pregenerated'].values())} ({pairs or 'none'})"[:390])
-    lines += [f"  note: {safe_text(note, 300)}" for note in report["notes"][:4]]
+    lines += [f"  note: {quoted(note, 300)}" for note in report["notes"][:4]]
     return "\n".join(lines)

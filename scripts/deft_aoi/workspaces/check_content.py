@@ -9,7 +9,7 @@ from deft_aoi.analysis.identity import ContentIndex, Part
 from deft_aoi.analysis.intervals import sample_size_for, upper_bound
 from deft_aoi.analysis.leakage import find_leaks, near_duplicates, shared_boards
 from deft_aoi.contract.paths import Workspace
-from deft_aoi.contract.text import PASS, safe_text
+from deft_aoi.contract.text import PASS, quoted
 from deft_aoi.mining.pregen_scan import PregenPairs
 from deft_aoi.workspaces.check_findings import ERROR, NOTE, WARNING, Finding, lines_of
 
@@ -71,7 +71,7 @@ def check_leakage(workspace: Workspace, parts: dict[str, Part], pool: Part | Non
                     "leakage",
                     f"{rels[loser]}, line {rows[0] + 2}",
                     f"{len(leaks)} rows have the pixels of rows of the {b.name}, first its line {line_b} "
-                    f"({safe_text(first.sample_b, 120)})",
+                    f"({quoted(first.sample_b, 120)})",
                     "these rows are never mined; nothing to do"
                     if loser == "pool"
                     else f"remove the rows from the {a.name}: a model must not be judged on what it has seen",
@@ -100,7 +100,7 @@ def _check_near(rel: str, a: Part, b: Part, found: list[Finding]) -> None:
 def _check_boards(rel: str, a: Part, b: Part, found: list[Finding]) -> None:
     boards = shared_boards(a.frame, b.frame)
     if boards:
-        message = f"{len(boards)} boards are in the {b.name} too: {', '.join(safe_text(x, 40) for x in boards[:5])}"
+        message = f"{len(boards)} boards are in the {b.name} too: {', '.join(quoted(x, 40) for x in boards[:5])}"
         found.append(Finding(WARNING, "shared_board", rel, message, "keep a board in one part: its parts look alike"))
 
 
@@ -121,7 +121,7 @@ def check_pair_leakage(
         known = {digest for digest, flat in index.pixel_digests(rows).values() if not flat}
         hits = [files[path] for path, (digest, _flat) in synthetic.items() if digest in known]
         if hits:
-            message = f"{len(hits)} pictures are test pictures of {rels[name]}, first {safe_text(hits[0], 160)}"
+            message = f"{len(hits)} pictures are test pictures of {rels[name]}, first {quoted(hits[0], 160)}"
             fix = "remove them from augmentation/anomalygen, the NG and the OK picture"
             found.append(Finding(ERROR, "pregenerated_leak", workspace.rel(workspace.pregen_dir), message, fix))
 
@@ -147,5 +147,5 @@ def check_statistics(workspace: Workspace, parts: dict[str, Part], found: list[F
     if "kpi" in parts and "train" in parts:
         unseen = sorted(set(parts["kpi"].frame["label"]) - set(parts["train"].frame["label"]))
         if unseen:
-            message = f"labels that base training lacks: {', '.join(safe_text(x, 30) for x in unseen[:12])}"
+            message = f"labels that base training lacks: {', '.join(quoted(x, 30) for x in unseen[:12])}"
             found.append(Finding(NOTE, "gap", rels["kpi"], message, "this is what mining is for: the pool should have them"))

@@ -12,7 +12,7 @@ from deft_aoi.contract.changenet_csv import csv_text
 from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.files import atomic_write_text
 from deft_aoi.contract.schema import write_checked
-from deft_aoi.contract.text import plain_text, safe_text
+from deft_aoi.contract.text import printable, quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,7 @@ class Finding:
         level: ``error`` (a run would stop), ``warning`` (it would run, and this matters) or ``note``.
         rule: short name, the same for every finding of a kind.
         where: the file, with the line where there is one.
-        message: what is wrong; untrusted text in it has passed through ``safe_text``.
+        message: what is wrong; untrusted text in it has passed through ``quoted``.
         fix: what to do.
         places: all lines that are concerned, at most 200.
         remove: positions (from 0) of rows whose removal settles it.
@@ -51,18 +51,18 @@ class Finding:
         """The finding as the JSON report has it."""
         fixable = "rows" if self.remove else "cells" if self.edits else "no"
         return {
-            "fix": plain_text(self.fix, 400),
+            "fix": printable(self.fix, 400),
             "level": self.level,
             "lines": list(self.places[:MAX_PLACES]),
-            "message": plain_text(self.message, 600),
+            "message": printable(self.message, 600),
             "rule": self.rule,
-            "where": plain_text(self.where, 200),
+            "where": printable(self.where, 200),
             "write_fixed": fixable,
         }
 
     def line(self) -> str:
         """The finding as one line."""
-        return plain_text(f"{self.level}: {self.where}: {self.message}; fix: {self.fix}", 390)
+        return printable(f"{self.level}: {self.where}: {self.message}; fix: {self.fix}", 390)
 
 
 def from_stop(error: HardStop, rule: str, where: str, *, level: str = ERROR) -> Finding:
@@ -128,7 +128,7 @@ def write_fixed(report: CheckReport, folder: Path) -> list[str]:
     """
     folder = folder.expanduser().absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"the folder {safe_text(folder, 200)} is not empty", hint="choose another folder for --write-fixed")
+        raise UsageError(f"the folder {quoted(folder, 200)} is not empty", hint="choose another folder for --write-fixed")
     lines, changes = [], []
     for rel, frame in report.frames.items():
         own = [f for f in report.findings if f.where.split(",")[0] == rel and (f.remove or f.edits)]
@@ -139,7 +139,7 @@ def write_fixed(report: CheckReport, folder: Path) -> list[str]:
         for finding in own:
             for row, column, value in finding.edits:
                 old, fixed.loc[row, column] = fixed.loc[row, column], value
-                changes.append(f"{rel}, line {row + 2}: {finding.rule}: {column} {safe_text(old)} -> {safe_text(value)}")
+                changes.append(f"{rel}, line {row + 2}: {finding.rule}: {column} {quoted(old)} -> {quoted(value)}")
             gone.update({row: finding.rule for row in finding.remove if row not in gone})
         changes += [f"{rel}, line {row + 2}: {rule}: row removed" for row, rule in sorted(gone.items())]
         fixed = fixed.drop(index=list(gone))

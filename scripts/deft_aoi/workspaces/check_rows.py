@@ -12,7 +12,7 @@ from deft_aoi.contract.changenet_csv import ImageLayout, read_table
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.images import open_image
 from deft_aoi.contract.paths import resolve_under
-from deft_aoi.contract.text import PASS, check_name, normalize_label, safe_text
+from deft_aoi.contract.text import PASS, check_name, normalize_label, quoted
 from deft_aoi.workspaces.check_findings import ERROR, WARNING, Finding, from_stop, lines_of
 
 if TYPE_CHECKING:
@@ -84,13 +84,13 @@ def _by_value(source: Source, frame: pd.DataFrame, column: str, judge: Callable[
 def _label_problem(value: str) -> Problem | None:
     stripped = value.strip()
     if value != PASS and stripped.lower() == "pass":
-        return ERROR, f"the label {safe_text(value)} is not PASS: TAO would train good parts as defects", "write PASS", PASS
+        return ERROR, f"the label {quoted(value)} is not PASS: TAO would train good parts as defects", "write PASS", PASS
     try:
         label = normalize_label(value)
     except HardStop as error:
         return ERROR, error.message, error.hint or f"expected {error.expected}", None
     if label != value:
-        return WARNING, f"the label {safe_text(value)} will be read as {safe_text(label)}", f"write {safe_text(label)}", label
+        return WARNING, f"the label {quoted(value)} will be read as {quoted(label)}", f"write {quoted(label)}", label
     return None
 
 
@@ -181,7 +181,7 @@ def _image_findings(source: Source, frame: pd.DataFrame, broken: dict[int, tuple
             ERROR,
             "image_missing",
             f"{source.rel}, line {missing[0] + 2}, column {column}",
-            f"no image of this file is where it is expected, first {safe_text(path, 200)}",
+            f"no image of this file is where it is expected, first {quoted(path, 200)}",
             _other_extension(path) or "check images_dir, image_ext and input_map in the spec",
             lines_of(missing),
         )
@@ -197,7 +197,7 @@ def _image_findings(source: Source, frame: pd.DataFrame, broken: dict[int, tuple
             ERROR,
             "leading_zeros",
             f"{source.rel}, line {position + 2}, column object_name",
-            f"{safe_text(frame['object_name'].iloc[position])} has lost its leading zeros: the images are {safe_text(name)}",
+            f"{quoted(frame['object_name'].iloc[position])} has lost its leading zeros: the images are {quoted(name)}",
             "keep the column as text (a spreadsheet drops leading zeros)",
             lines_of([p for p, *_ in padded]),
             edits=tuple((p, "object_name", n) for p, _, _, n in padded),
@@ -207,7 +207,7 @@ def _image_findings(source: Source, frame: pd.DataFrame, broken: dict[int, tuple
             ERROR,
             "image_missing",
             f"{source.rel}, line {position + 2}, column {column}",
-            f"the image is missing: {safe_text(path, 200)}",
+            f"the image is missing: {quoted(path, 200)}",
             _other_extension(path) or "supply the file or remove the row",
             lines_of([position]),
             (position,),
@@ -224,7 +224,7 @@ def _image_findings(source: Source, frame: pd.DataFrame, broken: dict[int, tuple
                 ERROR,
                 "image_undecodable",
                 f"{source.rel}, line {position + 2}, column {column}",
-                f"{why}" if safe_text(path, 200) in why else f"{safe_text(path, 200)}: {why}",
+                f"{why}" if quoted(path, 200) in why else f"{quoted(path, 200)}: {why}",
                 "replace the file or remove the row",
                 lines_of([position]),
                 (position,),
@@ -237,9 +237,7 @@ def _other_extension(path: str) -> str:
     if not file.parent.is_dir():
         return ""
     for other in sorted(file.parent.glob(f"{_literal(file.stem)}.*")):
-        return (
-            f"there is {safe_text(other.name)}: set dataset.classify.image_ext to {safe_text(other.suffix)}, or convert the file"
-        )
+        return f"there is {quoted(other.name)}: set dataset.classify.image_ext to {quoted(other.suffix)}, or convert the file"
     return ""
 
 

@@ -14,7 +14,7 @@ from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.paths import Workspace, cache_home
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 from deft_aoi.mining.path_rules import PathRule, pool_rules, resolve_column
 from deft_aoi.mining.pregen_scan import PregenPairs, scan
 from deft_aoi.workspaces.check_content import check_leakage, check_pair_leakage, check_rules, check_statistics
@@ -94,7 +94,7 @@ def _checked_rows(source: Source, found: list[Finding], frames: dict[str, pd.Dat
 def _part(source: Source, layout: ImageLayout, frame: pd.DataFrame, index: ContentIndex, found: list[Finding]) -> Part | None:
     """The usable rows with their identities; rows with a bad path or image have had their finding."""
     if not layout.images_dir.is_dir():
-        message = f"the image folder {safe_text(layout.images_dir, 200)} does not exist"
+        message = f"the image folder {quoted(layout.images_dir, 200)} does not exist"
         found.append(Finding(ERROR, "images_dir", source.rel, message, "supply it, or correct images_dir in the spec"))
         return None
     image_findings, good = check_images(source, frame, index)
@@ -179,6 +179,6 @@ def _check_pairs(workspace: Workspace, spec: specs.Spec | None, found: list[Find
     if not pairs.present:
         found.append(Finding(NOTE, "pregenerated", rel, "there are no pre-generated pairs", "none needed: real rows are mined"))
     elif pairs.ignored:
-        names = ", ".join(safe_text(p, 60) for p in pairs.ignored[:3])
+        names = ", ".join(quoted(p, 60) for p in pairs.ignored[:3])
         found.append(Finding(NOTE, "pregenerated", rel, f"{len(pairs.ignored)} entries are ignored: {names}", "remove them"))
     return pairs

@@ -17,7 +17,7 @@ from PIL import Image
 
 from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.text import PASS
-from deft_aoi.workspaces.board_split import cluster_by_hash, deal
+from deft_aoi.workspaces.board_split import cluster_by_hash, split_boards
 from deft_aoi.workspaces.builder import SPLITS, WorkspaceBuilder, embedded_spec, encode
 from deft_aoi.workspaces.deeppcb_clone import LABELS, Board, Box, find_pcbdata, load_pair, read_boards, template_hash
 from deft_aoi.workspaces.etching import MIN_CHANGED, draw_defect
@@ -105,7 +105,7 @@ def import_deeppcb(clone: Path, output: Path, options: Options) -> dict[str, Any
         boards = {b.name: b for b in read_boards(find_pcbdata(clone))}
         clusters = cluster_by_hash({b.name: template_hash(load_pair(b)[1]) for b in boards.values()}, ALIKE_BITS)
         weights = {b.name: Counter([b.group, *(f"{b.group}/{box.label}" for box in b.boxes)]) for b in boards.values()}
-        parts = deal(clusters, weights, FRACTIONS, options.seed)
+        parts = split_boards(clusters, weights, FRACTIONS, options.seed)
         notes = [
             f"{len(boards)} boards in {len(clusters)} groups that look alike; a group is in one part only",
             "DeepPCB's README allows research use only; its licence file says MIT: keep this note beside the data",

@@ -17,7 +17,7 @@ from PIL import Image
 from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.contract.images import open_image
 from deft_aoi.contract.paths import resolve_under
-from deft_aoi.contract.text import check_name, safe_text
+from deft_aoi.contract.text import check_name, quoted
 
 LABELS = {1: "open", 2: "short", 3: "mousebite", 4: "spur", 5: "copper", 6: "pinhole"}
 _LISTS = ("trainval.txt", "test.txt")
@@ -62,7 +62,7 @@ def find_pcbdata(path: Path) -> Path:
         if candidate.is_dir() and any(p.is_dir() and _GROUP.fullmatch(p.name) for p in candidate.iterdir()):
             return candidate.resolve()
     raise Blocked(
-        f"no DeepPCB clone at {safe_text(root, 200)}",
+        f"no DeepPCB clone at {quoted(root, 200)}",
         expected="the repository or its PCBData folder, with folders group00041, group12000, …",
         hint="git clone https://github.com/tangsanli5201/DeepPCB, then --deeppcb DeepPCB",
     )
@@ -114,7 +114,7 @@ def _listed(pcbdata: Path) -> list[tuple[str, str, str]]:
                 raise HardStop(
                     f"{name}, line {number} cannot be read",
                     expected="image annotation",
-                    found=safe_text(line),
+                    found=quoted(line),
                     hint="clone the data again: that line is not DeepPCB's",
                 )
     return out
@@ -135,7 +135,7 @@ def _existing(pcbdata: Path, candidates: list[str], origin: str) -> Path:
         if path.is_file():
             return path
     raise HardStop(
-        f"{origin}: a file is missing", expected=safe_text(pcbdata / candidates[0], 300), hint="complete the clone (git status)"
+        f"{origin}: a file is missing", expected=quoted(pcbdata / candidates[0], 300), hint="complete the clone (git status)"
     )
 
 
@@ -152,7 +152,7 @@ def _read_boxes(path: Path) -> tuple[Box, ...]:
             raise HardStop(
                 f"{path.name}, line {number} cannot be read",
                 expected="x1 y1 x2 y2 type with type 1 to 6, separated by spaces or commas",
-                found=safe_text(line),
+                found=quoted(line),
                 hint="clone the data again: that line is not DeepPCB's",
             ) from error
     return tuple(boxes)

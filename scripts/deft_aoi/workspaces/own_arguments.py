@@ -7,7 +7,7 @@ import re
 
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.paths import given
-from deft_aoi.contract.text import safe_text
+from deft_aoi.contract.text import quoted
 from deft_aoi.workspaces.own_data import Sample, from_csv, from_folders, lights_of_map, parse_map
 
 
@@ -34,7 +34,7 @@ def find_samples(args: argparse.Namespace) -> tuple[list[Sample], tuple[str, ...
         try:
             re.compile(args.board_regex)
         except re.error as error:
-            raise UsageError("--board-regex cannot be read", found=safe_text(error)) from error
+            raise UsageError("--board-regex cannot be read", found=quoted(error)) from error
     samples = from_folders(
         args.test.resolve(), args.golden.resolve(), lights=lights, pass_label=args.pass_label, board_regex=args.board_regex
     )

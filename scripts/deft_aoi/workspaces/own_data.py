@@ -11,7 +11,7 @@ from pathlib import Path
 from deft_aoi.contract.changenet_csv import read_table
 from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.paths import resolve_under
-from deft_aoi.contract.text import PASS, check_name, normalize_label, safe_text
+from deft_aoi.contract.text import PASS, check_name, normalize_label, quoted
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 MAX_LISTED = 10
@@ -71,7 +71,7 @@ def _images_below(root: Path) -> list[str]:
         for name in [*dirs, *files]:
             if Path(folder, name).is_symlink():
                 raise HardStop(
-                    f"{safe_text(Path(folder, name), 200)} is a symbolic link",
+                    f"{quoted(Path(folder, name), 200)} is a symbolic link",
                     expected="real files and folders",
                     hint="copy what it points to",
                 )
@@ -103,16 +103,16 @@ def _group_lights(paths: list[str], lights: tuple[str, ...], what: str) -> dict[
         parent, stem = Path(path).parent.as_posix().removeprefix("."), Path(path).stem
         split = _split_light(stem, lights)
         if split is None:
-            problems.append(f"{safe_text(path, 120)}: the name ends in none of the lights")
+            problems.append(f"{quoted(path, 120)}: the name ends in none of the lights")
             continue
         files = grouped.setdefault(f"{parent}/{split[0]}" if parent else split[0], {})
         if split[1] in files:
-            problems.append(f"{safe_text(files[split[1]], 120)} and {safe_text(path, 120)} have one name")
+            problems.append(f"{quoted(files[split[1]], 120)} and {quoted(path, 120)} have one name")
         files.setdefault(split[1], path)
     for name, files in grouped.items():
         absent = [lights[n] for n in range(len(lights)) if n not in files]
         if absent:
-            problems.append(f"{safe_text(name, 120)}: no image for {', '.join(absent)}")
+            problems.append(f"{quoted(name, 120)}: no image for {', '.join(absent)}")
     if problems:
         raise HardStop(
             f"{len(problems)} of the {what} images cannot be used",
@@ -142,7 +142,7 @@ def from_folders(test: Path, golden: Path, *, lights: tuple[str, ...], pass_labe
     """
     for folder, what in ((test, "--test"), (golden, "--golden")):
         if not folder.is_dir():
-            raise UsageError(f"{what} {safe_text(folder, 200)} is not a folder")
+            raise UsageError(f"{what} {quoted(folder, 200)} is not a folder")
     tests = _group_lights(_images_below(test), lights, "test")
     goldens = _group_lights(_images_below(golden), lights, "golden")
     if not tests:
@@ -159,11 +159,11 @@ def from_folders(test: Path, golden: Path, *, lights: tuple[str, ...], pass_labe
         label, _, below = key.partition("/")
         if not below:
             raise HardStop(
-                f"{safe_text(files[0])} is in no label folder",
+                f"{quoted(files[0])} is in no label folder",
                 expected="test/<label>/…",
                 hint="put it below a folder that has its label's name",
             )
-        origin = f"test image {safe_text(files[0], 160)}"
+        origin = f"test image {quoted(files[0], 160)}"
         match = _golden_of(key, below, goldens, by_name, origin)
         samples.append(
             Sample(
@@ -186,8 +186,8 @@ def _golden_of(key: str, below: str, goldens: Mapping[str, object], by_name: Map
     if len(candidates) != 1:
         raise HardStop(
             f"{origin}: {'no golden image' if not candidates else 'several golden images'}",
-            expected=f"{safe_text(below, 160)} below the golden folder, or one file of that name",
-            found=", ".join(safe_text(c, 100) for c in candidates[:5]) or "none",
+            expected=f"{quoted(below, 160)} below the golden folder, or one file of that name",
+            found=", ".join(quoted(c, 100) for c in candidates[:5]) or "none",
             hint="name the golden image like the test image",
         )
     return candidates[0]
@@ -208,7 +208,7 @@ def _board_of(below: str, board_regex: str | None, origin: str) -> str:
         raise HardStop(
             f"{origin}: --board-regex finds no board",
             expected="one group",
-            found=safe_text(below),
+            found=quoted(below),
             hint="give the expression one group that matches the board's name",
         )
     return str(found.groupdict().get("board") or found.group(1))
@@ -228,7 +228,7 @@ def parse_map(items: list[str]) -> dict[str, str]:
                 "--map cannot be read",
                 expected="input=COLUMN, golden=COLUMN, label=COLUMN, board=COLUMN[, object=COLUMN]; "
                 "with lights input.LIGHT=COLUMN, golden.LIGHT=COLUMN; each once",
-                found=safe_text(item),
+                found=quoted(item),
             )
         out[role] = column
     return out
@@ -245,7 +245,7 @@ def lights_of_map(mapping: Mapping[str, str]) -> tuple[str, ...]:
         raise UsageError(
             "--map lacks a role",
             expected="input, golden (the same lights for both), label and board",
-            found=safe_text(", ".join(mapping)),
+            found=quoted(", ".join(mapping)),
         )
     if "" in by_role["input"] and len(by_role["input"]) > 1:
         raise UsageError("--map has input both with and without a light")
@@ -293,12 +293,12 @@ def _cell_image(root: Path, cell: str, column: str, origin: str) -> Path:
     try:
         path = resolve_under(root, cell)
     except HardStop as error:
-        error.message = f"{origin}, column {safe_text(column)}: {error.message}"
+        error.message = f"{origin}, column {quoted(column)}: {error.message}"
         raise
     if not cell or not path.is_file():
         raise HardStop(
-            f"{origin}, column {safe_text(column)}: the image is missing",
-            expected=safe_text(path, 300),
+            f"{origin}, column {quoted(column)}: the image is missing",
+            expected=quoted(path, 300),
             hint="--images-root is what the cells are relative to",
         )
     return path

@@ -14,8 +14,8 @@ from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.images import open_image
 from deft_aoi.contract.paths import given
 from deft_aoi.contract.spec import Spec, get, load_spec, put
-from deft_aoi.contract.text import PASS, check_name, safe_text
-from deft_aoi.workspaces.board_split import deal
+from deft_aoi.contract.text import PASS, check_name, quoted
+from deft_aoi.workspaces.board_split import split_boards
 from deft_aoi.workspaces.builder import SPLITS, WorkspaceBuilder, embedded_spec, encode
 from deft_aoi.workspaces.own_data import Sample
 
@@ -73,7 +73,7 @@ def make_workspace(
         weights: dict[str, Counter[Any]] = defaultdict(Counter)
         for sample, _ in kept:
             weights[sample.board][sample.label] += 1
-        parts = deal(clusters, weights, fractions, seed)
+        parts = split_boards(clusters, weights, fractions, seed)
         named = _unique_names([s for s, _ in kept])
         by_part = {part: [s for s in named if parts[s.board] == part] for part in fractions}
         notes += _check_parts(by_part)
@@ -113,7 +113,7 @@ def _without_copies(samples: Sequence[Sample], contents: Sequence[Content]) -> t
             raise HardStop(
                 f"one picture has two labels: {sample.origin} and {known.origin}",
                 expected="one label for one picture",
-                found=f"{safe_text(sample.label)} and {safe_text(known.label)}",
+                found=f"{quoted(sample.label)} and {quoted(known.label)}",
                 hint="correct or remove one of them",
             )
         if known is sample:
@@ -170,7 +170,7 @@ def _check_parts(by_part: Mapping[str, Sequence[Sample]]) -> list[str]:
             raise HardStop(
                 f"the part {part} would have no {'PASS' if not counts[PASS] else 'defect'} rows",
                 expected="good parts and defects in every part; boards are never divided",
-                found=", ".join(f"{safe_text(label)} {count}" for label, count in list(counts.items())[:10]) or "no rows",
+                found=", ".join(f"{quoted(label)} {count}" for label, count in list(counts.items())[:10]) or "no rows",
                 hint="add boards with the missing class, or give the part a larger share with --fractions",
             )
         if counts.total() < 16:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.text import label_text
+from deft_aoi.contract.text import shown_label
 from deft_aoi.loop import dataset_view, primary_metric
-from deft_aoi.loop.checks.session import Session
+from deft_aoi.loop.checks.session import Checklist
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.dataset_view import identity_cache
 
 
-def check_data(session: Session) -> None:
+def check_data(session: Checklist) -> None:
     """Every CSV by its contract, every image that it names, both classes where both are needed."""
     session.splits = dataset_view.load_splits(session.workspace, session.spec)
     for name, split in session.splits.items():
@@ -20,11 +20,11 @@ def check_data(session: Session) -> None:
             raise HardStop(
                 f"the {name} set has {'no PASS rows' if 'PASS' not in labels else 'no defect rows'}",
                 expected="both PASS and defect rows",
-                found=", ".join(f"{label_text(k, 30)}: {v}" for k, v in labels.items()),
+                found=", ".join(f"{shown_label(k, 30)}: {v}" for k, v in labels.items()),
                 hint="add rows of the missing class: both PASS (in capitals, as TAO compares it) and defect rows are needed",
             )
         session.identities[name] = split.identities(identity_cache(), thumbs=name in ("train", "kpi"))
-        text = ", ".join(f"{label_text(k, 20)} {v}" for k, v in list(labels.items())[:10])
+        text = ", ".join(f"{shown_label(k, 20)} {v}" for k, v in list(labels.items())[:10])
         session.add(11, "ok", f"{name}: {len(split.frame)} rows ({text})")
     from deft_aoi.mining import pool
 
@@ -34,7 +34,7 @@ def check_data(session: Session) -> None:
         session.add(11, "warn", "no kpi/holdout_set.csv: the final estimate is made by splitting the KPI set by board")
 
 
-def check_leakage(session: Session) -> None:
+def check_leakage(session: Checklist) -> None:
     """No training row may be a validation, KPI or hold-out row, by content."""
     from deft_aoi.analysis import leakage
     from deft_aoi.analysis.identity import Part
@@ -59,13 +59,13 @@ def check_leakage(session: Session) -> None:
         )
 
 
-def check_metric(session: Session, config: RunConfig) -> None:
+def check_metric(session: Checklist, config: RunConfig) -> None:
     """The user's own primary metric, run once on the KPI set's labels."""
     if config.primary_metric is not None:
         session.add(11, "ok", primary_metric.check(config, session.workspace, session.splits["kpi"].frame))
 
 
-def check_statistics(session: Session, config: RunConfig) -> None:
+def check_statistics(session: Checklist, config: RunConfig) -> None:
     """Whether this KPI set can support the target at all."""
     from deft_aoi.analysis.intervals import sample_size_for
 

@@ -9,14 +9,14 @@ from deft_aoi.bootstrap import setup_command
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.contract.schema import bundle_root
-from deft_aoi.contract.text import plain_text
-from deft_aoi.loop.checks.session import Session
+from deft_aoi.contract.text import printable
+from deft_aoi.loop.checks.session import Checklist
 from deft_aoi.loop.config import RunConfig
 
 REQUIRED_MODULES = ("numpy", "pandas", "pyarrow", "yaml", "jinja2", "jsonschema", "PIL", "scipy", "matplotlib", "omegaconf")
 
 
-def check_bundle(session: Session) -> None:
+def check_bundle(session: Checklist) -> None:
     """Check 2: packages, and the skill's own files."""
     wanted = list(REQUIRED_MODULES)
     config = session.config
@@ -46,7 +46,7 @@ def bundle_problems() -> list[str]:
     return [n for n, digest in files.items() if not (bundle_root() / n).is_file() or sha256_file(bundle_root() / n) != digest]
 
 
-def check_platform(session: Session, config: RunConfig) -> None:
+def check_platform(session: Checklist, config: RunConfig) -> None:
     """Check 4: does the platform answer, and do its hosts see the workspace. All that is missing is listed."""
     from deft_aoi.platforms import shared_path
     from deft_aoi.platforms.base import probe
@@ -57,7 +57,7 @@ def check_platform(session: Session, config: RunConfig) -> None:
     named = {"image": image["reference"]} if image else {}
     findings = probe(config.platform, named | options, gpus_needed=config.engine == "tao")
     for finding in (*findings, *shared_path.check(config.platform, options, ws.root, ws.baseline_spec)):
-        text, fix = plain_text(finding.text, 200), plain_text(finding.fix, 200)
+        text, fix = printable(finding.text, 200), printable(finding.fix, 200)
         if finding.level in ("missing", "stop"):
             kind = Blocked if finding.level == "missing" else HardStop
             session.refuse(4, kind(f"{config.platform}: {text}", hint=fix))
@@ -65,7 +65,7 @@ def check_platform(session: Session, config: RunConfig) -> None:
             session.add(4, finding.level, text, fix if finding.level == "warn" else "")
 
 
-def check_request(session: Session, config: RunConfig) -> None:
+def check_request(session: Checklist, config: RunConfig) -> None:
     """Check 7: a job of this run can be put into the platform's words: its paths, its options, its image."""
     from deft_aoi import engines
     from deft_aoi.platforms import kubernetes_manifest, slurm_script
@@ -100,7 +100,7 @@ def check_request(session: Session, config: RunConfig) -> None:
         kubernetes_manifest.render(request, options)
 
 
-def check_gpus(session: Session, config: RunConfig) -> None:
+def check_gpus(session: Checklist, config: RunConfig) -> None:
     """Check 9: the GPUs that the run asks for exist and are visible, and the batch fits their memory."""
     from deft_aoi.platforms import gpus
 
@@ -131,7 +131,7 @@ def check_gpus(session: Session, config: RunConfig) -> None:
         )
     for problem in gpus.batch_problems(chosen, int(specs.get(session.spec, "dataset.classify.batch_size") or 8), config.engine):
         session.add(9, "warn", problem, "--set dataset.classify.batch_size=N")
-    names = ", ".join(f"{g.index}: {plain_text(g.model, 40)}, {g.memory_gib:.0f} GiB" for g in chosen[:8])
+    names = ", ".join(f"{g.index}: {printable(g.model, 40)}, {g.memory_gib:.0f} GiB" for g in chosen[:8])
     session.add(
         9, "ok", f"{len(chosen)} of {len(found)} GPUs ({names})" if chosen else "no GPU: the embedded engine trains on the CPU"
     )

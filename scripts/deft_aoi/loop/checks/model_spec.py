@@ -9,13 +9,13 @@ from pathlib import Path
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.paths import Workspace
-from deft_aoi.contract.text import plain_text, safe_text
-from deft_aoi.loop.checks.session import Session
+from deft_aoi.contract.text import printable, quoted
+from deft_aoi.loop.checks.session import Checklist
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.specs import train_spec
 
 
-def check_spec(session: Session, config: RunConfig) -> None:
+def check_spec(session: Checklist, config: RunConfig) -> None:
     """Check 7, for the engine of this run."""
     rows = {name: len(split.frame) for name, split in session.splits.items()}
     if config.engine == "tao":
@@ -30,7 +30,7 @@ def check_spec(session: Session, config: RunConfig) -> None:
             check_tao_spec(derived, config.tao_version, rows)
     else:
         check_embedded_spec(session.workspace, session.spec, config, rows)
-    session.add(7, "ok", f"spec accepted for {config.engine}, backbone {safe_text(specs.backbone_type(session.spec))}")
+    session.add(7, "ok", f"spec accepted for {config.engine}, backbone {quoted(specs.backbone_type(session.spec))}")
 
 
 def check_embedded_spec(workspace: Workspace, spec: specs.Spec, config: RunConfig, rows: dict[str, int]) -> None:
@@ -63,6 +63,6 @@ def check_embedded_spec(workspace: Workspace, spec: specs.Spec, config: RunConfi
     if done.returncode != 0:
         raise HardStop(
             "the spec is not one that the embedded engine accepts",
-            found=plain_text(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no message", 300),
+            found=printable(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no message", 300),
             hint="correct specs/baseline_spec.yaml",
         )

@@ -33,7 +33,7 @@ class Finding:
 
 
 @dataclass
-class Session:
+class Checklist:
     """What the checks hand on to one another.
 
     Attributes:

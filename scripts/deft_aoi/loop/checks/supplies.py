@@ -13,14 +13,14 @@ from pathlib import Path
 from deft_aoi.bootstrap import setup_command
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import Blocked, HardStop
-from deft_aoi.contract.text import plain_text, safe_text
-from deft_aoi.loop.checks.session import Session
+from deft_aoi.contract.text import printable, quoted
+from deft_aoi.loop.checks.session import Checklist
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.container_image_files import imported_image
 from deft_aoi.loop.specs import absolute
 
 
-def check_images(session: Session, config: RunConfig) -> None:
+def check_images(session: Checklist, config: RunConfig) -> None:
     """Checks 5 and 6 where jobs run from an image, else the engine's wheels."""
     from deft_aoi.engines import container_images
 
@@ -61,19 +61,19 @@ def check_images(session: Session, config: RunConfig) -> None:
             session.add(6, "warn", f"image {reference} is not known to be here: {where}")
 
 
-def _is_here(session: Session, config: RunConfig, image: dict[str, str | None]) -> bool:
+def _is_here(session: Checklist, config: RunConfig, image: dict[str, str | None]) -> bool:
     if config.platform == "slurm":
         file = imported_image(config, session.workspace, str(image["reference"]))
         return file is None or file.is_file()  # none of ours: the user's own file or the launcher's
     return bool(image["id"])
 
 
-def _check_wheels(session: Session, config: RunConfig, options: dict[str, str]) -> None:
+def _check_wheels(session: Checklist, config: RunConfig, options: dict[str, str]) -> None:
     from deft_aoi.engines import tao_install
 
     python = options.get("tao_python")
     if config.platform != "local":
-        session.add(6, "warn", f"{plain_text(python, 120)}: TAO's wheels there are first seen by a job")
+        session.add(6, "warn", f"{printable(python, 120)}: TAO's wheels there are first seen by a job")
         return
     if python is None:
         if shutil.which("visual_changenet") is None:
@@ -88,20 +88,20 @@ def _check_wheels(session: Session, config: RunConfig, options: dict[str, str]) 
     if version is None:
         raise Blocked(
             "this Python has no TAO",
-            found=plain_text(python, 160),
+            found=printable(python, 160),
             hint=f"{python} -m pip install nvidia-tao-pytorch nvidia-tao-ds (Python 3.12)",
         )
     if version and not version.startswith(str(config.tao_version)):
         session.add(
             6,
             "warn",
-            f"specs are checked for TAO {config.tao_version}, and the wheels are {plain_text(version, 20)}",
-            f"--tao-version {plain_text(version, 20)}",
+            f"specs are checked for TAO {config.tao_version}, and the wheels are {printable(version, 20)}",
+            f"--tao-version {printable(version, 20)}",
         )
-    session.add(6, "ok", f"TAO {plain_text(version, 20)} in {plain_text(python, 120)}")
+    session.add(6, "ok", f"TAO {printable(version, 20)} in {printable(python, 120)}")
 
 
-def check_backbone(session: Session, config: RunConfig) -> None:
+def check_backbone(session: Checklist, config: RunConfig) -> None:
     """Check 8: the backbone's file, under its real suffix."""
     from deft_aoi.engines import assets
 
@@ -112,7 +112,7 @@ def check_backbone(session: Session, config: RunConfig) -> None:
         return
     path = absolute(session.workspace, str(backbone), "pretrained_backbone_path")
     if path.is_file():
-        session.add(8, "ok", f"backbone {safe_text(path.name)}")
+        session.add(8, "ok", f"backbone {quoted(path.name)}")
         return
     near = path.parent.iterdir() if path.parent.is_dir() else ()
     twins = sorted(p.name for p in near if p.name.startswith(f"{path.stem}."))
@@ -120,7 +120,7 @@ def check_backbone(session: Session, config: RunConfig) -> None:
         raise HardStop(
             "the backbone lies there under another suffix",
             expected=path.name,
-            found=plain_text(", ".join(twins), 120),
+            found=printable(", ".join(twins), 120),
             hint="name the real file in pretrained_backbone_path; never rename it: TAO chooses its reader by the suffix",
         )
     if config.air_gapped:
@@ -129,10 +129,10 @@ def check_backbone(session: Session, config: RunConfig) -> None:
             expected=str(path),
             hint="stage it under augmentation/backbone/, its real suffix kept",
         )
-    _fetch(session, f"backbone {safe_text(path.name)}", assets.source_of(specs.backbone_type(session.spec), path))
+    _fetch(session, f"backbone {quoted(path.name)}", assets.source_of(specs.backbone_type(session.spec), path))
 
 
-def _fetch(session: Session, what: str, repository: str) -> None:
+def _fetch(session: Checklist, what: str, repository: str) -> None:
     """List what the assets stage will fetch; it needs the hub's client for that."""
     if importlib.util.find_spec("huggingface_hub") is None:
         raise Blocked(
@@ -142,7 +142,7 @@ def _fetch(session: Session, what: str, repository: str) -> None:
     session.fetches.append(repository)
 
 
-def check_encoder(session: Session, config: RunConfig) -> None:
+def check_encoder(session: Checklist, config: RunConfig) -> None:
     """Check 8: the mining encoder's model, where it is not one of ours."""
     from deft_aoi.mining import encoders
 
@@ -150,7 +150,7 @@ def check_encoder(session: Session, config: RunConfig) -> None:
         return
     folder = encoders.find_siglip(config.model_path)
     if folder is not None:
-        session.add(8, "ok", f"mining encoder {plain_text(encoders.siglip_identity(folder).name, 80)}")
+        session.add(8, "ok", f"mining encoder {printable(encoders.siglip_identity(folder).name, 80)}")
     elif config.air_gapped:
         raise Blocked(
             "the SigLIP model is missing and the run is air-gapped",
@@ -161,7 +161,7 @@ def check_encoder(session: Session, config: RunConfig) -> None:
         _fetch(session, "the mining encoder", encoders.SIGLIP)
 
 
-def check_credentials(session: Session, config: RunConfig) -> None:
+def check_credentials(session: Checklist, config: RunConfig) -> None:
     """Check 3: presence only, and only of what this run will have to fetch."""
     from deft_aoi.platforms import credentials
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import Blocked, DeftError, HardStop
-from deft_aoi.contract.text import label_text
-from deft_aoi.loop.checks.session import Session
+from deft_aoi.contract.text import shown_label
+from deft_aoi.loop.checks.session import Checklist
 from deft_aoi.loop.config import RunConfig
 
 SPACE_FACTOR = 1.2
 """Free space must be this many times the estimate."""
 
 
-def check_workspace(session: Session) -> None:
+def check_workspace(session: Checklist) -> None:
     """Check 1: the files of the data contract, the file system, and runs to resume."""
     ws = session.workspace
     missing = [p for p in (ws.baseline_spec, ws.training_csv, ws.validation_csv, ws.kpi_csv, ws.pool_csv) if not p.is_file()]
@@ -46,17 +46,17 @@ def _finished(run: Path) -> bool:
         return True  # a damaged record is not resumed; verify_run.py and repair_run.py are for it
 
 
-def check_pairs(session: Session) -> None:
+def check_pairs(session: Checklist) -> None:
     """Check 8: the pre-generated pairs, counted by defect type."""
     from deft_aoi.mining import pregen_scan
 
     found = pregen_scan.scan(session.workspace, specs.lights(session.spec), specs.image_ext(session.spec))
     session.staging = {"pairs": len(found.pairs), "by_type": found.counts_by_type, "present": found.present}
-    types = ", ".join(f"{label_text(k, 20)} {v}" for k, v in list(found.counts_by_type.items())[:9])
+    types = ", ".join(f"{shown_label(k, 20)} {v}" for k, v in list(found.counts_by_type.items())[:9])
     session.add(8, "ok" if found.pairs else "warn", f"{len(found.pairs)} pre-generated pairs" + (f": {types}" if types else ""))
 
 
-def check_space(session: Session, config: RunConfig) -> None:
+def check_space(session: Checklist, config: RunConfig) -> None:
     """Check 10: what will be staged and kept, and whether it fits."""
     from deft_aoi.loop.estimate import disk_bytes, duration_sec
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.loop.context import RunContext, StageResult
 
-Stage = Callable[[RunContext, str, int], Outcome]
+Stage = Callable[[RunContext, str, int], StageResult]
 """``stage(ctx, label, attempt) -> Outcome``."""
 
 
-def table() -> dict[str, Stage]:
+def stage_functions() -> dict[str, Stage]:
     """Stage name → its function; imported on demand so that a light command stays light."""
     from deft_aoi.loop.stages import (
         anomalygen,

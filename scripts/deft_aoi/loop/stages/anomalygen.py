@@ -6,13 +6,13 @@ from pathlib import Path
 
 from deft_aoi.contract.files import digest_json, sha256_file
 from deft_aoi.contract.schema import write_checked
-from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages.train import publish_digest
 from deft_aoi.mining import pairs, pregen_staging
 from deft_aoi.record import publish
 
 
-def ingest(ctx: RunContext, label: str, _attempt: int) -> Outcome:
+def ingest(ctx: RunContext, label: str, _attempt: int) -> StageResult:
     """Verify that neither the staged pairs nor the customer's folder changed since staging.
 
     Raises:
@@ -28,7 +28,7 @@ def ingest(ctx: RunContext, label: str, _attempt: int) -> Outcome:
         publish.publish(out, final, inputs_digest=inputs)
     staged = pairs.load_staged(ctx.run.synth_pool)
     counts = staged.manifest["counts_by_type"]
-    return Outcome(
+    return StageResult(
         f"{label}: {staged.manifest['pairs']} staged pairs unchanged",
         {"sdg_pairs": staged.manifest["pairs"]},
         {"manifest": publish_digest(final), "pairs_by_type": dict(list(counts.items())[:20])},

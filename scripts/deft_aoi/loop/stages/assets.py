@@ -8,11 +8,11 @@ from typing import Any
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import Blocked
 from deft_aoi.loop import container_image_files
-from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.specs import absolute
 
 
-def fetch_assets(ctx: RunContext, _label: str, _attempt: int) -> Outcome:
+def fetch_assets(ctx: RunContext, _label: str, _attempt: int) -> StageResult:
     """Fetch what the approved plan needs and what is not here: weights, images. Never before approval."""
     fetched = _weights(ctx)
     evidence: dict[str, object] = {}
@@ -26,7 +26,7 @@ def fetch_assets(ctx: RunContext, _label: str, _attempt: int) -> Outcome:
         if files := container_image_files.describe(ctx):
             evidence[container_image_files.EVIDENCE] = files
     evidence["fetched"] = fetched[:10]
-    return Outcome(f"assets ready, {len(fetched)} fetched", {}, evidence)
+    return StageResult(f"assets ready, {len(fetched)} fetched", {}, evidence)
 
 
 def _weights(ctx: RunContext) -> list[str]:

@@ -9,7 +9,7 @@ from deft_aoi.analysis.identity import ContentIndex
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import read_changenet_csv
 from deft_aoi.contract.files import atomic_write_bytes, digest_json, digests_below, sha256_file
-from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages.dataset import previous_training
 from deft_aoi.loop.stages.embedding import embed, encoder_for
 from deft_aoi.loop.stages.prestage import forbidden
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def mine(ctx: RunContext, label: str, attempt: int) -> Outcome:
+def mine(ctx: RunContext, label: str, attempt: int) -> StageResult:
     """Refresh the pool, embed what is new, search, judge every row, publish ``mining_filter/``."""
     lights, ext = specs.lights(ctx.spec), specs.image_ext(ctx.spec)
     final = ctx.run.stage_dir(label, "data_mining")
@@ -146,7 +146,7 @@ def _kept_embeddings(path: Path) -> tuple[list[str], set[str]] | None:
     return table.column("content_id").to_pylist(), set(table.column("encoder").to_pylist())
 
 
-def _outcome(ctx: RunContext, label: str, final: Path, encoder: str, digest: str) -> Outcome:
+def _outcome(ctx: RunContext, label: str, final: Path, encoder: str, digest: str) -> StageResult:
     import csv
 
     from deft_aoi.contract.manifests import read_manifest
@@ -183,7 +183,7 @@ def _outcome(ctx: RunContext, label: str, final: Path, encoder: str, digest: str
         "warnings": [w[:200] for w in extra.get("warnings", [])][:5],
         "files": digests_below(ctx.run.root, provenance.POOL_FILES),
     }
-    return Outcome(
+    return StageResult(
         f"{label}: {kept_count} of {row['candidate_count']} candidates kept ({real} real, {defects} of them defects; "
         f"{sdg} synthetic)",
         state,

@@ -10,7 +10,7 @@ from deft_aoi.analysis.identity import ContentIndex, Part
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import csv_text, read_changenet_csv, read_table, write_changenet_csv
 from deft_aoi.contract.files import atomic_write_text, digest_json, sha256_file
-from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages.train import publish_digest
 from deft_aoi.record import publish
 
@@ -54,7 +54,7 @@ def _provenance(ctx: RunContext, label: str) -> pd.DataFrame | None:
     return read_table(files(ctx, label)[1], what=f"provenance of {label}", mandatory=dataset.PROVENANCE_COLUMNS)
 
 
-def assemble(ctx: RunContext, label: str, _attempt: int) -> Outcome:
+def assemble(ctx: RunContext, label: str, _attempt: int) -> StageResult:
     """Append, then check: existence of every light, labels, duplicates, conflicts, leakage, growth."""
     final = ctx.run.stage_dir(label, "dataset")
     before, number = ctx.previous(label), int(label.removeprefix("iter"))
@@ -96,7 +96,7 @@ def assemble(ctx: RunContext, label: str, _attempt: int) -> Outcome:
         "provenance": kinds,
         "distinct": checked["distinct"],
     }
-    return Outcome(
+    return StageResult(
         f"{label}: {len(previous.frame)} + {len(frame) - len(previous.frame)} = {len(frame)} training rows "
         f"({kinds.get('real', 0)} real, {kinds.get('sdg', 0)} synthetic)",
         state,

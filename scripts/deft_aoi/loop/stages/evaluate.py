@@ -17,15 +17,15 @@ from deft_aoi.analysis.metric import Evaluation, from_record
 from deft_aoi.contract.files import sha256_file
 from deft_aoi.contract.schema import read_checked, write_checked
 from deft_aoi.loop import primary_metric
-from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages.inference import CHOICES, scored_frame
-from deft_aoi.loop.stages.train import best_so_far, prune
-from deft_aoi.record.provenance import VOUCHER
+from deft_aoi.loop.stages.train import best_iteration, prune
+from deft_aoi.record.provenance import EVALUATE_MANIFEST
 
 SCRATCH = "evaluate-"
 
 
-def evaluate(ctx: RunContext, label: str, _attempt: int) -> Outcome:
+def evaluate(ctx: RunContext, label: str, _attempt: int) -> StageResult:
     """Sweep both scored sets, choose the better checkpoint, compare with the best so far."""
     final = ctx.run.stage_dir(label, "inference")
     for left in ctx.run.run.glob(f"{SCRATCH}*"):
@@ -46,14 +46,14 @@ def evaluate(ctx: RunContext, label: str, _attempt: int) -> Outcome:
                 target = final / choice / path.name
                 path.replace(target)
                 vouched[f"{choice}/{path.name}"] = sha256_file(target)
-    chosen = choose(reports, judged)
+    chosen = choose_checkpoint(reports, judged)
     report, iteration = reports[chosen], ctx.iteration(label)
     checkpoint = ctx.path(iteration["ckpt_best_val" if chosen == "best_val" else "ckpt_latest"])
     decision = judged.get(chosen)
     comparison = _compare(ctx, label, final / chosen / "inference.csv", report, decision)
     # Per-part figures a person drills into; the voucher comes last and names every file by its digest.
     write_checked(
-        final / VOUCHER,
+        final / EVALUATE_MANIFEST,
         {"version": 1, "label": label, "chosen": chosen, "files": vouched, "comparison": comparison},
         "evaluate",
     )
@@ -75,7 +75,7 @@ def evaluate(ctx: RunContext, label: str, _attempt: int) -> Outcome:
         **primary_metric.state_of(decision),
     }
     evidence = {
-        "voucher": sha256_file(final / VOUCHER),
+        "voucher": sha256_file(final / EVALUATE_MANIFEST),
         "kpi_sha256": sha256_file(final / chosen / "kpi.json"),
         "far_interval": point["far_interval"],
         "auroc": report["auroc"],
@@ -86,7 +86,7 @@ def evaluate(ctx: RunContext, label: str, _attempt: int) -> Outcome:
     }
     refused = "" if comparison is None else f"; {comparison['reason']}"
     said = kpi.verdict_sentence(report) if decision is None else f"{state['verdict']}: {state['primary_metric']}"
-    return Outcome(f"{label} ({chosen}): {said}{refused}"[:400], state, evidence)
+    return StageResult(f"{label} ({chosen}): {said}{refused}"[:400], state, evidence)
 
 
 def kpi_report(ctx: RunContext, csv: Path, split: str, write_to: Path | None = None) -> tuple[dict[str, Any], Any]:
@@ -103,7 +103,7 @@ def kpi_report(ctx: RunContext, csv: Path, split: str, write_to: Path | None = N
     return report, frame
 
 
-def choose(reports: dict[str, dict[str, Any]], judged: Mapping[str, Evaluation] | None = None) -> str:
+def choose_checkpoint(reports: dict[str, dict[str, Any]], judged: Mapping[str, Evaluation] | None = None) -> str:
     """The better checkpoint by the primary metric, where there is one, else by FAR at the target recall.
 
     Ties go to the lower FAR, the higher AUROC, then the lower validation loss.
@@ -120,7 +120,7 @@ def _compare(
     ctx: RunContext, label: str, csv: Path, report: dict[str, Any], decision: Evaluation | None
 ) -> dict[str, Any] | None:
     """The paired comparison with the best model so far on the same KPI rows; ``None`` for the first."""
-    before = best_so_far({"iterations": {k: v for k, v in ctx.state().get("iterations", {}).items() if k != label}})
+    before = best_iteration({"iterations": {k: v for k, v in ctx.state().get("iterations", {}).items() if k != label}})
     if before is None:
         return None
     from deft_aoi.analysis import compare

@@ -12,23 +12,23 @@ from deft_aoi.contract.files import atomic_write_json, digest_json, digests_belo
 from deft_aoi.contract.manifests import MANIFEST_NAME
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.schema import read_checked, write_checked
-from deft_aoi.contract.text import plain_text
+from deft_aoi.contract.text import printable
 from deft_aoi.loop import gate, handover
 from deft_aoi.loop import specs as derive
-from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.launch import write_spec
 from deft_aoi.loop.stages import ledger
 from deft_aoi.loop.stages.inference import score, scored_frame
-from deft_aoi.loop.stages.train import best_so_far, training_spec
+from deft_aoi.loop.stages.train import best_iteration, training_spec
 from deft_aoi.record import lock, log, publish
 from deft_aoi.record.state import load_state
 
 HOLDOUT_KEYS = ("far_fraction", "far_interval", "recall_fraction", "recall_interval", "tp", "fp", "tn", "fn")
 
 
-def hand_over(ctx: RunContext, _label: str, attempt: int) -> Outcome:
+def hand_over(ctx: RunContext, _label: str, attempt: int) -> StageResult:
     """Score the hold-out with the final checkpoint and threshold, then write the two hand-over files."""
-    best = best_so_far(ctx.state())
+    best = best_iteration(ctx.state())
     if best is None:
         raise HardStop("there is nothing to hand over", expected="an evaluated baseline")
     files: dict[str, str] = {}
@@ -36,21 +36,21 @@ def hand_over(ctx: RunContext, _label: str, attempt: int) -> Outcome:
         ledger.write(ctx)
         files = ledger.digests(ctx)
     except DeftError as error:  # a list of wishes must not keep the model back
-        ctx.say(f"warning: the list of data to collect was not written: {plain_text(error.message, 160)}")
+        ctx.say(f"warning: the list of data to collect was not written: {printable(error.message, 160)}")
     holdout = score_holdout(ctx, best, attempt)
     files |= digests_below(ctx.run.root, [ctx.run.rel(ctx.run.holdout / MANIFEST_NAME)])
     outcome = _outcome(ctx.run, best, handover.write(ctx.run, ctx.workspace, holdout=holdout))
     return replace(outcome, evidence={**outcome.evidence, "files": files})
 
 
-def _outcome(run: RunPaths, best: dict[str, Any], body: dict[str, Any]) -> Outcome:
+def _outcome(run: RunPaths, best: dict[str, Any], body: dict[str, Any]) -> StageResult:
     holdout = body["holdout"]
     text = f"{best['label']} handed over at threshold {best['threshold']!r}: {best['verdict']}"
     if holdout is not None:
         far, recall = 100 * holdout["far_fraction"], 100 * holdout["recall_fraction"]
         text += f"; hold-out FAR {far:.2f}%, recall {recall:.2f}%, AUROC {holdout['auroc']:.4f}"
     evidence = {**digests(run), "label": best["label"]}
-    return Outcome(text, {"best_iteration": best["label"], "status_at_end": body["status"]}, evidence)
+    return StageResult(text, {"best_iteration": best["label"], "status_at_end": body["status"]}, evidence)
 
 
 def digests(run: RunPaths) -> dict[str, str]:
@@ -75,9 +75,7 @@ def prepare(results_dir: Path, output_dir: Path | None = None) -> tuple[dict[str
     """
     run = RunPaths(Path(results_dir).expanduser().resolve())
     if not run.log.exists():
-        raise UsageError(
-            f"{plain_text(run.root.name)} is not a run", expected="a folder with loop_log.jsonl", found=str(run.root)
-        )
+        raise UsageError(f"{printable(run.root.name)} is not a run", expected="a folder with loop_log.jsonl", found=str(run.root))
     gate.load_plan(run)
     if output_dir is not None:
         folder = Path(output_dir).expanduser().resolve()
@@ -87,7 +85,7 @@ def prepare(results_dir: Path, output_dir: Path | None = None) -> tuple[dict[str
         state = load_state(run.root)
         handed = [e for e in log.read(run.root) if e["stage"] == "handoff" and e["status"] == "ok"]
         if not handed or any(handed[-1]["data"][k] != v for k, v in digests(run).items()):
-            best = best_so_far(state)
+            best = best_iteration(state)
             assert best is not None  # else there was nothing to hand over
             outcome = _outcome(run, best, body)
             log.append(
@@ -104,7 +102,7 @@ def prepare(results_dir: Path, output_dir: Path | None = None) -> tuple[dict[str
 
 def _known_holdout(run: RunPaths) -> dict[str, Any] | None:
     """The hold-out figures, where this very checkpoint and threshold were scored."""
-    best, spec = best_so_far(load_state(run.root)), run.run / "specs" / "run-holdout.yaml"
+    best, spec = best_iteration(load_state(run.root)), run.run / "specs" / "run-holdout.yaml"
     if best is None or not spec.is_file() or not run.workspace.holdout_csv.is_file():
         return None
     inputs = _holdout_inputs(spec, run.workspace.holdout_csv, best)
@@ -173,7 +171,7 @@ def render(ctx: RunContext) -> Path:
     return render_report(ctx.run.root)
 
 
-def report(ctx: RunContext, _label: str, _attempt: int) -> Outcome:
+def report(ctx: RunContext, _label: str, _attempt: int) -> StageResult:
     """The final report."""
     path = render(ctx)
-    return Outcome(f"report written: {path.name}", {}, {"sha256": sha256_file(path), "path": ctx.run.rel(path)})
+    return StageResult(f"report written: {path.name}", {}, {"sha256": sha256_file(path), "path": ctx.run.rel(path)})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deft_aoi.contract.files import digest_json, sha256_file
 from deft_aoi.loop import specs as derive
-from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.launch import Job, run_job, write_spec
 from deft_aoi.loop.stages.train import publish_digest, training_spec
 from deft_aoi.record import publish
@@ -15,7 +15,7 @@ from deft_aoi.record import publish
 CHOICES = ("best_val", "latest")
 
 
-def inference(ctx: RunContext, label: str, attempt: int) -> Outcome:
+def inference(ctx: RunContext, label: str, attempt: int) -> StageResult:
     """Score the KPI set; where both checkpoints are one file, it is scored once."""
     iteration, kpi = ctx.iteration(label), ctx.splits["kpi"]
     final = ctx.run.stage_dir(label, "inference")
@@ -35,7 +35,7 @@ def inference(ctx: RunContext, label: str, attempt: int) -> Outcome:
         publish.publish(out, final, inputs_digest=inputs)
     rows = len(kpi.frame)
     digests = {f"{c}_sha256": sha256_file(final / c / "inference.csv") for c in CHOICES}
-    return Outcome(f"{label} scored {rows} KPI rows", {}, {"manifest": publish_digest(final), "rows": rows, **digests})
+    return StageResult(f"{label} scored {rows} KPI rows", {}, {"manifest": publish_digest(final), "rows": rows, **digests})
 
 
 def score(

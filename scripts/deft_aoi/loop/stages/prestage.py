@@ -7,14 +7,14 @@ from pathlib import Path
 from deft_aoi.analysis.identity import ContentIndex
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.files import digest_json, sha256_file
-from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages.embedding import encoder_for
 from deft_aoi.loop.stages.train import publish_digest
 from deft_aoi.mining import pairs, pool
 from deft_aoi.record import publish
 
 
-def prestage(ctx: RunContext, _label: str, _attempt: int) -> Outcome:
+def prestage(ctx: RunContext, _label: str, _attempt: int) -> StageResult:
     """Stage the synthetic pairs and build the first pool."""
     final = ctx.run.synth_pool
     lights, ext = specs.lights(ctx.spec), specs.image_ext(ctx.spec)
@@ -33,7 +33,7 @@ def prestage(ctx: RunContext, _label: str, _attempt: int) -> Outcome:
     built = pool.load(final / pool.CSV, lights, ext)
     state = {"pool": built.counts, "pairs": len(found.pairs)}
     evidence = {"manifest": publish_digest(final), "pairs_by_type": dict(list(found.counts_by_type.items())[:20])}
-    return Outcome(
+    return StageResult(
         f"{len(found.pairs)} synthetic pairs staged; pool of {built.counts['real']} real and {built.counts['sdg']} synthetic "
         "rows",
         state,

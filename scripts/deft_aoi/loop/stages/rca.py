@@ -11,8 +11,8 @@ from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import digest_json, sha256_file
 from deft_aoi.contract.paths import RunPaths
-from deft_aoi.contract.text import safe_text
-from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.contract.text import quoted
+from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages import ledger
 from deft_aoi.loop.stages.inference import scored_frame
 from deft_aoi.loop.stages.train import publish_digest, training_spec
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def rca(ctx: RunContext, label: str, _attempt: int) -> Outcome:
+def rca(ctx: RunContext, label: str, _attempt: int) -> StageResult:
     """Find the weakest rows of the chosen scoring; the next iteration mines for them, and nothing decides twice."""
     it, kpi = ctx.iteration(label), ctx.splits["kpi"]
     final = ctx.run.stage_dir(label, "rca")
@@ -64,7 +64,7 @@ def rca(ctx: RunContext, label: str, _attempt: int) -> Outcome:
     }
     if label != "baseline":
         evidence |= {"ledger_rows": ledger.write(ctx), "files": ledger.digests(ctx)}
-    return Outcome(f"{label}: {sum(by_label.values())} weak samples, {wrong} of them on the wrong side", state, evidence)
+    return StageResult(f"{label}: {sum(by_label.values())} weak samples, {wrong} of them on the wrong side", state, evidence)
 
 
 def read_gaps(path: Path) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def read_gaps(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path)
     except (OSError, pa.ArrowException) as error:
-        raise HardStop("the gaps file cannot be read", expected=str(path), found=safe_text(error, 160)) from error
+        raise HardStop("the gaps file cannot be read", expected=str(path), found=quoted(error, 160)) from error
     absent = [c for c in gaps.GAP_COLUMNS if c not in frame.columns]
     if absent:
         raise HardStop(f"{path.name} lacks the column {', '.join(absent)}", expected=", ".join(gaps.GAP_COLUMNS))

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from deft_aoi.contract.files import atomic_write_text, digest_json, sha256_file
-from deft_aoi.contract.text import label_text
-from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.contract.text import shown_label
+from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages.rca import excluded_samples, read_gaps
 from deft_aoi.loop.stages.train import publish_digest
 from deft_aoi.mining.pool import write_parquet
 from deft_aoi.record import publish
 
 
-def routing(ctx: RunContext, label: str, _attempt: int) -> Outcome:
+def routing(ctx: RunContext, label: str, _attempt: int) -> StageResult:
     """Hand the previous iteration's gaps to mining, minus what a spot-check has since called a bad sample."""
     rca_dir = ctx.path(ctx.iteration(ctx.previous(label))["rca_dir"])
     source = rca_dir / "kpi_gaps.parquet"
@@ -29,7 +29,7 @@ def routing(ctx: RunContext, label: str, _attempt: int) -> Outcome:
     counts = {str(k): int(v) for k, v in samples["label"].value_counts().items()}
     state = {"routing_dir": ctx.run.rel(final / rca_dir.name), "targets": len(samples)}
     evidence = {"manifest": publish_digest(final), "by_label": dict(list(counts.items())[:20]), "excluded": len(excluded)}
-    return Outcome(f"{label}: {len(samples)} weak samples go to mining", state, evidence)
+    return StageResult(f"{label}: {len(samples)} weak samples go to mining", state, evidence)
 
 
 def route(source: Path, out: Path, excluded: set[str] | None = None) -> dict[str, int]:
@@ -45,6 +45,6 @@ def route(source: Path, out: Path, excluded: set[str] | None = None) -> dict[str
     write_parquet(kept.iloc[0:0], out / "anomalygen_gaps.parquet")
     counts = {str(k): int(v) for k, v in kept.drop_duplicates("sample_id")["label"].value_counts().items()}
     lines = [f"to mining: {sum(counts.values())} samples", "to inline generation: 0 (this edition mines pre-generated pairs)"]
-    lines += [f"  {label_text(name)}: {number}" for name, number in sorted(counts.items())]
+    lines += [f"  {shown_label(name)}: {number}" for name, number in sorted(counts.items())]
     atomic_write_text(out / "routing_summary.txt", "\n".join(lines) + "\n")
     return counts

@@ -13,7 +13,7 @@ from deft_aoi.contract.files import copy_hashed, digest_json, sha256_file
 from deft_aoi.contract.manifests import read_manifest
 from deft_aoi.engines import success
 from deft_aoi.loop import specs as derive
-from deft_aoi.loop.context import Outcome, RunContext
+from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.launch import Job, run_job, write_spec
 from deft_aoi.loop.recorded_spec import training_spec_path
 from deft_aoi.record import provenance, publish
@@ -21,7 +21,7 @@ from deft_aoi.record import provenance, publish
 LATEST = "changenet_model_classify_latest.pth"
 
 
-def train(ctx: RunContext, label: str, attempt: int) -> Outcome:
+def train(ctx: RunContext, label: str, attempt: int) -> StageResult:
     """Train the baseline, or fine-tune the previous best checkpoint on this iteration's rows."""
     final = ctx.run.stage_dir(label, "train")
     if label == "baseline" and (adopted := _adopted(ctx)):
@@ -78,7 +78,7 @@ def _inputs(ctx: RunContext, label: str) -> tuple[Path, Path, Path | None]:
         split = ctx.splits["train"]
         return split.csv, split.layout.images_dir, None
     csv = ctx.run.stage_dir(label, "dataset") / f"train_combined_{label}.csv"
-    best = best_so_far(ctx.state())
+    best = best_iteration(ctx.state())
     if best is None:
         raise HardStop("there is no checkpoint to fine-tune from", expected="an evaluated baseline")
     checkpoint = ctx.path(best["best_ckpt_path"])
@@ -92,7 +92,7 @@ def _inputs(ctx: RunContext, label: str) -> tuple[Path, Path, Path | None]:
     return csv, ctx.workspace.root, checkpoint
 
 
-def best_so_far(state: dict[str, Any]) -> dict[str, Any] | None:
+def best_iteration(state: dict[str, Any]) -> dict[str, Any] | None:
     """The promoted iteration with the best primary metric, else the lowest false-alarm rate; the earlier one on a tie."""
     candidates = [
         {**it, "label": label}
@@ -121,7 +121,7 @@ def _rows(csv: Path) -> int:
         return sum(1 for line in handle if line.strip()) - 1
 
 
-def _outcome(ctx: RunContext, label: str, final: Path, *, rows: int, pretrained: Path | None) -> Outcome:
+def _outcome(ctx: RunContext, label: str, final: Path, *, rows: int, pretrained: Path | None) -> StageResult:
     checkpoints = success.new_checkpoints(final, 0)
     if not checkpoints:
         raise HardStop("the published training holds no whole checkpoint", found=str(final))
@@ -147,7 +147,7 @@ def _outcome(ctx: RunContext, label: str, final: Path, *, rows: int, pretrained:
         "engine": ctx.config.engine,
     }
     loss = f", lowest validation loss {scored[best_epoch]:.4f} at epoch {best_epoch + 1}" if scored else ""
-    return Outcome(f"{label} trained on {rows} rows, {epochs} epochs{loss}", state, evidence)
+    return StageResult(f"{label} trained on {rows} rows, {epochs} epochs{loss}", state, evidence)
 
 
 def publish_digest(folder: Path) -> str:
@@ -162,11 +162,11 @@ def epoch_of(checkpoint: Path) -> int:
 
 def _adopted(ctx: RunContext) -> dict[str, str]:
     """File name → SHA-256 of what an upstream phase left, as the approval's event has it; empty: there was nothing."""
-    found: dict[str, str] = provenance.finished(ctx.events())["run", "approve"].get("adopted", {})
+    found: dict[str, str] = provenance.latest_ok_data(ctx.events())["run", "approve"].get("adopted", {})
     return found
 
 
-def _adopt_upstream(ctx: RunContext, final: Path, files: dict[str, str]) -> Outcome:
+def _adopt_upstream(ctx: RunContext, final: Path, files: dict[str, str]) -> StageResult:
     """Take over the baseline checkpoint that an upstream AutoML phase left, with its own spec.
 
     Raises:
@@ -192,7 +192,7 @@ def _adopt_upstream(ctx: RunContext, final: Path, files: dict[str, str]) -> Outc
     relative = ctx.run.rel(final / name)
     state = {"train_rows": None, "ckpt_best_val": relative, "ckpt_latest": relative, "val_loss": None, "adopted": True}
     evidence = {"manifest": publish_digest(final), "best_val_sha256": digest, "latest_sha256": digest, "adopted": True}
-    return Outcome("baseline checkpoint adopted from an upstream phase; not trained here", state, evidence)
+    return StageResult("baseline checkpoint adopted from an upstream phase; not trained here", state, evidence)
 
 
 def training_spec(ctx: RunContext, label: str) -> specs.Spec:
