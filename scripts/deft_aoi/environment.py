@@ -142,7 +142,7 @@ def _copy_package() -> None:
 
 
 def _step(argv: list[str], what: str) -> None:
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace")
     if done.returncode != 0:
         tail = " | ".join(line.strip()[:200] for line in done.stdout.strip().splitlines()[-3:])
         raise Blocked(
@@ -155,7 +155,7 @@ def _step(argv: list[str], what: str) -> None:
 
 def _ask(python: str, module: str, attribute: str) -> str:
     code = f"import {module}; print({module}.{attribute})"
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([python, "-c", code], capture_output=True, encoding="utf-8", errors="replace")
     return done.stdout.strip() or "unknown"
 
 

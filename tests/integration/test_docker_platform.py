@@ -14,6 +14,7 @@ from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.engines import container_images, success
 from deft_aoi.platforms import base, docker_images
 from deft_aoi.platforms.base import JobState
+from deft_aoi.platforms.job_files import log_tail
 
 pytestmark = pytest.mark.integration
 
@@ -104,7 +105,7 @@ def test_the_container_gets_what_it_needs_and_nothing_else(docker, docker_engine
     )
     request = submit(docker, place, "deft-k1-probe", docker_engine.image(), ("python3", "-c", probe))
     status = base.wait(docker, request.name, place.jobs, timeout_sec=60)
-    assert status.state is JobState.COMPLETE, docker.logs(request.name, place.jobs)
+    assert status.state is JobState.COMPLETE, log_tail(request.log_path)
     seen = json.loads((place.out / "seen.json").read_text())
     assert seen == {
         "uid": 1234,
@@ -140,7 +141,7 @@ def test_a_secret_that_a_job_asks_for_reaches_it_and_no_file(docker, docker_engi
     code = "import os; t = os.environ['HF_TOKEN']; print('got', len(t), t); print('again ' + t)"
     request = submit(docker, place, "deft-k1-secret", docker_engine.image(), ("python3", "-c", code), secret_names=("HF_TOKEN",))
     assert base.wait(docker, request.name, place.jobs, timeout_sec=60).state is JobState.COMPLETE
-    text = docker.logs(request.name, place.jobs)
+    text = log_tail(request.log_path)
     assert f"got {len(CANARY)} [redacted]" in text
     assert not _holding(place.root, CANARY)
 
@@ -177,7 +178,7 @@ def test_cancel_stops_the_container_and_keeps_its_log(docker, docker_engine, pla
     code = "import time; print('up', flush=True); time.sleep(100)"
     request = submit(docker, place, "deft-k1-cancel", docker_engine.image(), ("python3", "-c", code))
     end = time.monotonic() + 30
-    while "up" not in docker.logs(request.name, place.jobs):
+    while docker.status(request.name, place.jobs) and "up" not in log_tail(request.log_path):
         assert time.monotonic() < end
         time.sleep(0.1)
     docker.cancel(request.name, place.jobs)
@@ -219,7 +220,7 @@ def test_a_container_that_was_created_and_never_started_is_started_on_resume(doc
 def test_a_foreign_container_of_the_same_name_is_never_touched(docker, docker_engine, place):
     image = docker_engine.image()
     docker_engine.client().containers.create(image, ["sleep", "1"], name="deft-k1-foreign", network_mode="none")
-    with pytest.raises(HardStop, match="not ours"):
+    with pytest.raises(HardStop, match="another program made"):
         submit(docker, place, "deft-k1-foreign", image, ("true",))
     assert docker_engine.client().containers.get("deft-k1-foreign").status == "created"
 

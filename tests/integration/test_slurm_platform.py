@@ -14,6 +14,7 @@ from deft_aoi.contract.errors import Blocked
 from deft_aoi.engines import success
 from deft_aoi.platforms import base
 from deft_aoi.platforms.base import JobState
+from deft_aoi.platforms.job_files import log_tail
 
 pytestmark = pytest.mark.integration
 
@@ -71,7 +72,7 @@ def test_a_driver_is_killed_mid_training_and_the_next_one_finds_the_job(slurm, s
     first.wait()
     second = driver("slurm", {}, request, place.jobs, uid=None, environment=slurm_cluster.environment)
     state, exit_code, detail, started = last_status(second)
-    assert (state, exit_code) == ("COMPLETE", 0), (detail, slurm.logs(request["name"], place.jobs))
+    assert (state, exit_code) == ("COMPLETE", 0), (detail, log_tail(request["log_path"]))
     evidence = success.check("train", place.out, exit_code=exit_code, log_path=place.out / "train.log", launched_ns=started)
     assert len(evidence.outputs) == 2
     messages = [line["message"] for line in success.read_status(place.out / "status.json")]
@@ -122,7 +123,7 @@ def test_a_requeued_job_starts_again_under_its_own_claim_and_ends_well(slurm, sl
     slurm_cluster.run("scontrol", "requeue", job_id)
     until(slurm, place, request.name, JobState.PENDING, 30)
     assert until(slurm, place, request.name, JobState.COMPLETE, 120).exit_code == 0
-    assert "restart 1" in slurm.logs(request.name, place.jobs)
+    assert "restart 1" in log_tail(request.log_path)
     assert (place.out / "starts").read_text() == "xx"
 
 
@@ -135,11 +136,11 @@ def test_the_job_gets_the_gpus_that_it_asked_for(slurm, place):
     code = "import os; print('gpus', os.environ.get('CUDA_VISIBLE_DEVICES'))"
     two = submit(slurm, place, "deft-s1-two", python(code), gpus=2)
     until(slurm, place, two.name, JobState.COMPLETE)
-    assert "gpus 0,1" in slurm.logs(two.name, place.jobs)
+    assert "gpus 0,1" in log_tail(two.log_path)
     (place.out / "train.log").unlink()
     none = submit(slurm, place, "deft-s1-none", python(code))
     until(slurm, place, none.name, JobState.COMPLETE)
-    assert slurm.logs(none.name, place.jobs).split() == ["gpus"]
+    assert log_tail(none.log_path).split() == ["gpus"]
 
 
 def test_more_gpus_than_the_cluster_has_are_refused_and_leave_the_name_free(slurm, place):
@@ -157,7 +158,7 @@ def test_a_secret_goes_by_name(slurm, slurm_cluster, place, monkeypatch):
     code = "import os; print('token', len(os.environ['HF_TOKEN']), 'NGC_API_KEY' in os.environ)"
     request = submit(slurm, place, "deft-s1-secret", python(code), secret_names=("HF_TOKEN",))
     until(slurm, place, request.name, JobState.COMPLETE)
-    assert slurm.logs(request.name, place.jobs).split() == ["token", str(len(canary)), "False"]
+    assert log_tail(request.log_path).split() == ["token", str(len(canary)), "False"]
     job_id = base.read_record(request.name, place.jobs)["handle"]["job_id"]
     assert canary not in slurm_cluster.run("scontrol", "show", "job", job_id)
     assert not [p for p in place.root.rglob("*") if p.is_file() and canary.encode() in p.read_bytes()]

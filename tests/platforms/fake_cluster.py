@@ -70,8 +70,10 @@ class FakeCluster:
         self._server.shutdown()
         self._server.server_close()
 
-    def pod(self, job: str, *, phase: str = "Pending", waiting: str = "", exit_code: int | None = None, index: int = 0) -> str:
-        """What the cluster says of a Job's pod."""
+    def pod(
+        self, job: str, *, phase: str = "Pending", waiting: str = "", exit_code: int | None = None, index: int = 0, **said: Any
+    ) -> str:
+        """What the cluster says of a Job's pod; ``said``: further keys of its status (reason, message, conditions)."""
         name = f"{job}-{index}-abcde"
         state: dict[str, Any] = {"running": {}} if phase == "Running" else {}
         if waiting:
@@ -82,13 +84,15 @@ class FakeCluster:
         status = {"name": "job", "image": "x", "imageID": "x", "ready": False, "restartCount": 0, "state": state}
         self.objects["pods"][name] = {
             "metadata": {"name": name, "labels": labels},
-            "status": {"phase": phase, "containerStatuses": [status]},
+            "status": {"phase": phase, "containerStatuses": [status], **said},
         }
         return name
 
-    def end(self, job: str, kind: str = "Complete", reason: str = "", exit_code: int = 0) -> None:
+    def end(
+        self, job: str, kind: str = "Complete", reason: str = "", exit_code: int = 0, said: dict[str, Any] | None = None
+    ) -> None:
         """The Job's pod has ended, and so has the Job."""
-        self.pod(job, phase="Succeeded" if not exit_code else "Failed", exit_code=exit_code)
+        self.pod(job, phase="Succeeded" if not exit_code else "Failed", exit_code=exit_code, **(said or {}))
         self.objects["jobs"][job]["status"] = {"conditions": [{"type": kind, "status": "True", "reason": reason}]}
 
     def creations(self, kind: str = "jobs") -> list[str]:
@@ -101,9 +105,10 @@ class FakeCluster:
         parts = urlsplit(http.path)
         self.requests.append(f"{method} {parts.path}")
         code, answer = self._handle(method, parts.path, parse_qs(parts.query), body)
-        data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+        plain = isinstance(answer, str | bytes)
+        data = answer if isinstance(answer, bytes) else (answer if plain else json.dumps(answer)).encode()
         http.send_response(code)
-        http.send_header("Content-Type", "text/plain" if isinstance(answer, str) else "application/json")
+        http.send_header("Content-Type", "text/plain" if plain else "application/json")
         http.send_header("Content-Length", str(len(data)))
         http.end_headers()
         http.wfile.write(data)

@@ -152,7 +152,7 @@ def status_of(kind: str, reason: str | None):
 
 
 def test_conditions_and_exit_codes_are_translated():
-    from deft_aoi.platforms.kubernetes import exit_code, finished_reason
+    from deft_aoi.platforms.kubernetes import finished_reason, how_it_ended
 
     assert finished_reason(status_of("", None)) is None
     assert finished_reason(status_of("Complete", None)) == ""
@@ -166,6 +166,6 @@ def test_conditions_and_exit_codes_are_translated():
             ]
         )
     )
-    assert exit_code([pod], "BackoffLimitExceeded") == 7
-    assert exit_code([], "") == 0
-    assert exit_code([], "Evicted") is None
+    assert how_it_ended([pod], "BackoffLimitExceeded") == (7, "BackoffLimitExceeded")
+    assert how_it_ended([], "") == (0, "")
+    assert how_it_ended([], "failed") == (None, "failed")

@@ -10,6 +10,7 @@ import pytest
 from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.platforms import base
 from deft_aoi.platforms.base import JobRequest, JobState
+from deft_aoi.platforms.job_files import log_tail
 
 from .fake_cluster import FakeCluster
 
@@ -71,11 +72,9 @@ def test_a_job_from_submission_to_its_end(cluster, options, job, jobs):
     assert k8s.status(NAME, jobs).state is JobState.PENDING
     cluster.pod(NAME, waiting="ImagePullBackOff")
     assert (k8s.status(NAME, jobs).state, k8s.status(NAME, jobs).detail) == (JobState.PENDING, "ImagePullBackOff")
-    assert k8s.logs(NAME, jobs) == ""
     pod = cluster.pod(NAME, phase="Running")
     cluster.logs[pod] = "epoch 1\n"
     assert k8s.status(NAME, jobs).state is JobState.RUNNING
-    assert k8s.logs(NAME, jobs) == "epoch 1"
     cluster.logs[pod] = "epoch 1\nepoch 2\n"
     cluster.end(NAME)
     status = k8s.status(NAME, jobs)
@@ -94,7 +93,7 @@ def test_a_failed_job_tells_its_exit_code_and_why(cluster, options, job, jobs, r
     cluster.logs[f"{NAME}-0-abcde"] = "RuntimeError: CUDA out of memory\n"
     status = k8s.status(NAME, jobs)
     assert (status.state, status.exit_code, status.detail) == (JobState.ERROR, exit_code, detail)
-    assert "out of memory" in k8s.logs(NAME, jobs)
+    assert "out of memory" in log_tail(job.log_path)
 
 
 def test_a_new_driver_finds_the_job_running_or_gone_and_never_starts_a_second(cluster, options, job, jobs):
@@ -141,22 +140,70 @@ def test_cancel_deletes_the_job_and_keeps_its_log(cluster, options, job, jobs):
     k8s.cancel(NAME, jobs)
     assert cluster.objects["jobs"] == {}
     assert k8s.status(NAME, jobs).state is JobState.CANCELED
-    assert k8s.logs(NAME, jobs) == "epoch 1"
+    assert log_tail(job.log_path) == "epoch 1"
     k8s.cancel(NAME, jobs)  # no effect on a finished one
     assert len([r for r in cluster.requests if r.startswith("DELETE")]) == 1
 
 
-def test_retire_frees_the_name_and_a_running_job_keeps_it(cluster, options, job, jobs):
+@pytest.mark.parametrize(
+    ("pod", "detail"),
+    [
+        (
+            {"reason": "Evicted", "message": "The node was low on resource: memory."},
+            "Evicted: The node was low on resource: memory.",
+        ),
+        ({"reason": "NodeLost"}, "NodeLost"),
+        (
+            {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]},
+            "PreemptionByScheduler",
+        ),
+    ],
+)
+def test_a_pod_that_the_cluster_took_away_is_lost_and_says_why(cluster, options, job, jobs, pod, detail):
+    driver(options).submit(job, jobs)
+    cluster.end(NAME, "Failed", "BackoffLimitExceeded", 137, pod)
+    status = driver(options).status(NAME, jobs)
+    assert (status.state, status.exit_code, status.detail) == (JobState.ERROR, None, detail)
+
+
+def test_a_container_that_ran_out_of_memory_says_so(cluster, options, job, jobs):
+    driver(options).submit(job, jobs)
+    cluster.end(NAME, "Failed", "BackoffLimitExceeded", 137)
+    cluster.objects["pods"][f"{NAME}-0-abcde"]["status"]["containerStatuses"][0]["state"]["terminated"]["reason"] = "OOMKilled"
+    status = driver(options).status(NAME, jobs)
+    assert (status.exit_code, status.detail) == (137, "the container's memory ran out")
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_job_that_somebody_removed_is_lost_and_never_started_again_unasked(cluster, options, job, jobs, ended):
+    driver(options).submit(job, jobs)
+    if ended:
+        cluster.end(NAME)
+    for kind in ("jobs", "pods"):
+        cluster.objects[kind].clear()
+    again = driver(options)
+    status = again.status(NAME, jobs)
+    assert (status.state, status.exit_code) == (JobState.ERROR, None)
+    assert "removed from the cluster" in status.detail
+    again.submit(job, jobs)
+    assert len(cluster.creations()) == 1
+
+
+def test_why_a_pod_waits_is_said_in_the_clusters_words(cluster, options, job, jobs):
     k8s = driver(options)
     k8s.submit(job, jobs)
-    cluster.pod(NAME, phase="Running")
-    with pytest.raises(HardStop, match="still runs"):
-        k8s.retire(NAME, jobs)
-    cluster.end(NAME, "Failed", "BackoffLimitExceeded", 1)
-    k8s.retire(NAME, jobs)
-    assert cluster.objects["jobs"] == {}
-    k8s.submit(job, jobs)
-    assert len(cluster.creations()) == 2
+    assert k8s.status(NAME, jobs).detail == "no pod yet"
+    unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes have a GPU free"}
+    cluster.pod(NAME, conditions=[unschedulable])
+    assert k8s.status(NAME, jobs).detail == "Unschedulable: 0/3 nodes have a GPU free"
+
+
+def test_a_log_of_any_bytes_does_not_end_a_finished_job(cluster, options, job, jobs):
+    driver(options).submit(job, jobs)
+    cluster.end(NAME)
+    cluster.logs[f"{NAME}-0-abcde"] = b"epoch 1 \xe2\x96\n\xff done\n"
+    assert driver(options).status(NAME, jobs).state is JobState.COMPLETE
+    assert log_tail(job.log_path).endswith("\ufffd done")
 
 
 def test_a_job_of_that_name_that_is_not_ours_is_left_alone(cluster, options, job, jobs):
@@ -164,7 +211,7 @@ def test_a_job_of_that_name_that_is_not_ours_is_left_alone(cluster, options, job
     base.write_record(job, jobs, "kubernetes", namespace="default")
     template = {"spec": {"containers": [{"name": "theirs"}]}}
     cluster.objects["jobs"][NAME] = {"metadata": {"name": NAME, "labels": {}}, "spec": {"template": template}, "status": {}}
-    with pytest.raises(HardStop, match="not ours"):
+    with pytest.raises(HardStop, match="another program made"):
         driver(options).status(NAME, jobs)
 
 
@@ -201,7 +248,7 @@ def test_the_secret_s_value_is_sent_to_nobody_and_masked_in_the_log(cluster, opt
     k8s.submit(JobRequest(**{**job.__dict__, "secret_names": ("HF_TOKEN",)}), jobs)
     assert "canary" not in str(cluster.objects)
     cluster.logs[cluster.pod(NAME, phase="Running")] = "token hf_canary0123456789abcdef\n"
-    assert "canary" not in k8s.logs(NAME, jobs)
+    assert "canary" not in log_tail(job.log_path)
 
 
 def test_the_probe_asks_for_version_and_claim(cluster, options):

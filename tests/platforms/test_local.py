@@ -16,6 +16,7 @@ import pytest
 from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.platforms import base, supervise
 from deft_aoi.platforms.base import JobRequest, JobState
+from deft_aoi.platforms.job_files import log_tail
 
 PY = sys.executable
 
@@ -46,7 +47,7 @@ def test_a_job_runs_to_its_end_and_its_output_is_in_the_log(local, tmp_path):
     local.submit(request(tmp_path, "import sys; print('out'); print('err', file=sys.stderr); sys.exit(0)"), tmp_path / "jobs")
     status = base.wait(local, "deft-r1-baseline-train", tmp_path / "jobs", timeout_sec=20)
     assert (status.state, status.exit_code) == (JobState.COMPLETE, 0)
-    assert sorted(local.logs("deft-r1-baseline-train", tmp_path / "jobs").split()) == ["err", "out"]
+    assert sorted(log_tail(tmp_path / "logs/deft-r1-baseline-train.log").split()) == ["err", "out"]
 
 
 def test_outputs_of_the_job_are_never_older_than_its_start(local, tmp_path):
@@ -183,10 +184,10 @@ def test_a_secret_reaches_the_job_and_nothing_on_disk(local, tmp_path, monkeypat
     job = request(tmp_path, code, secret_names=("HF_TOKEN",))
     local.submit(job, tmp_path / "jobs")
     base.wait(local, job.name, tmp_path / "jobs", timeout_sec=20)
-    assert str(len(canary)) in local.logs(job.name, tmp_path / "jobs")
+    assert str(len(canary)) in log_tail(job.log_path)
     found = [p for p in tmp_path.rglob("*") if p.is_file() and canary.encode() in p.read_bytes()]
     assert found == []
-    assert "[redacted]" in local.logs(job.name, tmp_path / "jobs")
+    assert "[redacted]" in log_tail(job.log_path)
 
 
 def test_an_absent_secret_is_blocked_before_anything_is_recorded(local, tmp_path, monkeypatch):
@@ -194,24 +195,6 @@ def test_an_absent_secret_is_blocked_before_anything_is_recorded(local, tmp_path
     with pytest.raises(Blocked, match="HF_TOKEN"):
         local.submit(request(tmp_path, "pass", secret_names=("HF_TOKEN",)), tmp_path / "jobs")
     assert not list((tmp_path / "jobs").glob("*.json")) if (tmp_path / "jobs").exists() else True
-
-
-def test_a_retired_name_is_free_again(local, tmp_path):
-    job = request(tmp_path, "open('starts', 'a').write('x')")
-    for _ in range(2):
-        local.submit(job, tmp_path / "jobs")
-        base.wait(local, job.name, tmp_path / "jobs", timeout_sec=20)
-        local.retire(job.name, tmp_path / "jobs")
-    assert (tmp_path / "starts").read_text() == "xx"
-    assert local.status(job.name, tmp_path / "jobs").state is JobState.UNKNOWN
-    assert len(list((tmp_path / "jobs" / "retired").iterdir())) == 2
-
-
-def test_a_running_job_cannot_be_retired(local, tmp_path):
-    local.submit(request(tmp_path, "import time; time.sleep(30)"), tmp_path / "jobs")
-    with pytest.raises(HardStop, match="still runs"):
-        local.retire("deft-r1-baseline-train", tmp_path / "jobs")
-    local.cancel("deft-r1-baseline-train", tmp_path / "jobs")
 
 
 def test_a_record_without_a_start_is_started_on_resume(local, tmp_path):

@@ -44,63 +44,115 @@ def submitted(job: JobRequest, tmp_path: Path, options: dict[str, str] | None = 
     return platform
 
 
-@pytest.mark.parametrize(
-    ("said", "state", "code", "detail"),
-    [
-        ("PENDING|0:0", JobState.PENDING, None, "job 42 pending"),
-        ("RUNNING|0:0", JobState.RUNNING, None, "job 42 running"),
-        ("REQUEUED|0:0", JobState.PENDING, None, "job 42 requeued"),
-        ("COMPLETED|0:0", JobState.COMPLETE, 0, ""),
-        ("CANCELLED by 1000|0:15", JobState.CANCELED, 143, "canceled"),
-        ("FAILED|3:0", JobState.ERROR, 3, "exit code 3"),
-        ("TIMEOUT|0:0", JobState.ERROR, None, "time limit"),
-        ("OUT_OF_MEMORY|0:125", JobState.ERROR, 253, "the host's memory ran out"),
-        ("NODE_FAIL|1:0", JobState.ERROR, 1, "a node failed"),
-        ("PREEMPTED|0:0", JobState.ERROR, None, "preempted"),
-        ("EXPEDITING|0:0", JobState.PENDING, None, "job 42 expediting"),
-        ("SOMETHING_NEW|0:0", JobState.UNKNOWN, None, "job 42: the scheduler says SOMETHING_NEW"),
-    ],
-)
-def test_accounting_is_asked_first_and_its_words_are_translated(commands, job, tmp_path, said, state, code, detail):
-    commands("sacct", f"echo '{said}'")
-    status = submitted(job, tmp_path).status(NAME, tmp_path / "jobs")
-    assert (status.state, status.exit_code, status.detail) == (state, code, detail)
-    assert calls(tmp_path, "sacct") == ["sacct -X -n -P -j 42 --format=State,ExitCode"]
+GONE = "echo slurm_load_jobs error: Invalid job id specified >&2; exit 1"
+DOWN = "echo Unable to contact slurm controller >&2; exit 1"
 
 
-@pytest.mark.parametrize(
-    ("scheduler", "written", "state"),
-    [
-        ("0:0", None, JobState.RUNNING),
-        ("0:15", None, JobState.RUNNING),
-        ("0:15", 143, JobState.RUNNING),
-        ("1:0", 1, JobState.RUNNING),
-        ("0:0", 0, JobState.COMPLETE),
-    ],
-)
-def test_a_job_that_is_ending_has_no_reason_yet_unless_it_ended_well(commands, job, tmp_path, scheduler, written, state):
-    commands("sacct", f"echo 'COMPLETING|{scheduler}'")
+def status_of(job: JobRequest, tmp_path: Path, written: str | None = None):
     platform = submitted(job, tmp_path)
     if written is not None:
         (tmp_path / "jobs" / f"{NAME}.exit").write_text(f"{written}\n")
-    assert platform.status(NAME, tmp_path / "jobs").state is state
+    status = platform.status(NAME, tmp_path / "jobs")
+    return status.state, status.exit_code, status.detail
 
 
-@pytest.mark.parametrize("sacct", ["exit 1", ""], ids=["no accounting", "nothing yet"])
-def test_without_accounting_the_controller_is_asked(commands, job, tmp_path, sacct):
-    commands("sacct", sacct)
-    commands("scontrol", "echo JobId=42 JobName=x JobState=FAILED Reason=NonZeroExitCode ExitCode=7:0")
-    status = submitted(job, tmp_path).status(NAME, tmp_path / "jobs")
-    assert (status.state, status.exit_code) == (JobState.ERROR, 7)
+@pytest.mark.parametrize(
+    ("said", "state", "code", "detail"),
+    [
+        ("PENDING Reason=Resources", JobState.PENDING, None, "job 42 pending (Resources)"),
+        ("PENDING Reason=BeginTime Restarts=1", JobState.PENDING, None, "job 42 pending (BeginTime), run again by SLURM (1)"),
+        ("RUNNING Reason=None", JobState.RUNNING, None, "job 42 running"),
+        ("REQUEUED", JobState.PENDING, None, "job 42 requeued"),
+        (
+            "REQUEUE_HOLD Reason=launch_failed_requeued_held",
+            JobState.PENDING,
+            None,
+            "job 42 requeue_hold (launch_failed_requeued_held)",
+        ),
+        ("SUSPENDED", JobState.PENDING, None, "job 42 suspended"),
+        ("COMPLETED ExitCode=0:0", JobState.COMPLETE, 0, ""),
+        ("CANCELLED ExitCode=0:15", JobState.CANCELED, 143, "canceled"),
+        ("FAILED ExitCode=3:0", JobState.ERROR, 3, "exit code 3"),
+        ("TIMEOUT ExitCode=0:0", JobState.ERROR, None, "time limit"),
+        ("OUT_OF_MEMORY ExitCode=0:125", JobState.ERROR, 253, "the host's memory ran out"),
+        ("NODE_FAIL ExitCode=1:0", JobState.ERROR, None, "a node failed"),
+        ("PREEMPTED ExitCode=0:0", JobState.ERROR, None, "preempted"),
+        ("SOMETHING_NEW ExitCode=0:0", JobState.UNKNOWN, None, "job 42: the scheduler says SOMETHING_NEW"),
+    ],
+)
+def test_the_controllers_words_are_translated_and_accounting_is_not_asked(commands, job, tmp_path, said, state, code, detail):
+    commands("scontrol", f"echo 'JobId=42 JobName=x JobState={said}'")
+    assert status_of(job, tmp_path) == (state, code, detail)
+    assert calls(tmp_path, "sacct") == []
 
 
-def test_a_job_that_the_controller_forgot_is_judged_by_the_code_that_the_script_wrote(commands, job, tmp_path):
-    commands("sacct", "exit 1")
-    commands("scontrol", "echo slurm_load_jobs error: Invalid job id specified >&2; exit 1")
+@pytest.mark.parametrize(
+    ("controller", "accounting", "written", "state", "code"),
+    [
+        # Accounting knows how a job ended that the controller has forgotten.
+        (GONE, "COMPLETED|0:0", None, JobState.COMPLETE, 0),
+        (GONE, "FAILED|7:0", None, JobState.ERROR, 7),
+        (GONE, "CANCELLED by 1000|0:15", None, JobState.CANCELED, 143),
+        # ... or was never told of its end.
+        (GONE, "RUNNING|0:0", "0", JobState.COMPLETE, 0),
+        (GONE, "RUNNING|0:0", "5", JobState.ERROR, 5),
+        (GONE, "RUNNING|0:0", None, JobState.ERROR, None),
+        (GONE, "PENDING|0:0", None, JobState.ERROR, None),
+        (GONE, "NODE_FAIL|1:0", None, JobState.ERROR, None),
+        (GONE, "", "3", JobState.ERROR, 3),
+        (GONE, "", None, JobState.ERROR, None),
+        # Without the controller an end after which SLURM may run the job again is no end.
+        (DOWN, "PREEMPTED|0:0", None, JobState.UNKNOWN, None),
+        (DOWN, "NODE_FAIL|1:0", "1", JobState.UNKNOWN, None),
+        (DOWN, "BOOT_FAIL|1:0", None, JobState.UNKNOWN, None),
+        (DOWN, "FAILED|2:0", None, JobState.ERROR, 2),
+        (DOWN, "RUNNING|0:0", None, JobState.RUNNING, None),
+        (DOWN, "", None, JobState.UNKNOWN, None),
+        (DOWN, "", "0", JobState.COMPLETE, 0),
+        # The queue has it again, whatever accounting remembers.
+        ("echo JobId=42 JobState=PENDING Reason=BeginTime Restarts=1", "PREEMPTED|0:0", None, JobState.PENDING, None),
+        ("echo JobId=42 JobState=RUNNING Restarts=1", "NODE_FAIL|1:0", "1", JobState.RUNNING, None),
+        ("echo JobId=42 JobState=COMPLETING ExitCode=0:15", "PREEMPTED|0:0", "143", JobState.RUNNING, None),
+        ("echo JobId=42 JobState=COMPLETING ExitCode=0:0", "", "0", JobState.COMPLETE, 0),
+    ],
+)
+def test_exit_file_controller_and_accounting_are_weighed_in_this_order(
+    commands, job, tmp_path, controller, accounting, written, state, code
+):
+    commands("scontrol", controller)
+    commands("sacct", f"echo '{accounting}'" if accounting else "")
+    assert status_of(job, tmp_path, written)[:2] == (state, code)
+
+
+def test_bytes_that_are_no_utf8_and_banners_are_read_over(commands, job, tmp_path):
+    commands(
+        "scontrol", "printf 'Willkommen \\377\\n'; printf 'JobId=42 JobName=L\\366t JobState=RUNNING Comment=JobState=FAILED\\n'"
+    )
+    assert status_of(job, tmp_path)[0] is JobState.RUNNING
+
+
+def test_a_federations_cluster_is_asked_by_its_name(commands, job, tmp_path):
+    commands("sbatch", "echo Welcome; echo '42;alpha'")
+    commands("scontrol", "echo JobId=42 JobState=RUNNING")
+    assert status_of(job, tmp_path)[0] is JobState.RUNNING
+    assert calls(tmp_path, "scontrol") == ["scontrol --clusters=alpha --oneliner show job 42"]
+
+
+def test_cancel_ends_what_slurm_would_run_again_and_asks_until_it_is_gone(commands, job, tmp_path):
+    commands("scontrol", f"test -e {tmp_path}/ended && {{ {GONE}; }}; echo JobId=42 JobState=PENDING Restarts=1")
+    commands("scancel", f"touch {tmp_path}/ended")
+    commands("sacct", "echo 'PREEMPTED|0:0'")
     platform = submitted(job, tmp_path)
-    assert platform.status(NAME, tmp_path / "jobs").state is JobState.UNKNOWN
-    (tmp_path / f"jobs/{NAME}.exit").write_text("0\n")
-    assert platform.status(NAME, tmp_path / "jobs").state is JobState.COMPLETE
+    platform.cancel(NAME, tmp_path / "jobs")
+    assert calls(tmp_path, "scancel") == ["scancel 42"]
+    platform.cancel(NAME, tmp_path / "jobs")
+    assert len(calls(tmp_path, "scancel")) == 1
+
+
+def test_cancel_says_so_when_nobody_knows_whether_the_job_runs(commands, job, tmp_path):
+    commands("scontrol", DOWN)
+    with pytest.raises(Blocked, match="controller does not answer"):
+        submitted(job, tmp_path).cancel(NAME, tmp_path / "jobs")
 
 
 def test_a_scheduler_that_is_down_is_unknown_not_an_end(commands, job, tmp_path):

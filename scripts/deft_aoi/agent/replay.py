@@ -19,6 +19,7 @@ from typing import Any
 from deft_aoi.agent.replay_server import ReplayServer, Script
 from deft_aoi.agent.transcript import Transcript
 from deft_aoi.contract.errors import UsageError
+from deft_aoi.contract.programs import run_program
 from deft_aoi.contract.schema import bundle_root
 
 MODEL = "replay-model"
@@ -83,14 +84,12 @@ def replay(transcript: Transcript, workspace: Path, *, home: Path | None = None,
     script = Script(transcript, values)
     try:
         with ReplayServer(script) as server:
-            done = subprocess.run(
+            done = run_program(
                 [sys.executable, str(bundle_root() / "scripts" / "run_agent.py"), *_arguments(header, workspace, own)],
                 env=_environment(own, server.url),
-                cwd=own,
-                input="".join(f"{a}\n" for a in header.get("answers", [])),
-                capture_output=True,
-                text=True,
-                timeout=timeout_sec,
+                cwd=str(own),
+                stdin="".join(f"{a}\n" for a in header.get("answers", [])),
+                timeout_sec=timeout_sec,
             )
         result.exit_code = done.returncode
         if script.drift:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from deft_aoi.contract.errors import HardStop, UsageError
+from deft_aoi.contract.programs import run_program
 
 EXPOSED = (
     "list_tao_platforms",
@@ -147,16 +148,7 @@ def run_script(tool: Tool, given: dict[str, Any], *, cwd: Path, timeout_sec: flo
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("ANTHROPIC_", "CLAUDE"))}
     start = time.monotonic()
     try:
-        done = subprocess.run(
-            [sys.executable, str(tool.path), *argv],
-            cwd=cwd,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_sec,
-        )
+        done = run_program([sys.executable, str(tool.path), *argv], cwd=str(cwd), env=environment, timeout_sec=timeout_sec)
     except subprocess.TimeoutExpired:
         return ToolResult(f"exit 4 (no answer within {timeout_sec:.0f} s; what it started may still run)", 4)
     parts = [f"exit {done.returncode}", _bounded(done.stdout, MAX_STDOUT), _bounded(done.stderr, MAX_STDERR)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from deft_aoi.contract.programs import run_program
+
 _LOOK = """
 import importlib.metadata, importlib.util
 if importlib.util.find_spec("nvidia_tao_pytorch") is None:
@@ -27,7 +29,7 @@ def installed(python: str) -> str | None:
         The release, an empty text where TAO is there but its release is not told, ``None`` where there is no TAO.
     """
     try:
-        done = subprocess.run([python, "-c", _LOOK], capture_output=True, text=True, timeout=_TIMEOUT_SEC, check=False)
+        done = run_program([python, "-c", _LOOK], timeout_sec=_TIMEOUT_SEC)
     except (OSError, subprocess.SubprocessError):
         return None
     if done.returncode == 0:

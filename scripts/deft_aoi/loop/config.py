@@ -158,6 +158,8 @@ def resolve(given: Mapping[str, Any], user_spec: specs.Spec) -> RunConfig:
     settle("model_path", None)
     if settle("max_new_escapes", None) is not None:
         _positive("max_new_escapes", settings["max_new_escapes"].value, 0, 1_000_000)
+    if settle("queue_limit", None) is not None:
+        _positive("queue_limit", settings["queue_limit"].value, 1, 100_000)
     ids = settle("gpu_ids", None)
     if ids:
         if given.get("num_gpus") not in (None, len(ids)) or len(set(ids)) != len(ids):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,21 +11,19 @@ from deft_aoi import engines
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import MANDATORY, csv_text, read_changenet_csv, read_table, write_changenet_csv
 from deft_aoi.contract.checkpoint_scan import scan_checkpoint
-from deft_aoi.contract.errors import HardStop, JobFailed, UsageError
+from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.files import atomic_write_text, digest_json, sha256_file
 from deft_aoi.contract.schema import read_checked, write_checked
 from deft_aoi.contract.text import PASS, is_pass, quoted
 from deft_aoi.engines import success
+from deft_aoi.loop.launch import one_gpu, wait_for_job
 from deft_aoi.platforms.base import JobRequest, JobState, get_platform
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from deft_aoi.platforms.base import Platform
 
 FLAGGED = "NO_PASS"
-POLL_SEC = 0.3
-UNKNOWN_LIMIT_SEC = 120.0
 MAX_ATTEMPTS = 50
 TAO_BATCH = 8
 """TAO's own default of ``dataset.classify.batch_size``."""
@@ -188,7 +185,7 @@ def _run(
     results.mkdir(exist_ok=True)
     log_path = results / "inference.log"
     platform.submit(_request(model, place, platform_name, name, spec, images, out, results, log_path), jobs)
-    status = _wait(platform, name, jobs, platform_name, progress)
+    status = wait_for_job(platform, name, jobs, progress=lambda status: progress(f"scoring: {status.state.value}"), say=progress)
     success.check(
         "inference",
         results,
@@ -223,35 +220,13 @@ def _request(
         cwd=str(results),
         log_path=str(log_path),
         env=engines.environment(engine),
-        gpus=_gpus(engine, platform),
+        gpus=one_gpu(engine, get_platform(platform, place.options)),
         read_only=(images, model.checkpoint.parent, *((Path(backbone).parent,) if backbone else ())),
         writable=(out,),
         image=reference if containers else None,
         image_digest=image.get("id") if platform == model.body["platform"] and not place.image else None,
         python=place.tao_python,
     )
-
-
-def _gpus(engine: str, platform: str) -> int:
-    """Inference takes one GPU: several put scores on the wrong rows (TAO_CONTRACT 1.4)."""
-    if engine == "tao":
-        return 1
-    from deft_aoi.platforms import gpus
-
-    return 1 if platform in ("local", "docker") and gpus.inventory() else 0
-
-
-def _wait(platform: Platform, name: str, jobs: Path, where: str, progress: Callable[[str], None]) -> Any:
-    unknown_since: float | None = None
-    while True:
-        status = platform.status(name, jobs)
-        if status.state.finished:
-            return status
-        unknown_since = (unknown_since or time.monotonic()) if status.state == JobState.UNKNOWN else None
-        if unknown_since is not None and time.monotonic() - unknown_since > UNKNOWN_LIMIT_SEC:
-            raise JobFailed(f"{where} does not know the job {name}", found=quoted(status.detail, 160), hint="run it again")
-        progress(f"scoring: {status.state.value}")
-        time.sleep(POLL_SEC)
 
 
 def _decide(

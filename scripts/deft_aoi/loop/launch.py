@@ -22,7 +22,7 @@ from deft_aoi.contract.paths import data_home
 from deft_aoi.contract.text import quoted
 from deft_aoi.engines import success
 from deft_aoi.loop.context import RunContext
-from deft_aoi.platforms.base import JobRequest, JobState, JobStatus, read_record
+from deft_aoi.platforms.base import JobRequest, JobState, JobStatus, Platform, read_record
 from deft_aoi.record import log
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 POLL_SEC = 0.2
 POLL_SEC_REMOTE = 2.0
 UNKNOWN_LIMIT_SEC = 120.0
-"""How long a platform may not know a job before it counts as lost (a scheduler's daemon restarts within this)."""
+"""How long a platform may not know a job before the wait ends (a scheduler's daemon restarts within this)."""
+REASON_FIRST_SEC, REASON_EVERY_SEC = 60.0, 600.0
+"""A reason that keeps a job from running is said after the first, then each time the second has passed."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,7 @@ def run_job(ctx: RunContext, job: Job) -> Evidence:
             )
         ctx.platform.submit(_request(ctx, job, name), ctx.run.jobs)
     status = _wait(ctx, name, job)
-    if status.state == JobState.ERROR and status.exit_code is None and not status.detail.startswith("time limit"):
-        raise JobLost(
-            f"the job {name} was lost",
-            found=quoted(status.detail, 160),
-            hint="run the same command again: it is done over",
-        )
+    require_not_lost(ctx, name, status)
     evidence = success.check(
         job.kind,
         job.out,
@@ -123,6 +120,22 @@ def run_job(ctx: RunContext, job: Job) -> Evidence:
     for warning in evidence.warnings:
         ctx.say(f"  warning [{warning.id}]: {warning.cause}; {warning.fix}")
     return evidence
+
+
+def require_not_lost(ctx: RunContext, name: str, status: JobStatus) -> None:
+    """Raise for a job that ended without an exit code: its host or its place went away, and it is run again.
+
+    Raises:
+        JobLost: it was, and whatever its scheduler would run again by itself has been ended: never two jobs for one folder.
+        Blocked: nobody knows whether it still runs.
+    """
+    if status.state == JobState.ERROR and status.exit_code is None and not status.detail.startswith("time limit"):
+        ctx.platform.cancel(name, ctx.run.jobs)
+        raise JobLost(
+            f"the job {name} was lost",
+            found=quoted(status.detail, 160),
+            hint="run the same command again: the job is repeated",
+        )
 
 
 def is_in_log(ctx: RunContext, name: str) -> bool:
@@ -166,37 +179,101 @@ def _request(ctx: RunContext, job: Job, name: str) -> JobRequest:
 
 
 def _gpus(ctx: RunContext, kind: str) -> tuple[str, ...] | int:
-    """A training's GPUs; everything else takes one, the first: several put scores on the wrong rows (TAO_CONTRACT 1.4)."""
+    """A training's GPUs; everything else takes one, the first: inference on several puts scores on the wrong rows."""
     if ctx.config.gpu_ids:
         ids = tuple(str(g) for g in ctx.config.gpu_ids)
         return ids if kind == "train" else ids[:1]
-    if ctx.config.engine == "embedded":
-        from deft_aoi.platforms import gpus
+    return (
+        int(ctx.config.num_gpus) if kind == "train" and ctx.config.engine == "tao" else one_gpu(ctx.config.engine, ctx.platform)
+    )
 
-        return 1 if ctx.config.platform in ("local", "docker") and gpus.inventory() else 0
-    return int(ctx.config.num_gpus) if kind == "train" else 1
+
+def one_gpu(engine: str, platform: Platform) -> int:
+    """GPUs of a job that takes one at most: TAO needs it, the embedded engine uses this machine's where there is one."""
+    if engine == "tao":
+        return 1
+    from deft_aoi.platforms import gpus
+
+    return 1 if platform.uses_this_machines_gpus and gpus.inventory() else 0
 
 
 def _wait(ctx: RunContext, name: str, job: Job) -> JobStatus:
-    poll = POLL_SEC if ctx.config.platform == "local" else POLL_SEC_REMOTE
-    unknown_since: float | None = None
     shown = ""
-    while True:
-        status = ctx.platform.status(name, ctx.run.jobs)
-        if status.state.finished:
-            return status
-        unknown_since = (unknown_since or time.monotonic()) if status.state == JobState.UNKNOWN else None
-        if unknown_since is not None and time.monotonic() - unknown_since > UNKNOWN_LIMIT_SEC:
-            raise JobFailed(
-                f"{ctx.config.platform} does not know the job {name}",
-                found=quoted(status.detail, 160),
-                hint="check the platform, then run the same command again",
-            )
+
+    def progress(_status: JobStatus) -> None:
+        nonlocal shown
         line = success.progress(job.out) if job.kind == "train" else ""
         if line and line != shown:
             shown = line
             ctx.progress(f"{job.label} {job.stage}: {line}")
-        time.sleep(poll)
+
+    return wait_for_job(
+        ctx.platform,
+        name,
+        ctx.run.jobs,
+        progress=progress,
+        say=ctx.say,
+        poll_sec=POLL_SEC if ctx.config.platform == "local" else POLL_SEC_REMOTE,
+        queue_limit_min=getattr(ctx.config, "queue_limit", None),
+    )
+
+
+def wait_for_job(
+    platform: Platform,
+    name: str,
+    record_dir: Path,
+    *,
+    progress: Callable[[JobStatus], None],
+    say: Callable[[str], None],
+    poll_sec: float = POLL_SEC_REMOTE,
+    queue_limit_min: int | None = None,
+) -> JobStatus:
+    """Wait until the job has finished; why it does not run yet is said after a minute and then every ten.
+
+    Args:
+        platform: where it runs.
+        name: the job.
+        record_dir: folder of job files.
+        progress: called at every look.
+        say: takes one line for a person.
+        poll_sec: pause between two looks.
+        queue_limit_min: minutes that it may wait to start; no limit without it.
+
+    Raises:
+        JobFailed: the platform does not know the job any more, or it waited too long and was canceled.
+    """
+    since, held, said_at = time.monotonic(), "", 0.0
+    queued_since: float | None = None
+    while True:
+        status, now = platform.status(name, record_dir), time.monotonic()
+        if status.state.finished:
+            return status
+        if status.state == JobState.RUNNING:
+            held, queued_since = "", None
+        else:
+            queued_since = now if queued_since is None else queued_since
+            reason = f"{status.state.value.lower()}: {quoted(status.detail or 'no reason given', 160)}"
+            if reason != held:
+                held, since, said_at = reason, now, now - REASON_EVERY_SEC + REASON_FIRST_SEC
+            elif now - said_at >= REASON_EVERY_SEC:
+                said_at = now
+                say(f"  job {name} {reason}, for {(now - since) / 60:.0f} min")
+            if status.state == JobState.UNKNOWN and now - since > UNKNOWN_LIMIT_SEC:
+                raise JobFailed(
+                    f"{platform.name} does not know the job {name}",
+                    found=quoted(status.detail, 160),
+                    hint="check the platform, then run the same command again",
+                )
+            if queue_limit_min is not None and now - queued_since > queue_limit_min * 60:
+                platform.cancel(name, record_dir)
+                raise JobFailed(
+                    f"the job {name} waited {queue_limit_min} minutes and did not start",
+                    expected=f"a start within --queue-limit {queue_limit_min}",
+                    found=quoted(status.detail, 160),
+                    hint="remove the cause or choose a longer limit, then run the same command again",
+                )
+        progress(status)
+        time.sleep(poll_sec)
 
 
 def write_spec(ctx: RunContext, label: str, name: str, spec: specs.Spec) -> Path:

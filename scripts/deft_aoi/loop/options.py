@@ -43,6 +43,9 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--platform-option", action="append", metavar="KEY=VALUE", help="an option of the platform; see references/platforms.md"
     )
+    where.add_argument(
+        "--queue-limit", type=int, metavar="MINUTES", help="end a job that has not started after so long (default: it may wait)"
+    )
     where.add_argument("--air-gapped", action="store_true", default=None, help="no pull, no download; everything must be here")
     mine = parser.add_argument_group("mining")
     mine.add_argument("--encoder", help="pair_feature (embedded engine), siglip, or pixels (no model at all)")
@@ -67,6 +70,7 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
         "num_gpus",
         "tao_version",
         "air_gapped",
+        "queue_limit",
         "encoder",
         "encoder_checkpoint",
         "model_path",

@@ -34,6 +34,7 @@ _SHOWN_WHERE_SAID = (
     ("tao_version", "specs checked for TAO"),
     ("model_path", "SigLIP model"),
     ("air_gapped", "air-gapped"),
+    ("queue_limit", "minutes a job may queue"),
 )
 """Shown where the user or the engine decided; a default that changes nothing would only lengthen the Summary."""
 _MARK = {"ok": "ok  ", "warn": "warn", "missing": "MISS", "stop": "STOP"}
@@ -42,6 +43,8 @@ _MARK = {"ok": "ok  ", "warn": "warn", "missing": "MISS", "stop": "STOP"}
 def _value(name: str, value: Any) -> str:
     if name == "max_new_escapes" and value is None:
         return "as many as newly caught"
+    if name == "queue_limit" and value is None:
+        return "no limit"
     return "none" if value is None else printable(value, 60)
 
 
@@ -51,7 +54,9 @@ def render(plan: Plan) -> str:
     lines = ["DEFT AOI Pre-Flight Summary", f"workspace  {printable(plan['workspace'], 200)}", "", "Run"]
     lines += [f"  {title:28} {_value(name, config[name]):32} ({sources[name]})" for name, title in _SHOWN]
     for name, title in _SHOWN_WHERE_SAID:
-        if sources[name] == "user" or (config["engine"] == "tao" and name in ("num_gpus", "tao_version")):
+        needed = {"num_gpus": config["engine"] == "tao", "tao_version": config["engine"] == "tao"}
+        needed["queue_limit"] = config["platform"] in ("slurm", "kubernetes")
+        if sources[name] == "user" or needed.get(name):
             lines.append(f"  {title:28} {_value(name, config[name]):32} ({sources[name]})")
     for key, value in sorted(config["platform_options"].items()):
         lines.append(f"  {printable(key, 28):28} {_value(key, value):32} (user)")

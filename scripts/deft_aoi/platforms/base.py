@@ -1,8 +1,8 @@
-"""One job, one vocabulary of states, four verbs (DESIGN section 3).
+"""One job, one vocabulary of states, three verbs: submit, status, cancel.
 
 A job's record ``<record_dir>/<name>.job.json`` is written before anything starts (record-then-launch), so that whoever
 comes back after a crash finds the job by its name: a running one is waited for, a finished one adopted, never a second
-one started. ``retire`` sets a finished job aside after its outputs were adopted (or before a deliberate retry).
+one started.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import Any, Protocol
 
 from deft_aoi.contract import files
 from deft_aoi.contract.errors import Blocked, HardStop, UsageError
-from deft_aoi.contract.safe_open import open_regular
 from deft_aoi.contract.text import quoted
 
 PLATFORMS = ("local", "docker", "slurm", "kubernetes")
@@ -183,9 +182,15 @@ class Finding:
 
 
 class Platform(Protocol):
-    """The verbs. ``record_dir`` is the run's folder of job records; it is created where it is missing."""
+    """The verbs. ``record_dir`` is the run's folder of job records; it is created where it is missing.
+
+    Attributes:
+        name: how the user names it.
+        uses_this_machines_gpus: its jobs run on this host, so that this host's GPUs are theirs.
+    """
 
     name: str
+    uses_this_machines_gpus: bool
 
     def submit(self, request: JobRequest, record_dir: Path) -> None:
         """Start the job unless one of that name runs or has finished already."""
@@ -193,14 +198,8 @@ class Platform(Protocol):
     def status(self, name: str, record_dir: Path) -> JobStatus:
         """Translate what the platform knows."""
 
-    def logs(self, name: str, record_dir: Path, tail: int = 200) -> str:
-        """Return the last ``tail`` lines of the job's output: untrusted text."""
-
     def cancel(self, name: str, record_dir: Path) -> None:
         """End the job with everything that it started; no effect on a finished one."""
-
-    def retire(self, name: str, record_dir: Path) -> None:
-        """Set a finished job aside, so that its name is free again."""
 
 
 def check_job_name(name: str) -> str:
@@ -326,7 +325,7 @@ def check_same_request(record: Mapping[str, Any], request: JobRequest, platform:
                 f"a job named {request.name} exists with another {key}",
                 expected=quoted(asked[key], 200),
                 found=quoted(known.get(key), 200),
-                hint="cancel and retire that job first",
+                hint="run the stage again: it gets a new job name",
             )
     if record.get("platform") != platform:
         raise HardStop(
@@ -346,32 +345,6 @@ def name_lock(name: str, record_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
-
-
-def set_aside(name: str, record_dir: Path) -> None:
-    """Move the job's record files to ``retired/<name>.<n>/``."""
-    shelf = Path(record_dir) / "retired"
-    shelf.mkdir(exist_ok=True)
-    number = 1
-    while (shelf / f"{name}.{number}").exists():
-        number += 1
-    target = shelf / f"{name}.{number}"
-    target.mkdir()
-    for part in sorted(p for p in Path(record_dir).iterdir() if p.name.startswith(f"{name}.")):
-        part.rename(target / part.name)
-    files.fsync_dir(record_dir)
-
-
-def tail_lines(path: str | Path, tail: int, limit_bytes: int = 1 << 20) -> str:
-    """The last ``tail`` lines of a log, reading at most ``limit_bytes`` from its end; empty where there is no log."""
-    try:
-        with os.fdopen(open_regular(path), "rb") as handle:  # the job may have put a link in the log's place
-            size = handle.seek(0, os.SEEK_END)
-            handle.seek(max(0, size - limit_bytes))
-            text = handle.read().decode("utf-8", "replace")
-    except FileNotFoundError:
-        return ""
-    return "\n".join(text.splitlines()[-tail:])
 
 
 def secret_values(names: tuple[str, ...]) -> dict[str, str]:

@@ -25,6 +25,7 @@ from deft_aoi.platforms.base import JobRequest, JobState, JobStatus
 from deft_aoi.platforms.docker_engine import CLIENT_TIMEOUT_SEC, connect, probe, translated
 from deft_aoi.platforms.docker_log import Follower
 from deft_aoi.platforms.docker_settings import LABEL, container_settings
+from deft_aoi.platforms.job_files import ended_status, job_file, read_job_file, write_end
 
 __all__ = ["OPTIONS", "PLATFORM", "DockerPlatform", "probe"]
 
@@ -40,6 +41,7 @@ class DockerPlatform:
     """
 
     name = "docker"
+    uses_this_machines_gpus = True
 
     def __init__(self, options: Mapping[str, str]) -> None:
         """Keep the options; the engine is reached on first use."""
@@ -63,7 +65,7 @@ class DockerPlatform:
             record = base.read_record(request.name, record_dir)
             if record is not None:
                 base.check_same_request(record, request, self.name)
-            if _outcome(request.name, record_dir) is not None:
+            if read_job_file(request.name, record_dir, "exit") is not None:
                 return
             container = self._find(request.name)
             if container is None:
@@ -84,7 +86,7 @@ class DockerPlatform:
         record = base.read_record(name, record_dir)
         if record is None:
             return JobStatus(JobState.UNKNOWN, detail="no such job")
-        outcome = _outcome(name, record_dir)
+        outcome = read_job_file(name, record_dir, "exit")
         if outcome is None:
             try:
                 with translated():
@@ -103,13 +105,7 @@ class DockerPlatform:
             outcome = self._settle(container, name, record_dir, follower)
             if outcome is None:
                 return JobStatus(JobState.RUNNING, None, "ended; its log is still being read", started)
-        return _finished(outcome, started)
-
-    def logs(self, name: str, record_dir: Path, tail: int = 200) -> str:
-        """Return the last ``tail`` lines of the job's output: untrusted text."""
-        self.status(name, record_dir)
-        record = base.read_record(name, record_dir)
-        return base.tail_lines(record["request"]["log_path"], tail) if record else ""
+        return ended_status(outcome, started)
 
     def cancel(self, name: str, record_dir: Path) -> None:
         """Stop the container and keep its log.
@@ -124,26 +120,13 @@ class DockerPlatform:
             if container is None:
                 return
             if container.status == "created":
-                files.atomic_write_json(_file(name, record_dir, "exit"), {"version": 1, "exit_code": None, "reason": "canceled"})
+                write_end(name, record_dir, None, "canceled")
                 container.remove(force=True)
                 return
             self._stop(container, name, record_dir, "canceled")
         last = base.wait(self, name, record_dir, timeout_sec=60, poll_sec=0.2)
         if not last.state.finished:
-            raise JobFailed(f"the container {name} did not stop", found=last.detail, hint="stop it by hand")
-
-    def retire(self, name: str, record_dir: Path) -> None:
-        """Set a finished job aside, so that its name is free again.
-
-        Raises:
-            HardStop: the job still runs.
-        """
-        if base.read_record(name, record_dir) is None:
-            return
-        if self.status(name, record_dir).state in (JobState.PENDING, JobState.RUNNING):
-            raise HardStop(f"the job {name} still runs", hint="cancel it first")
-        with base.name_lock(name, record_dir):
-            base.set_aside(name, record_dir)
+            raise JobFailed(f"the container {name} did not stop", found=last.detail, hint=f"run: docker stop {name}")
 
     def client(self) -> Any:
         """The SDK's client of this engine.
@@ -163,7 +146,7 @@ class DockerPlatform:
         except docker.errors.NotFound:
             return None
         if container.labels.get(LABEL) != name:
-            raise HardStop(f"a container named {name} exists that is not ours", hint="rename or remove it")
+            raise HardStop(f"a container named {name} exists that another program made", hint="rename or remove it")
         return container
 
     def _pinned_image(self, request: JobRequest) -> Any:
@@ -172,7 +155,9 @@ class DockerPlatform:
         try:
             image = self.client().images.get(request.image)
         except docker.errors.ImageNotFound as error:
-            raise Blocked(f"the image {request.image} is not here", hint="the assets stage pulls it after approval") from error
+            raise Blocked(
+                f"container image {request.image} not found", hint="the assets stage pulls it after approval"
+            ) from error
         known = {image.id, *(d.rpartition("@")[2] for d in image.attrs.get("RepoDigests") or ())}
         if request.image_digest is not None and request.image_digest not in known:
             raise HardStop(
@@ -198,7 +183,7 @@ class DockerPlatform:
             raise
 
     def _stop(self, container: Any, name: str, record_dir: Path, reason: str) -> None:
-        files.atomic_write_json(_file(name, record_dir, "stop"), {"version": 1, "reason": reason})
+        files.atomic_write_json(job_file(name, record_dir, "stop"), {"version": 1, "reason": reason})
         container.stop(timeout=_STOP_GRACE_SEC)
 
     def _follow(self, container: Any, request: Mapping[str, Any], record_dir: Path) -> Follower | None:
@@ -213,7 +198,7 @@ class DockerPlatform:
         except BlockingIOError:
             os.close(lock)
             return None
-        if _outcome(name, record_dir) is not None:  # settled by another driver since this one looked
+        if read_job_file(name, record_dir, "exit") is not None:  # settled by another driver since this one looked
             os.close(lock)
             return None
         secrets = [os.environ.get(n, "") for n in request["secret_names"]]
@@ -229,14 +214,12 @@ class DockerPlatform:
         if not follower.is_complete:
             return None
         state = container.attrs["State"]
-        stopped = _file(name, record_dir, "stop")
-        reason = files.read_json(stopped, what="stop file")["reason"] if stopped.exists() else ""
+        reason = (read_job_file(name, record_dir, "stop") or {}).get("reason", "")
         if state.get("OOMKilled"):
             reason = "the host's memory ran out"
         elif state.get("Error"):
             reason = printable(state["Error"], 200)
-        outcome = {"version": 1, "exit_code": state.get("ExitCode"), "reason": reason}
-        files.atomic_write_json(_file(name, record_dir, "exit"), outcome)
+        outcome = write_end(name, record_dir, state.get("ExitCode"), reason)
         self._followers.pop(name, None)
         follower.settled()
         with contextlib.suppress(Exception):  # what matters is on disk; a container left behind is harmless
@@ -254,21 +237,3 @@ def _is_over(container: Any, limit_sec: int | None) -> bool:
 
     started = calendar.timegm(time.strptime(container.attrs["State"]["StartedAt"][:19], "%Y-%m-%dT%H:%M:%S"))
     return time.time() - started > limit_sec
-
-
-def _file(name: str, record_dir: Path, kind: str) -> Path:
-    return Path(record_dir) / f"{name}.{kind}.json"
-
-
-def _outcome(name: str, record_dir: Path) -> dict[str, Any] | None:
-    path = _file(name, record_dir, "exit")
-    return files.read_json(path, what=f"the exit file of job {name}") if path.exists() else None
-
-
-def _finished(outcome: Mapping[str, Any], started: int | None) -> JobStatus:
-    code, reason = outcome.get("exit_code"), str(outcome.get("reason") or "")
-    if reason == "canceled":
-        return JobStatus(JobState.CANCELED, code, reason, started)
-    if code == 0 and not reason:
-        return JobStatus(JobState.COMPLETE, 0, "", started)
-    return JobStatus(JobState.ERROR, code, reason or f"exit code {code}", started)

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from deft_aoi.contract.programs import run_program
 from deft_aoi.contract.text import printable
 
 # Measured by NVIDIA's users for C-RADIOv2-B at 224 px: batch 16 on 48 GB, 8 on 24 GB.
@@ -26,14 +27,12 @@ class Gpu:
 def inventory() -> list[Gpu]:
     """GPUs of this machine that ``CUDA_VISIBLE_DEVICES`` leaves visible; empty without an NVIDIA driver."""
     try:
-        done = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
+        done = run_program(
+            ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"], timeout_sec=20
         )
     except (OSError, subprocess.SubprocessError):
+        return []
+    if done.returncode != 0:
         return []
     return visible(parse(done.stdout), os.environ.get("CUDA_VISIBLE_DEVICES"))
 

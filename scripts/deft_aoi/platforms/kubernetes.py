@@ -18,6 +18,7 @@ from deft_aoi.contract.errors import Blocked, HardStop, JobFailed
 from deft_aoi.contract.text import printable
 from deft_aoi.platforms import base
 from deft_aoi.platforms.base import JobRequest, JobState, JobStatus
+from deft_aoi.platforms.job_files import ended_status, read_job_file, write_end
 from deft_aoi.platforms.kubernetes_cluster import connect, probe
 from deft_aoi.platforms.kubernetes_manifest import NAME_LABEL, OPTIONS_IN_MANIFEST, render
 from deft_aoi.platforms.redact import redact
@@ -36,6 +37,7 @@ class KubernetesPlatform:
     """
 
     name = "kubernetes"
+    uses_this_machines_gpus = False
 
     def __init__(self, options: Mapping[str, str]) -> None:
         """Keep the options; the cluster is reached on first use."""
@@ -57,7 +59,7 @@ class KubernetesPlatform:
             record = base.read_record(request.name, record_dir)
             if record is not None:
                 base.check_same_request(record, request, self.name)
-                if _outcome(request.name, record_dir) is not None or self._job(request.name) is not None:
+                if _created(request.name, record_dir).exists() or self._job(request.name) is not None:
                     return
             base.write_record(request, record_dir, self.name, namespace=self._space)
             api = self._client()
@@ -70,46 +72,33 @@ class KubernetesPlatform:
                 except k8s.ApiException as error:
                     if error.status != 409:  # 409: it exists, from a driver that died right after creating it
                         raise
+            files.atomic_write_text(_created(request.name, record_dir), "")
 
     def status(self, name: str, record_dir: Path) -> JobStatus:
         """Translate the Job's conditions; at its end keep the exit code and the log."""
         started, record = base.launched_ns(name, record_dir), base.read_record(name, record_dir)
         if record is None:
             return JobStatus(JobState.UNKNOWN, detail="no such job")
-        outcome = _outcome(name, record_dir)
+        outcome = read_job_file(name, record_dir, "exit")
         if outcome is None:
             try:
                 with self._translate():
                     job = self._job(name)
                     if job is None:
-                        return JobStatus(JobState.UNKNOWN, detail="recorded, but there is no such Job", started_ns=started)
+                        return _without_job(name, record_dir, started)
                     pods = self._pods(name)
             except Blocked as error:
                 return JobStatus(JobState.UNKNOWN, detail=error.message, started_ns=started)
             reason = finished_reason(job)
             if reason is None:
                 running = any(p.status.phase == "Running" for p in pods)
-                detail = "; ".join(filter(None, (waiting_reason(p) for p in pods)))
+                detail = "; ".join(dict.fromkeys(filter(None, (waiting_reason(p) for p in pods)))) or (
+                    "" if pods else "no pod yet"
+                )
                 return JobStatus(JobState.RUNNING if running else JobState.PENDING, None, detail, started)
-            outcome = {"version": 1, "exit_code": exit_code(pods, reason), "reason": reason}
             self._keep_log(record["request"], pods)
-            files.atomic_write_json(_exit_file(name, record_dir), outcome)
-        code, reason = outcome["exit_code"], outcome["reason"]
-        if reason == "canceled":
-            return JobStatus(JobState.CANCELED, code, reason, started)
-        if code == 0 and not reason:
-            return JobStatus(JobState.COMPLETE, 0, "", started)
-        return JobStatus(JobState.ERROR, code, reason or f"exit code {code}", started)
-
-    def logs(self, name: str, record_dir: Path, tail: int = 200) -> str:
-        """Return the last ``tail`` lines of the first pod's output: untrusted text."""
-        record = base.read_record(name, record_dir)
-        if record is None:
-            return ""
-        if _outcome(name, record_dir) is None:
-            with self._translate():
-                self._keep_log(record["request"], self._pods(name))
-        return base.tail_lines(record["request"]["log_path"], tail)
+            outcome = write_end(name, record_dir, *how_it_ended(pods, reason))
+        return ended_status(outcome, started)
 
     def cancel(self, name: str, record_dir: Path) -> None:
         """Delete the Job with its pods, keeping the log so far.
@@ -129,25 +118,7 @@ class KubernetesPlatform:
                 self._delete(record["request"], "Foreground")
             except k8s.ApiException as error:
                 raise JobFailed(f"the Job {name} could not be deleted", found=printable(error.reason)) from error
-        files.atomic_write_json(_exit_file(name, record_dir), {"version": 1, "exit_code": None, "reason": "canceled"})
-
-    def retire(self, name: str, record_dir: Path) -> None:
-        """Delete the finished Job and set its record aside.
-
-        Raises:
-            HardStop: the job still runs.
-        """
-        import kubernetes.client as k8s
-
-        record = base.read_record(name, record_dir)
-        if record is None:
-            return
-        if self.status(name, record_dir).state in (JobState.PENDING, JobState.RUNNING):
-            raise HardStop(f"the job {name} still runs", hint="cancel it first")
-        with base.name_lock(name, record_dir), self._translate():
-            with contextlib.suppress(k8s.ApiException):
-                self._delete(record["request"], "Background")
-            base.set_aside(name, record_dir)
+        write_end(name, record_dir, None, "canceled")
 
     def _delete(self, request: Mapping[str, Any], propagation: str) -> None:
         """Delete the Job and, of several nodes, the Service; what is gone already is fine."""
@@ -183,7 +154,7 @@ class KubernetesPlatform:
                 return None
             raise
         if (job.metadata.labels or {}).get(NAME_LABEL) != name:
-            raise HardStop(f"a Job named {name} exists that is not ours", hint="rename or remove it")
+            raise HardStop(f"a Job named {name} exists that another program made", hint="rename or remove it")
         return job
 
     def _pods(self, name: str) -> list[Any]:
@@ -200,13 +171,16 @@ class KubernetesPlatform:
         if not pods:
             return
         try:
-            text = k8s.CoreV1Api(self._client()).read_namespaced_pod_log(
-                pods[0].metadata.name, self._space, _request_timeout=_TIMEOUT_SEC
+            answer = k8s.CoreV1Api(self._client()).read_namespaced_pod_log(
+                pods[0].metadata.name,
+                self._space,
+                _request_timeout=_TIMEOUT_SEC,
+                _preload_content=False,  # the client itself decodes strictly
             )
         except k8s.ApiException:
             return  # the container has not started yet, or the kubelet has dropped its log
         secrets = [os.environ.get(n, "") for n in request["secret_names"]]
-        files.atomic_write_bytes(request["log_path"], redact(str(text).encode(), secrets))
+        files.atomic_write_bytes(request["log_path"], redact(answer.data, secrets))
 
     @contextlib.contextmanager
     def _translate(self) -> Iterator[None]:
@@ -238,28 +212,49 @@ def finished_reason(job: Any) -> str | None:
     return None
 
 
-def exit_code(pods: list[Any], reason: str) -> int | None:
-    """The first exit code that is not 0, else 0 where the Job succeeded, else unknown."""
-    codes = [s.state.terminated.exit_code for p in pods for s in (p.status.container_statuses or ()) if s.state.terminated]
-    bad = [c for c in codes if c]
-    return bad[0] if bad else (0 if not reason else None)
+def how_it_ended(pods: list[Any], reason: str) -> tuple[int | None, str]:
+    """Exit code and reason: the first code that is not 0, else 0 where the Job succeeded, else unknown.
+
+    A pod that the cluster took away (evicted, preempted, its node lost) has no exit code of its own: the job may run again.
+    """
+    taken = next(filter(None, (_taken_away(p) for p in pods)), "")
+    if reason and taken:
+        return None, taken
+    ends = [s.state.terminated for p in pods for s in (p.status.container_statuses or ()) if s.state.terminated]
+    bad = [end for end in ends if end.exit_code]
+    if bad and bad[0].reason == "OOMKilled":
+        return bad[0].exit_code, "the container's memory ran out"
+    return (bad[0].exit_code if bad else (0 if not reason else None)), reason
+
+
+def _taken_away(pod: Any) -> str:
+    for condition in pod.status.conditions or ():
+        if condition.type == "DisruptionTarget" and condition.status == "True":
+            return _with_message(condition.reason, condition.message)
+    return _with_message(pod.status.reason, pod.status.message) if pod.status.reason else ""
 
 
 def waiting_reason(pod: Any) -> str:
-    """Why a pod does not run yet (``ImagePullBackOff``, ``Unschedulable`` …)."""
-    for status in pod.status.container_statuses or ():
+    """Why a pod does not run yet (``ImagePullBackOff``, ``Unschedulable`` …), with the cluster's own words."""
+    for status in (*(pod.status.init_container_statuses or ()), *(pod.status.container_statuses or ())):
         if status.state.waiting and status.state.waiting.reason:
-            return printable(status.state.waiting.reason)
+            return _with_message(status.state.waiting.reason, status.state.waiting.message)
     for condition in pod.status.conditions or ():
-        if condition.status == "False" and condition.reason:
-            return printable(condition.reason)
+        if condition.status == "False" and condition.reason and condition.reason != "PodCompleted":
+            return _with_message(condition.reason, condition.message)
     return ""
 
 
-def _exit_file(name: str, record_dir: Path) -> Path:
-    return Path(record_dir) / f"{name}.exit.json"
+def _with_message(reason: str | None, message: str | None) -> str:
+    return printable(": ".join(filter(None, (reason, message))), 160)
 
 
-def _outcome(name: str, record_dir: Path) -> dict[str, Any] | None:
-    path = _exit_file(name, record_dir)
-    return files.read_json(path, what=f"the exit file of job {name}") if path.exists() else None
+def _created(name: str, record_dir: Path) -> Path:
+    """There once the cluster has taken the Job: from then on its absence means that it was removed."""
+    return Path(record_dir) / f"{name}.created"
+
+
+def _without_job(name: str, record_dir: Path, started: int | None) -> JobStatus:
+    if _created(name, record_dir).exists():
+        return JobStatus(JobState.ERROR, None, "the Job was removed from the cluster before its end was seen", started)
+    return JobStatus(JobState.UNKNOWN, detail="recorded, but there is no such Job", started_ns=started)

@@ -11,13 +11,14 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from deft_aoi.contract import files
-from deft_aoi.contract.errors import Blocked, HardStop, JobFailed
+from deft_aoi.contract.errors import Blocked, JobFailed
+from deft_aoi.contract.programs import as_text
 from deft_aoi.contract.text import printable
 from deft_aoi.platforms import base, supervise
 from deft_aoi.platforms.base import Finding, JobRequest, JobState, JobStatus
+from deft_aoi.platforms.job_files import ended_status, read_job_file
 
 _SCRIPTS = Path(__file__).resolve().parents[2]  # the folder that holds the package `deft_aoi`
 # All that a job inherits. Whatever else it needs is in its request, so that a run does not depend on a shell's history.
@@ -53,6 +54,7 @@ class LocalPlatform:
     """Runs jobs as processes of this machine."""
 
     name = "local"
+    uses_this_machines_gpus = True
 
     def __init__(self, _options: Mapping[str, str]) -> None:
         """Open the platform; it has nothing to set."""
@@ -81,13 +83,13 @@ class LocalPlatform:
         started = base.launched_ns(name, record_dir)
         if started is None:
             return JobStatus(JobState.UNKNOWN, detail="no such job")
-        identity, outcome = _read(record_dir, name, "run"), _read(record_dir, name, "exit")
+        identity, outcome = read_job_file(name, record_dir, "run"), read_job_file(name, record_dir, "exit")
         if outcome is None and identity is not None and not supervise.is_alive(identity["supervisor"]):
-            outcome = _read(record_dir, name, "exit")  # it may have ended between the two reads
+            outcome = read_job_file(name, record_dir, "exit")  # it may have ended between the two reads
             if outcome is None:
                 return JobStatus(JobState.ERROR, None, "the job's supervisor was killed or the machine restarted", started)
         if outcome is not None:
-            return _finished(outcome, (Path(record_dir) / f"{name}.cancel").exists(), started)
+            return ended_status(outcome, started, canceled=(Path(record_dir) / f"{name}.cancel").exists())
         if identity is None:
             return JobStatus(JobState.UNKNOWN, detail="recorded, never started", started_ns=started)
         beat = (time.time_ns() - _beat_ns(record_dir, name)) / 1e9
@@ -98,11 +100,6 @@ class LocalPlatform:
             f"pid {(identity.get('child') or identity['supervisor'])['pid']}, heartbeat {max(beat, 0):.0f} s ago",
             started,
         )
-
-    def logs(self, name: str, record_dir: Path, tail: int = 200) -> str:
-        """Return the last ``tail`` lines of the job's output: untrusted text."""
-        record = base.read_record(name, record_dir)
-        return base.tail_lines(record["request"]["log_path"], tail) if record else ""
 
     def cancel(self, name: str, record_dir: Path) -> None:
         """End the job's process group; the supervisor writes the last word.
@@ -115,21 +112,7 @@ class LocalPlatform:
         files.atomic_write_text(Path(record_dir) / f"{name}.cancel", "")
         last = base.wait(self, name, record_dir, timeout_sec=supervise.GRACE_SEC + 10, poll_sec=0.1)
         if not last.state.finished:
-            raise JobFailed(f"the job {name} did not end", found=last.detail, hint="end its process by hand")
-
-    def retire(self, name: str, record_dir: Path) -> None:
-        """Set a finished job aside, so that its name is free again.
-
-        Raises:
-            HardStop: the job still runs.
-        """
-        with base.name_lock(name, record_dir):
-            if base.read_record(name, record_dir) is None:
-                return
-            status = self.status(name, record_dir)
-            if status.state in (JobState.PENDING, JobState.RUNNING):
-                raise HardStop(f"the job {name} still runs", found=status.detail, hint="cancel it first")
-            base.set_aside(name, record_dir)
+            raise JobFailed(f"the job {name} did not end", found=last.detail, hint="kill its process yourself")
 
 
 def job_environment(request: JobRequest) -> dict[str, str]:
@@ -191,7 +174,7 @@ def _start_supervisor(record: Path, environment: dict[str, str]) -> None:
                 child.kill()
             if child.wait() == 0:
                 return  # another supervisor of this name was first
-            raise Blocked("the job's supervisor did not start", found=printable(child.stderr.read().decode(), 300))
+            raise Blocked("the job's supervisor did not start", found=printable(as_text(child.stderr.read()), 300))
     # Nobody waits for it here: a finished supervisor is a zombie until then, and is_alive() counts those as ended.
     _CHILDREN.append(child)
     for known in list(_CHILDREN):
@@ -202,25 +185,11 @@ def _start_supervisor(record: Path, environment: dict[str, str]) -> None:
 _CHILDREN: list[subprocess.Popen[bytes]] = []
 
 
-def _read(record_dir: Path, name: str, kind: str) -> dict[str, Any] | None:
-    path = Path(record_dir) / f"{name}.{kind}.json"
-    return files.read_json(path, what=f"the {kind} file of job {name}") if path.exists() else None
-
-
 def _beat_ns(record_dir: Path, name: str) -> int:
     try:
         return (Path(record_dir) / f"{name}.run.json").stat().st_mtime_ns
     except FileNotFoundError:
         return 0
-
-
-def _finished(outcome: dict[str, Any], was_cancelled: bool, started: int) -> JobStatus:
-    code, reason = outcome.get("exit_code"), str(outcome.get("reason") or "")
-    if reason == "canceled" or (was_cancelled and code != 0):
-        return JobStatus(JobState.CANCELED, code, "canceled", started)
-    if code == 0 and not reason:
-        return JobStatus(JobState.COMPLETE, 0, "", started)
-    return JobStatus(JobState.ERROR, code, reason or f"exit code {code}", started)
 
 
 PLATFORM = LocalPlatform

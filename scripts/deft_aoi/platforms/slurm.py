@@ -9,64 +9,30 @@ is. Images are imported before the allocation, never inside it: GPUs do not wait
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from deft_aoi.contract import files
-from deft_aoi.contract.errors import Blocked, HardStop, JobFailed
+from deft_aoi.contract.errors import Blocked, JobFailed
+from deft_aoi.contract.programs import as_text, run_program
 from deft_aoi.contract.text import printable, quoted
 from deft_aoi.platforms import base
 from deft_aoi.platforms.base import Finding, JobRequest, JobState, JobStatus
-from deft_aoi.platforms.redact import redact
 from deft_aoi.platforms.slurm_script import OPTIONS_IN_SCRIPT, render
+from deft_aoi.platforms.slurm_states import Judgement, Seen, judge
 
 OPTIONS = ("host", "bin_dir", "tao_python", "image", "embedding_image", *OPTIONS_IN_SCRIPT)
 
 _TIMEOUT_SEC = 60
 _SSH_BROKE = 255  # ssh's own failures; a remote command's code comes through as it is
 _IMPORT_SEC = 3600  # TAO's images are some 20 GB
-_STATES = {
-    "PENDING": JobState.PENDING,
-    "CONFIGURING": JobState.PENDING,
-    "REQUEUED": JobState.PENDING,
-    "EXPEDITING": JobState.PENDING,
-    "POWER_UP_NODE": JobState.PENDING,
-    "REQUEUE_FED": JobState.PENDING,
-    "REQUEUE_HOLD": JobState.PENDING,
-    "SPECIAL_EXIT": JobState.PENDING,
-    "RESV_DEL_HOLD": JobState.PENDING,
-    "RUNNING": JobState.RUNNING,
-    "SUSPENDED": JobState.RUNNING,
-    "STOPPED": JobState.RUNNING,
-    "RESIZING": JobState.RUNNING,
-    "SIGNALING": JobState.RUNNING,
-    "STAGE_OUT": JobState.RUNNING,
-    "COMPLETING": JobState.RUNNING,
-    "COMPLETED": JobState.COMPLETE,
-    "CANCELLED": JobState.CANCELED,
-    "REVOKED": JobState.CANCELED,
-    "FAILED": JobState.ERROR,
-    "TIMEOUT": JobState.ERROR,
-    "NODE_FAIL": JobState.ERROR,
-    "OUT_OF_MEMORY": JobState.ERROR,
-    "PREEMPTED": JobState.ERROR,
-    "BOOT_FAIL": JobState.ERROR,
-    "DEADLINE": JobState.ERROR,
-    "LAUNCH_FAILED": JobState.ERROR,
-    "RECONFIG_FAIL": JobState.ERROR,
-}
-_REASONS = {
-    "TIMEOUT": "time limit",
-    "DEADLINE": "time limit",
-    "OUT_OF_MEMORY": "the host's memory ran out",
-    "NODE_FAIL": "a node failed",
-    "PREEMPTED": "preempted",
-    "BOOT_FAIL": "a node did not boot",
-}
+_CANCEL_LOOKS = 180  # half a second apart; KillWait is 30 s by default
 
 
 class SlurmPlatform:
@@ -77,6 +43,7 @@ class SlurmPlatform:
     """
 
     name = "slurm"
+    uses_this_machines_gpus = False
 
     def __init__(self, options: Mapping[str, str]) -> None:
         """Keep the options; the scheduler is reached on first use."""
@@ -103,7 +70,7 @@ class SlurmPlatform:
             self._submit_script(request, record_dir, script, secrets)
 
     def status(self, name: str, record_dir: Path) -> JobStatus:
-        """Translate the scheduler's state; the exit code is the one that the script wrote down."""
+        """What exit file, controller and accounting say together (see :mod:`deft_aoi.platforms.slurm_states`)."""
         record = base.read_record(name, record_dir)
         if record is None:
             return JobStatus(JobState.UNKNOWN, detail="no such job")
@@ -113,68 +80,33 @@ class SlurmPlatform:
         job_id = record["handle"].get("job_id")
         if not job_id:
             return JobStatus(JobState.UNKNOWN, detail="recorded, but not known to be submitted", started_ns=started)
-        try:
-            word, code = self._ask(job_id)
-        except Blocked as error:
-            word, code = "", None
-            if _exit_code(name, record_dir) is None:
-                return JobStatus(JobState.UNKNOWN, detail=error.message, started_ns=started)
-        state = _STATES.get(word, JobState.UNKNOWN)
-        if state in (JobState.PENDING, JobState.RUNNING) and word != "COMPLETING":
-            return JobStatus(state, None, f"job {job_id} {word.lower()}", started)
-        written = _exit_code(name, record_dir)
-        if word == "COMPLETING" and written != 0:  # it failed, or scancel ended it: the next word says which
-            return JobStatus(JobState.RUNNING, None, f"job {job_id} ends", started)
-        if state is JobState.UNKNOWN:
-            code = None  # a word of a newer release: its 0:0 may be that of a job which has not even begun
-        if state is JobState.CANCELED:
-            return JobStatus(state, code, "canceled", started)
-        if word in _REASONS:
-            return JobStatus(JobState.ERROR, written if written else code or None, _REASONS[word], started)
-        if written is not None:
-            code = written
-        if code is None:
-            return JobStatus(JobState.UNKNOWN, None, f"job {job_id}: the scheduler says {word or 'nothing'}", started)
-        if code == 0:
-            return JobStatus(JobState.COMPLETE, 0, "", started)
-        return JobStatus(JobState.ERROR, code, f"exit code {code}", started)
+        return JobStatus(*self._judged(name, record_dir, record["handle"]), started_ns=started)
 
-    def logs(self, name: str, record_dir: Path, tail: int = 200) -> str:
-        """Return the last ``tail`` lines of the job's output: untrusted text."""
-        record = base.read_record(name, record_dir)
-        if record is None:
-            return ""
-        secrets = [os.environ.get(n, "") for n in record["request"]["secret_names"]]
-        return redact(base.tail_lines(record["request"]["log_path"], tail).encode(), secrets).decode()
+    def _judged(self, name: str, record_dir: Path, handle: Mapping[str, Any]) -> Judgement:
+        job_id = handle["job_id"]
+        if _exit_code(name, record_dir) == 0:
+            return judge(job_id, 0, None, None)
+        controller = self._controller(handle)
+        accounting = None if controller is not None and controller.word else self._accounting(handle)
+        return judge(job_id, _exit_code(name, record_dir), controller, accounting)
 
     def cancel(self, name: str, record_dir: Path) -> None:
-        """``scancel``, and wait until the job has left the queue.
+        """``scancel``, and wait until the job has left the queue: what SLURM would run again is ended as well.
 
         Raises:
-            JobFailed: it did not.
+            Blocked: the controller does not answer, so it is not known whether the job runs.
+            JobFailed: it did not end.
         """
         record = base.read_record(name, record_dir)
-        if record is None or self.status(name, record_dir).state.finished:
+        handle = record["handle"] if record is not None else {}
+        if not handle.get("job_id") or _exit_code(name, record_dir) == 0 or not self._must_know(handle).is_active:
             return
-        job_id = record["handle"].get("job_id")
-        if job_id:
-            self._run("scancel", job_id)
-            last = base.wait(self, name, record_dir, timeout_sec=90, poll_sec=0.5)
-            if not last.state.finished:
-                raise JobFailed(f"job {job_id} did not end", found=last.detail, hint="scancel --signal=KILL by hand")
-
-    def retire(self, name: str, record_dir: Path) -> None:
-        """Set a finished job aside, so that its name is free again.
-
-        Raises:
-            HardStop: the job still waits or runs.
-        """
-        if base.read_record(name, record_dir) is None:
-            return
-        if self.status(name, record_dir).state in (JobState.PENDING, JobState.RUNNING):
-            raise HardStop(f"the job {name} still runs", hint="cancel it first")
-        with base.name_lock(name, record_dir):
-            base.set_aside(name, record_dir)
+        self._run("scancel", *_clusters(handle), handle["job_id"])
+        for _look in range(_CANCEL_LOOKS):
+            if not self._must_know(handle).is_active:
+                return
+            time.sleep(0.5)
+        raise JobFailed(f"job {handle['job_id']} did not end", hint=f"run: scancel --signal=KILL {handle['job_id']}")
 
     def _submit_script(self, request: JobRequest, record_dir: Path, script: Path, secrets: Mapping[str, str]) -> None:
         # By name only: sbatch reads the values from its environment. Over SSH they come with the login node's own.
@@ -186,46 +118,72 @@ class SlurmPlatform:
         except Blocked:
             base.record_path(request.name, record_dir).unlink()  # refused: nothing was queued, the name stays free
             raise
-        job_id = answer.strip().splitlines()[-1].split(";")[0] if answer.strip() else ""
+        job_id, _, cluster = (answer.strip().splitlines() or [""])[-1].partition(";")
         if not job_id.isdigit():
             raise Blocked("sbatch answered with no job id", found=quoted(answer))
-        base.write_record(request, record_dir, self.name, job_id=job_id)
+        base.write_record(request, record_dir, self.name, job_id=job_id, **({"cluster": cluster} if cluster else {}))
 
     def _adopt_by_name(self, request: JobRequest, record_dir: Path) -> bool:
         """Killed between ``sbatch`` and the second record: the scheduler, or the script's claim, knows the id."""
         claim = Path(record_dir) / f"{request.name}.claim"
-        job_id = claim.read_text().strip() if claim.exists() else ""
+        job_id = as_text(claim.read_bytes()).strip() if claim.exists() else ""
         if not job_id:
-            lines = self._run("squeue", "--noheader", "--name", request.name, "--me", "--format=%i").split()
-            job_id = lines[0] if lines else ""
+            words = self._run("squeue", "--noheader", "--name", request.name, "--me", "--format=%i").split()
+            job_id = next((w for w in words if w.isdigit()), "")
         if not job_id.isdigit():
             return False
         base.write_record(request, record_dir, self.name, job_id=job_id)
         return True
 
-    def _ask(self, job_id: str) -> tuple[str, int | None]:
-        """State and exit code: ``sacct`` where accounting is kept, else ``scontrol`` (which forgets after minutes)."""
+    def _controller(self, handle: Mapping[str, Any]) -> Seen | None:
+        """What ``scontrol`` says: of a job that it does not know an empty word, ``None`` where it does not answer."""
         try:
-            out = self._run("sacct", "-X", "-n", "-P", "-j", job_id, "--format=State,ExitCode")
-        except Blocked:
-            out = ""
-        if out.strip():
-            word, _, code = out.strip().splitlines()[-1].partition("|")
-            return word.split()[0].rstrip("+"), _code(code)
-        try:
-            out = self._run("scontrol", "--oneliner", "show", "job", job_id)
+            out = self._run("scontrol", *_clusters(handle), "--oneliner", "show", "job", handle["job_id"])
         except Blocked as error:
-            if "Invalid job id" in error.found:
-                return "", None
-            raise
-        pairs = dict(word.split("=", 1) for word in out.split() if "=" in word)
-        return pairs.get("JobState", ""), _code(pairs.get("ExitCode", ""))
+            return Seen() if "invalid job id" in error.found.lower() else None
+        line = next((one for one in out.splitlines() if one.lstrip().startswith("JobId=")), "")
+        pairs = dict(word.split("=", 1) for word in reversed(line.split()) if "=" in word)  # the first of a key counts
+        if "JobState" not in pairs:
+            return None
+        restarts = pairs.get("Restarts", "")
+        return Seen(
+            printable(pairs["JobState"], 40),
+            _code(pairs.get("ExitCode", "")),
+            printable(pairs.get("Reason", ""), 60),
+            int(restarts) if restarts.isdigit() else 0,
+        )
+
+    def _accounting(self, handle: Mapping[str, Any]) -> Seen | None:
+        """What ``sacct`` says; ``None`` where it does not answer or has no line yet."""
+        try:
+            out = self._run("sacct", *_clusters(handle), "-X", "-n", "-P", "-j", handle["job_id"], "--format=State,ExitCode")
+        except Blocked:
+            return None
+        lines = [line for line in out.splitlines() if "|" in line]  # a login node's banner has none
+        if not lines:
+            return None
+        word, _, code = lines[-1].strip().partition("|")
+        return Seen(printable(word.split()[0].rstrip("+"), 40) if word.split() else "", _code(code))
+
+    def _must_know(self, handle: Mapping[str, Any]) -> Seen:
+        seen = self._controller(handle)
+        if seen is None:
+            raise Blocked(
+                f"SLURM's controller does not answer, so nobody knows whether job {handle['job_id']} runs",
+                hint="check scontrol ping, then run the same command again",
+            )
+        return seen
 
     def _run(self, command: str, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
         return run_command(self._options, command, *arguments, environment=environment)
 
 
 PLATFORM = SlurmPlatform
+
+
+def _clusters(handle: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which cluster of a federation took the job (``sbatch --parsable`` answers ``42;alpha``)."""
+    return (f"--clusters={handle['cluster']}",) if handle.get("cluster") else ()
 
 
 class NoAnswer(Blocked):
@@ -250,18 +208,10 @@ def run_command(
     if options.get("host"):
         argv = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", options["host"], "--", shlex.join(argv)]
     try:
-        done = subprocess.run(
-            argv,
-            capture_output=True,
-            text=True,
-            timeout=timeout_sec,
-            check=False,
-            env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
-        )
+        done = run_program(argv, timeout_sec=timeout_sec, env={**os.environ, **(environment or {})})
     except FileNotFoundError as error:
         hint = "run on a login node, or give --platform-option host=…"
-        raise Blocked(f"the command {argv[0]} is not here", hint=hint) from error
+        raise Blocked(f"command {argv[0]} not found", hint=hint) from error
     except subprocess.TimeoutExpired as error:
         raise NoAnswer(f"{command} did not answer in {timeout_sec} s", hint="check the scheduler") from error
     if options.get("host") and done.returncode == _SSH_BROKE:
@@ -310,11 +260,13 @@ def _code(text: str) -> int | None:
 
 def _exit_code(name: str, record_dir: Path) -> int | None:
     path = Path(record_dir) / f"{name}.exit"
+    with contextlib.suppress(OSError):
+        next(Path(record_dir).iterdir(), None)  # on NFS this host may remember that the file was not there
     try:
-        text = path.read_text().strip()
+        text = as_text(path.read_bytes()).strip()
     except FileNotFoundError:
         return None
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def probe(options: Mapping[str, str]) -> list[Finding]:

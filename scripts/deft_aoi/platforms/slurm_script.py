@@ -44,6 +44,8 @@ def render(request: JobRequest, options: Mapping[str, str], record_dir: Path) ->
     lines += [
         "# One name, one training: a second submission of this name finds the claim and goes away; a requeued job keeps it.",
         '( set -o noclobber; echo "$SLURM_JOB_ID" > "$claim" ) 2>/dev/null || [ "$(cat "$claim")" = "$SLURM_JOB_ID" ] || exit 0',
+        "# What ended well stays ended: SLURM may run a job again whose host failed after its last line.",
+        '[ "$(cat "$exit_file" 2>/dev/null)" = 0 ] && exit 0',
         'rm -f "$exit_file"',
         f"cd {shlex.quote(str(request.cwd))} || exit 1",
     ]

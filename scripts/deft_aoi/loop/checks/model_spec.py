@@ -9,6 +9,7 @@ from pathlib import Path
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.paths import Workspace
+from deft_aoi.contract.programs import run_program
 from deft_aoi.contract.text import printable, quoted
 from deft_aoi.loop.checks.session import Checklist
 from deft_aoi.loop.config import RunConfig
@@ -39,7 +40,6 @@ def check_embedded_spec(workspace: Workspace, spec: specs.Spec, config: RunConfi
     Raises:
         HardStop: an unknown key, a wrong type, a rule of the engine, or fewer rows than the batch size.
     """
-    import subprocess
     import tempfile
 
     batch = int(specs.get(spec, "dataset.classify.batch_size") or 8)
@@ -59,7 +59,7 @@ def check_embedded_spec(workspace: Workspace, spec: specs.Spec, config: RunConfi
         # The engine is reached by command line alone, here as everywhere.
         command = [sys.executable, "-m", "deft_aoi.engines.embedded.check", str(path)]
         package = str(Path(__file__).resolve().parents[3])
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": package})
+        done = run_program(command, timeout_sec=120, env={**os.environ, "PYTHONPATH": package})
     if done.returncode != 0:
         raise HardStop(
             "the spec is not one that the embedded engine accepts",
