@@ -40,7 +40,7 @@ def run_program(
         check=False,
         encoding="utf-8",
         errors="replace",
-        **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),  # type: ignore[call-overload]
+        **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
     )
 
 
