@@ -185,8 +185,7 @@ def reference_score(test: Pixels, golden: Pixels) -> float:
     golden = fit_golden(test, golden)
     difference = np.abs(test.astype(np.int16) - golden).sum(axis=2, dtype=np.int64)
     side = min(WINDOW, *difference.shape)
-    largest: int = _box_sums(difference, side).max().item()
-    return largest / (side * side * test.shape[2])
+    return float(_box_sums(difference, side).max() / (side * side * test.shape[2]))
 
 
 def _estimate_batch(batch: Sequence[tuple[Pixels, Pixels]], how: Registration) -> list[Shift]:
