@@ -17,6 +17,7 @@ from pathlib import Path
 
 from .contract.commands import WHEEL_DATA, command
 from .contract.errors import Blocked
+from .contract.user_folders import user_folder
 
 READY_FILE = ".deft-aoi-ready.json"
 """Written last by ``setup_env.py``: an environment without it is half made and is never used."""
@@ -31,9 +32,7 @@ BUILD_FILE = "BUILD.sha256"
 
 def env_dir() -> Path:
     """Folder of the skill's own environment: ``$XDG_DATA_HOME/deft-aoi/env`` (``~/.local/share`` where unset)."""
-    base = os.environ.get("XDG_DATA_HOME", "")
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".local" / "share"
-    return root / "deft-aoi" / "env"
+    return Path(user_folder("data")) / "env"
 
 
 def env_python() -> Path | None:

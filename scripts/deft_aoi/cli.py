@@ -5,6 +5,7 @@ A script defines ``build_parser()`` and ``run(args)`` and hands both to :func:`r
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -51,6 +52,7 @@ def run_main(
     Returns:
         The exit code (DESIGN section 6): 0, the code of the :class:`DeftError`, or 1 for a bug.
     """
+    _any_encoding()
     parser = build_parser()
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     args = parser.parse_args(argv)
@@ -66,10 +68,7 @@ def run_main(
         sys.stdout.flush()
         return result.exit_code
     except DeftError as error:
-        if args.json:
-            print(_masked(json.dumps(error.as_dict(), sort_keys=True)))
-        print(_masked(error.render()), file=sys.stderr)
-        return error.exit_code
+        return _refuse(error, args.json)
     except BrokenPipeError:
         # The reader (head, less) went away; what was asked for has been done or not begun.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -77,9 +76,32 @@ def run_main(
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except OSError as error:
+        from deft_aoi.contract.user_folders import cannot_write
+
+        blocked = cannot_write(error)
+        return _refuse(blocked, args.json) if blocked is not None else _report_bug(error)
     except Exception as error:  # a bug: one line here, the traceback in a file
-        print(f"bug: {type(error).__name__}: {_one_line(_masked(str(error)))} (traceback: {_keep_traceback()})", file=sys.stderr)
-        return 1
+        return _report_bug(error)
+
+
+def _any_encoding() -> None:
+    """A label or a sign that the terminal cannot show is shown as an escape; it never ends a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _refuse(error: DeftError, as_json: bool) -> int:
+    if as_json:
+        print(_masked(json.dumps(error.as_dict(), sort_keys=True)))
+    print(_masked(error.render()), file=sys.stderr)
+    return error.exit_code
+
+
+def _report_bug(error: Exception) -> int:
+    print(f"bug: {type(error).__name__}: {_one_line(_masked(str(error)))} (traceback: {_keep_traceback()})", file=sys.stderr)
+    return 1
 
 
 def _one_line(text: str, limit: int = 200) -> str:
@@ -96,13 +118,15 @@ def _masked(text: str) -> str:
 def _keep_traceback() -> str:
     import traceback
 
-    folder = os.path.join(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"), "deft-aoi", "crashes")
-    name = os.path.join(folder, f"{os.path.basename(sys.argv[0]) or 'deft'}-{os.getpid()}.txt")
+    from deft_aoi.contract.user_folders import user_folder
+
     try:
+        folder = os.path.join(user_folder("state"), "crashes")
+        name = os.path.join(folder, f"{os.path.basename(sys.argv[0]) or 'deft'}-{os.getpid()}.txt")
         os.makedirs(folder, mode=0o700, exist_ok=True)
         with open(name, "w", encoding="utf-8") as handle:
             handle.write(_masked(traceback.format_exc()))
-    except OSError:
+    except (OSError, DeftError):
         print(_masked(traceback.format_exc()), file=sys.stderr)
         return "above"
     return name

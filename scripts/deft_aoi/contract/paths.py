@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.text import check_name, has_hidden, quoted
+from deft_aoi.contract.user_folders import user_folder
 
 __all__ = [
     "RunPaths",
@@ -22,23 +23,19 @@ __all__ = [
 ]
 
 
-def _home(variable: str, fallback: str) -> Path:
-    return Path(os.environ.get(variable) or Path.home() / fallback) / "deft-aoi"
-
-
 def data_home() -> Path:
     """The user's data folder (the skill's own environment lives there)."""
-    return _home("XDG_DATA_HOME", ".local/share")
+    return Path(user_folder("data"))
 
 
 def state_home() -> Path:
     """The user's state folder (pending plans and approvals live there)."""
-    return _home("XDG_STATE_HOME", ".local/state")
+    return Path(user_folder("state"))
 
 
 def cache_home() -> Path:
     """The user's cache folder (digests of images that were decoded at pre-flight live there)."""
-    return _home("XDG_CACHE_HOME", ".cache")
+    return Path(user_folder("cache"))
 
 
 def resolve_under(root: Path, *parts: str) -> Path:

@@ -17,6 +17,8 @@ import os
 import time
 from typing import Any
 
+from .user_folders import user_folder
+
 HOWS = ("terminal", "yes-flag", "user_prompt_hook")
 """Who approved: a person typing at a terminal, a person's ``--yes`` at the start, a person's words to an agent."""
 
@@ -28,10 +30,7 @@ MAX_PLAN_BYTES = 4 * 1024 * 1024
 
 def plans_dir() -> str:
     """Folder of the gate files: ``$XDG_STATE_HOME/deft-aoi/plans`` (``~/.local/state`` where the variable is unset)."""
-    base = os.environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(base):  # the XDG specification: a relative value is to be ignored
-        base = os.path.join(os.path.expanduser("~"), ".local", "state")
-    return os.path.join(base, "deft-aoi", "plans")
+    return os.path.join(user_folder("state"), "plans")
 
 
 def is_digest(value: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import MutableMapping
 from pathlib import Path
 
@@ -44,15 +45,17 @@ def read_file(path: Path) -> dict[str, str]:
     """
     try:
         with os.fdopen(open_file(path), "rb") as handle:
-            text = handle.read(_MAX_BYTES).decode("utf-8", "replace")
+            text = handle.read(_MAX_BYTES).decode("utf-8-sig", "replace")
     except (OSError, HardStop):  # absent, not ours to read, or no file at all: a FIFO is not waited for
         return {}
     found = {}
     for line in text.splitlines():
         key, sep, value = line.strip().removeprefix("export ").partition("=")
         value = value.strip()
-        if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
-            value = value[1:-1].strip()
+        if value[:1] in ("'", '"') and value.find(value[0], 1) > 0:
+            value = value[1 : value.find(value[0], 1)].strip()
+        else:  # a comment behind a value needs a space before it
+            value = re.split(r"(?:^|\s)#", value, maxsplit=1)[0].strip()
         if sep and key.strip() in KNOWN and value and not value.startswith("$"):
             found[key.strip()] = value
     return found

@@ -1,0 +1,56 @@
+"""Where the user's own files are: state (plans, approvals, locks), cache (digests), data (the Python environment).
+
+``$XDG_STATE_HOME``, ``$XDG_CACHE_HOME`` and ``$XDG_DATA_HOME``, each with ``deft-aoi`` below it. A relative value is ignored,
+as the XDG base directory specification asks; without one the folder is below the user's home.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .errors import Blocked
+
+_BELOW_HOME = {"state": ".local/state", "cache": ".cache", "data": ".local/share"}
+
+
+def user_folder(kind: str) -> str:
+    """The folder of one kind, which need not exist yet.
+
+    Args:
+        kind: ``state``, ``cache`` or ``data``.
+
+    Raises:
+        Blocked: neither the variable nor a home folder says where.
+    """
+    variable = f"XDG_{kind.upper()}_HOME"
+    base = os.environ.get(variable, "")
+    if not os.path.isabs(base):
+        home = os.path.expanduser("~")  # $HOME, else the passwd entry, else "~" itself
+        if not os.path.isabs(home) or (os.path.exists(home) and not os.path.isdir(home)):
+            raise Blocked(
+                f"there is no folder for this user's {kind} files",
+                expected=f"HOME or {variable} names a folder that can be written",
+                found=f"HOME={os.environ.get('HOME', 'not set')}, {variable}={base or 'not set'}",
+                hint=f"set one of them, for example: export {variable}=/some/folder",
+            )
+        base = os.path.join(home, _BELOW_HOME[kind])
+    return os.path.join(base, "deft-aoi")
+
+
+def cannot_write(error: OSError) -> Blocked | None:
+    """What to say of an operating system error about one of these folders; ``None`` where it is about another file."""
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    for kind in _BELOW_HOME:
+        try:
+            folder = user_folder(kind)
+        except Blocked:
+            continue
+        # The folder that could not be made may be one above it.
+        if name and (name.startswith(folder) or folder.startswith(name.rstrip("/") + "/")):
+            return Blocked(
+                f"this user's {kind} files cannot be written",
+                expected=f"a folder that can be written at {folder}",
+                found=f"{error.strerror}: {name}",
+                hint=f"set XDG_{kind.upper()}_HOME to a folder that can be written",
+            )
+    return None
