@@ -83,7 +83,17 @@ def test_loading_the_module_imports_nothing_heavy():
     out = subprocess.run(
         [sys.executable, "-S", "-c", code], env={"PYTHONPATH": str(SCRIPTS)}, capture_output=True, text=True, check=True
     ).stdout.split()
-    allowed = {"deft_aoi", "deft_aoi.contract", "deft_aoi.contract.plans", "__future__", "typing", "json", "time", "os"}
+    allowed = {
+        "deft_aoi",
+        "deft_aoi.contract",
+        "deft_aoi.contract.plans",
+        "deft_aoi.contract.user_folders",
+        "__future__",
+        "typing",
+        "json",
+        "time",
+        "os",
+    }
     heavy = {name for name in out if name.partition(".")[0] in {"pandas", "numpy", "pathlib", "dataclasses", "yaml"}}
     assert "deft_aoi.contract.plans" in out
     assert not heavy

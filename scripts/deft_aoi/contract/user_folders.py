@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 
-from .errors import Blocked
+TYPE_CHECKING = False  # typing itself would cost a hook a tenth of its start
+if TYPE_CHECKING:
+    from .errors import Blocked
 
 _BELOW_HOME = {"state": ".local/state", "cache": ".cache", "data": ".local/share"}
 
@@ -27,6 +29,8 @@ def user_folder(kind: str) -> str:
     if not os.path.isabs(base):
         home = os.path.expanduser("~")  # $HOME, else the passwd entry, else "~" itself
         if not os.path.isabs(home) or (os.path.exists(home) and not os.path.isdir(home)):
+            from .errors import Blocked
+
             raise Blocked(
                 f"there is no folder for this user's {kind} files",
                 expected=f"HOME or {variable} names a folder that can be written",
@@ -39,6 +43,8 @@ def user_folder(kind: str) -> str:
 
 def cannot_write(error: OSError) -> Blocked | None:
     """What to say of an operating system error about one of these folders; ``None`` where it is about another file."""
+    from .errors import Blocked
+
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
     for kind in _BELOW_HOME:
         try:
