@@ -144,6 +144,23 @@ def test_a_session_ends_at_its_budget_at_a_refusal_and_not_at_a_cut_turn(tmp_pat
     assert not replay_lines(tmp_path, demo, cut, goes_on, ends={"exit": 0}).problems
 
 
+def test_a_call_that_was_cut_is_not_run_and_is_asked_for_again(tmp_path, demo):
+    (tmp_path / "home").mkdir()
+    call_cut = {"reply": {**call("status", results_dir="/now")["reply"], "stop_reason": "max_tokens"}}
+    not_run = {"expect": {"results": [{"tool": "status", "contains": ["not run: your turn was cut"]}]}, **TEXT}
+    done = replay_lines(tmp_path, demo, call_cut, not_run, ends={"exit": 0})
+    assert not done.problems, done.problems
+    assert done.tool_calls == 0
+
+
+def test_an_empty_turn_does_not_end_the_session(tmp_path, demo):
+    (tmp_path / "home").mkdir()
+    empty = {"reply": {"content": [], "stop_reason": "end_turn"}}
+    goes_on = {"expect": {"user": {"contains": ["Your turn was empty"]}}, **TEXT}
+    done = replay_lines(tmp_path, demo, empty, goes_on, ends={"exit": 0})
+    assert not done.problems, done.problems
+
+
 def test_nothing_but_loopback_can_be_reached(tmp_path):
     from deft_aoi.agent.replay import _environment
 

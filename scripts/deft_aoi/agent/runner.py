@@ -110,10 +110,13 @@ class Session:
                 self.say(text.strip())
             if reply["stop_reason"] == "refusal":
                 return self._outcome(3, "the model declined the request")
-            messages.append({"role": "assistant", "content": reply["content"]})
-            calls = [b for b in reply["content"] if b["type"] == "tool_use"]
+            said = [b for b in reply["content"] if b["type"] != "text" or b["text"].strip()]
+            if said:  # the API refuses an empty message
+                messages.append({"role": "assistant", "content": said})
+            calls = [b for b in said if b["type"] == "tool_use"]
             if calls:
-                results = [self._call(block) for block in calls]
+                cut = reply["stop_reason"] == "max_tokens"
+                results = [_not_run(block) if cut else self._call(block) for block in calls]
                 messages.append({"role": "user", "content": results})
                 messages = self._renewed(prompt, messages, results)
                 continue
@@ -131,7 +134,7 @@ class Session:
                 messages.append({"role": "user", "content": words})
                 self.stopped.clear()
                 continue
-            unfinished = self._unfinished()
+            unfinished = self._unfinished() or ("" if said else "Your turn was empty. Go on, or say that you are done.")
             if unfinished and nudges < MAX_NUDGES:
                 nudges += 1
                 messages.append({"role": "user", "content": f"[program] {unfinished}"})
@@ -333,6 +336,13 @@ class Session:
             return "" if done else "The loop has ended and there is no report yet: call spawn_reporter."
         result = run_script(self.scripts["next_stage"], {"results_dir": str(self.run_dir)}, cwd=self.cwd)
         return f"The run on disk has not ended. next_stage says:\n{result.text}"
+
+
+def _not_run(block: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a call of a turn that was cut at its length limit: nobody knows what its arguments were to be."""
+    text = "not run: your turn was cut at its length limit. Make this call again, whole."
+    content = [{"type": "text", "text": text}]
+    return {"type": "tool_result", "tool_use_id": block["id"], "content": content, "is_error": True}
 
 
 def _cached(text: str) -> list[dict[str, Any]]:
