@@ -1,8 +1,9 @@
-"""Who may import whom (the design's section 2), and what a light command must not pay for."""
+"""Who may import whom (docs/architecture.md, Rooms), and what a light command must not pay for."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +83,13 @@ def test_help_works_with_an_example_and_loads_nothing_heavy(script: str) -> None
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=env)
     assert "HEAVY [] 0" in done.stdout, done.stdout[-500:] + done.stderr[-500:]
     assert "example" in done.stdout.lower()
+
+
+def test_the_book_names_every_room_and_nobody_cites_a_paper_that_is_not_here() -> None:
+    root = PACKAGE.parents[1]
+    book = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert [room for room in ROOMS if f"| {room} |" not in book] == []
+    papers = re.compile(r"\b(DESIGN|TAO_CONTRACT|THREATS|PEER_DEFECTS|HOUSE|OUTCOME)\b(\.md| section| [0-9])")
+    files = [p for folder in ("scripts", "hooks", "docs") for p in (root / folder).rglob("*") if p.suffix in (".py", ".md")]
+    assert len(files) > 200
+    assert [str(p.relative_to(root)) for p in files if papers.search(p.read_text(encoding="utf-8"))] == []

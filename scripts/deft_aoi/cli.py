@@ -50,7 +50,7 @@ def run_main(
             skill's own environment (see :mod:`deft_aoi.bootstrap`).
 
     Returns:
-        The exit code (DESIGN section 6): 0, the code of the :class:`DeftError`, or 1 for a bug.
+        The exit code (docs/architecture.md, Errors): 0, the code of the :class:`DeftError`, or 1 for a bug.
     """
     _any_encoding()
     parser = build_parser()

@@ -47,7 +47,7 @@ _RUN = re.compile(r"(/[^\s'\"`]+/results/run_[A-Za-z0-9_.-]+?)(?=[\s'\"`/,;:)]|\
 
 @dataclass(frozen=True)
 class SessionEnd:
-    """How a session ended: an exit code (DESIGN's table), the model's last words, calls, bytes of tool output."""
+    """How a session ended: an exit code (docs/architecture.md, Errors), the model's last words, calls, bytes of tool output."""
 
     exit_code: int
     text: str

@@ -1,4 +1,4 @@
-"""The training set of an iteration: assembled so that it only grows, then checked as a whole (DESIGN sections 7, 8, 10)."""
+"""The training set of an iteration: assembled so that it only grows, then checked as a whole."""
 
 from __future__ import annotations
 

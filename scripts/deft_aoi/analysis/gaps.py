@@ -1,4 +1,4 @@
-"""Root-cause analysis: which rows ask for more training data, and the pictures to look at (DESIGN section 8).
+"""Root-cause analysis: which rows ask for more training data, and the pictures to look at.
 
 Weakness is signed: score - threshold for PASS, threshold - score for a defect; positive = wrong side. A row is a gap when
 it is on the wrong side or inside the margin band; at most ``top_k_per_label`` of each label, so that a class which is

@@ -1,4 +1,4 @@
-"""The files of a root-cause analysis (DESIGN section 7): gaps, threshold, metrics, breakdown, pictures."""
+"""The files of a root-cause analysis: gaps, threshold, metrics, breakdown, pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Identity of a sample by content: the decoded pixels of every light, input then golden (DESIGN sections 7 and 10).
+"""Identity of a sample by content: the decoded pixels of every light, input then golden.
 
 Renamed and re-encoded copies have one identity, because file names, encodings and metadata do not enter it. Pixels are
 RGB8 as TAO decodes them: no EXIF rotation. A pair whose images are all flat is ``featureless`` and identifies nothing.

@@ -1,4 +1,4 @@
-"""The KPI of one scored set: operating points, exact intervals, verdict (DESIGN sections 8 and 10)."""
+"""The KPI of one scored set: operating points, exact intervals, verdict."""
 
 from __future__ import annotations
 

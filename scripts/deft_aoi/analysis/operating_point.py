@@ -1,4 +1,4 @@
-"""All thresholds in one sorted sweep, and the operating point at a recall (DESIGN sections 8 and 10).
+"""All thresholds in one sorted sweep, and the operating point at a recall.
 
 Rule: score > threshold means NO_PASS. Positive class = defect. FAR = FP / (FP + TN), the share of good parts flagged.
 The counts change only at observed scores, so the two sorted score arrays *are* the sweep: any threshold is two binary

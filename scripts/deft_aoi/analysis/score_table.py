@@ -1,6 +1,6 @@
 """Read a scored CSV fast, and of a very large one only what the KPI needs, columns that repeat as dictionaries.
 
-``inference.csv`` has every column of the input CSV and the score (TAO_CONTRACT 1.4). TAO re-serialises the other
+``inference.csv`` has every column of the input CSV and the score. TAO re-serialises the other
 columns (``00041`` becomes ``41``), so rows are joined by position, never by such a column: :func:`attach_scores`.
 """
 

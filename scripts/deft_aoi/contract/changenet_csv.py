@@ -1,4 +1,4 @@
-"""The ChangeNet CSV and the images that its rows name (DESIGN section 7, TAO_CONTRACT section 2).
+"""The ChangeNet CSV and the images that its rows name.
 
 Every cell is text: ``001`` stays ``001``. A row's image is
 ``{images_dir}/{input_path}/{object_name}_{light}{image_ext}`` for every light of the spec's ``input_map``.

@@ -1,4 +1,4 @@
-"""The KPI target, as people write it: ``FAR < 0.1% at recall=100%`` (DESIGN section 8)."""
+"""The KPI target, as people write it: ``FAR < 0.1% at recall=100%``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where everything lies: the workspace, a run's folder, the user's own folders (DESIGN sections 5 and 7)."""
+"""Where everything lies: the workspace, a run's folder, the user's own folders."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Workspace:
 
         Raises:
             HardStop: there is no such folder, its path has a space or a quote (TAO's launcher splits its command
-                line there, TAO_CONTRACT 1.1), or what a run writes would lead elsewhere by a link.
+                line there), or what a run writes would lead elsewhere by a link.
         """
         root = Path(path).expanduser()
         if not root.is_dir():
@@ -267,7 +267,7 @@ class RunPaths:
 
     @property
     def run(self) -> Path:
-        """What the tree of DESIGN section 7 does not name: plan, lock, jobs, logs."""
+        """What the documented tree does not name: plan, lock, jobs, logs."""
         return self.root / "run"
 
     @property

@@ -1,4 +1,4 @@
-"""Experiment specs: read safely, merged, overridden, derived; never rewritten (DESIGN sections 3 and 10).
+"""Experiment specs: read safely, merged, overridden, derived; never rewritten.
 
 Precedence: TAO's schema defaults < the engine's shipped spec < the workspace's spec < the command line.
 """
@@ -231,7 +231,7 @@ def image_ext(spec: Spec) -> str:
     """``dataset.classify.image_ext`` with its dot.
 
     Raises:
-        HardStop: absent (TAO has no default that works, TAO_CONTRACT section 2) or not an extension.
+        HardStop: absent (TAO has no default that works) or not an extension.
     """
     ext = get(spec, "dataset.classify.image_ext")
     if not isinstance(ext, str) or not _EXT.fullmatch(ext):

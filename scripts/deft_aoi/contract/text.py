@@ -13,7 +13,7 @@ import unicodedata
 from deft_aoi.contract.errors import HardStop
 
 PASS = "PASS"
-"""The one label of a good part. TAO compares it case-sensitively (TAO_CONTRACT 1.5)."""
+"""The one label of a good part. TAO compares it case-sensitively."""
 
 MAX_LABEL = 64
 MAX_NAME = 128

@@ -1,6 +1,6 @@
 """What runs: ``tao`` (NVIDIA's commands) and ``embedded`` (our small implementation of the same commands).
 
-The argument list is the same everywhere (DESIGN section 3)::
+The argument list is the same everywhere::
 
     visual_changenet train|evaluate|inference -e SPEC.yaml [hydra.key=value ...]
     embedding image_embeddings -e SPEC.yaml input_parquet=… output_parquet=…
@@ -28,7 +28,7 @@ _TAO_MODULES = {
     "visual_changenet": "nvidia_tao_pytorch.cv.visual_changenet.entrypoint.visual_changenet",
     "embedding": "nvidia_tao_ds.mining.embedding.entrypoint.embedding",
 }
-# TAO's launcher joins its command into one string and splits it again (TAO_CONTRACT 1.1): none of these survive.
+# TAO's launcher joins its command into one string and splits it again: none of these survive.
 _BREAKS_LAUNCHER = frozenset(" \t\n\r'\"\\#")
 
 

@@ -1,7 +1,7 @@
 """Failures of a job that have one cause and one remedy: seen in TAO's code, in its real runs, or in users' reports.
 
 Each has an id that the record, the report and the agent use. The texts are matched against the job's log and its
-status lines; they never travel further than their id, because a log is untrusted text. Sources: TAO_CONTRACT 1, 2, 9
+status lines; they never travel further than their id, because a log is untrusted text. Sources: TAO's code and its runs
 and 10; the order is from the specific to the general, the first match wins.
 """
 

@@ -1,4 +1,4 @@
-"""Did the job do its work? Judged by evidence, never by "exit 0" alone (DESIGN section 3, TAO_CONTRACT 1.3).
+"""Did the job do its work? Judged by evidence, never by "exit 0" alone.
 
 A job succeeded when all of this holds: exit code 0; the last segment of ``status.json`` ends with TAO's success
 sentence; that segment has no FAILURE line; and the expected outputs exist, are newer than the launch, and have the
@@ -50,7 +50,7 @@ class Evidence:
         sentence: TAO's success sentence; empty for ``embedding``, which writes no status file.
         outputs: new outputs with the expected structure.
         rows: rows of the inference CSV or the embedding Parquet file; ``None`` for a training.
-        metrics: the last value of each metric by TAO's own name (percent for rates; see TAO_CONTRACT 9 for denominators).
+        metrics: the last value of each metric by TAO's own name (percent for rates; TAO divides by all samples).
         warnings: known errors that do not make the job fail.
     """
 

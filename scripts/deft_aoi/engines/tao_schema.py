@@ -1,8 +1,8 @@
 """Is a spec one that this TAO release loads and can train? Asked before anything is launched.
 
 TAO refuses unknown keys and wrong types only when a job starts (after 25 to 35 s of imports), accepts every number that
-its documentation calls invalid, and finds most contradictions by an assertion deep in the training (TAO_CONTRACT 1.1,
-2, 3 and 9). Types are judged by OmegaConf itself on a tree of the same shape, so that the verdict is TAO's own.
+its documentation calls invalid, and finds most contradictions by an assertion deep in the training. Types are judged by
+OmegaConf itself on a tree of the same shape, so that the verdict is TAO's own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Spec = dict[str, Any]
 Version = tuple[int, int, int]
 
 KNOWN_VERSIONS = ("7.0.1", "7.1.0", "7.3.0")
-RADIO_SIZE = 224  # C-RADIO learnable works only at this concatenated size (TAO_CONTRACT 4)
+RADIO_SIZE = 224  # C-RADIO learnable works only at this concatenated size
 _STRIDES = {"fan": [4, 8, 16, 16], "radio": [4, 8, 16, 32], "vit": [4, 8, 16, 32], "dinov3": [4, 8, 16, 32]}
 _BACKBONE_SUFFIXES = (".pth", ".ckpt", ".safetensors")
 _PATH_KEYS = (

@@ -1,7 +1,7 @@
 """Keys and types of TAO VisualChangeNet's experiment spec, release 7.3.0, and since when each exists.
 
 Facts read off NVIDIA's `ExperimentConfig` (package `nvidia-tao-pytorch` 7.3.0, Apache-2.0): names and types only. Release
-7.0.1 is the same tree without `train.checkpointer` (TAO_CONTRACT 8 and 9). One group a paragraph: ``key=type``, where
+7.0.1 is the same tree without `train.checkpointer`. One group a paragraph: ``key=type``, where
 ``?`` allows null, ``[int]`` is a list and ``{int}`` a mapping with free keys.
 """
 

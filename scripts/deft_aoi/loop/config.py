@@ -1,4 +1,4 @@
-"""What a run can be told, with defaults and the source of every value (DESIGN section 7, defaults)."""
+"""What a run can be told, with defaults and the source of every value."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from deft_aoi.contract.paths import Workspace
 from deft_aoi.loop.config import RunConfig
 
 # One checkpoint with optimizer state. Embedded: 10^5 float32 parameters × 3 (weights, two AdamW moments) plus zip overhead.
-# TAO: C-RADIOv2-B was seen at 1.85 GB, FAN-tiny at 0.27 GB (TAO_CONTRACT section 10).
+# TAO: C-RADIOv2-B was seen at 1.85 GB, FAN-tiny at 0.27 GB.
 EMBEDDED_CHECKPOINT_BYTES = 2_500_000
 RADIO_CHECKPOINT_BYTES = 1_850_000_000
 FAN_CHECKPOINT_BYTES = 300_000_000

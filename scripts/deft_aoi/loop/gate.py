@@ -1,4 +1,4 @@
-"""The gate: nothing with a side effect starts without an approval of exactly this plan (DESIGN section 5)."""
+"""The gate: nothing with a side effect starts without an approval of exactly this plan."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ def _record_head(run: RunPaths) -> dict[str, Any]:
 def inference_spec(trained: specs.Spec, *, checkpoint: str, threshold: float) -> specs.Spec:
     """The consumer's spec: the winning training's model and data blocks, no data sets, the checkpoint and its threshold.
 
-    ``train.classify`` stays: TAO asserts on the pair of loss and difference module (TAO_CONTRACT section 3).
+    ``train.classify`` stays: TAO asserts on the pair of loss and difference module.
     ``eval_margin`` is the threshold in full precision; only TAO's ``evaluate`` reads it.
     """
     spec = specs.merge(trained)

@@ -161,7 +161,7 @@ def _refuse_missing(frame: pd.DataFrame, spec: specs.Spec, images: Path) -> None
 
 def _spec(model: Model, boards: Path, images: Path, rows: int) -> specs.Spec:
     spec = specs.merge(model.spec)
-    # TAO refuses a set with fewer rows than one batch (TAO_CONTRACT 2), and a few new boards are the rule here.
+    # TAO refuses a set with fewer rows than one batch, and a few new boards are the rule here.
     batch = specs.get(spec, "dataset.classify.batch_size")
     specs.put(spec, "dataset.classify.batch_size", min(int(batch or TAO_BATCH), rows))
     for split in ("test_dataset", "infer_dataset"):

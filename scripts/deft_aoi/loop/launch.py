@@ -1,4 +1,4 @@
-"""One job: record, launch, wait, judge (DESIGN sections 3 and 4).
+"""One job: record, launch, wait, judge.
 
 Record-then-launch: the job's deterministic name is in the record before anything starts. On resume a running job of that
 name is waited for, a finished one adopted, never a second one started.

@@ -1,4 +1,4 @@
-"""The plan: what a run will read and do, and the digest that an approval is bound to (DESIGN section 5).
+"""The plan: what a run will read and do, and the digest that an approval is bound to.
 
 The digest covers inputs, images, parameters and engine. What may honestly change between approval and start (warnings,
 estimates, the host) is kept beside it, not in it. The pool is append-only, so it enters by its rows so far: a plan is

@@ -1,4 +1,4 @@
-"""Pre-flight: eleven read-only checks, one consolidated list of what is missing, one plan (DESIGN section 10).
+"""Pre-flight: eleven read-only checks, one consolidated list of what is missing, one plan.
 
 Nothing here writes to the workspace, to Docker or to any cache of the workspace; decoded digests are cached in the
 user's own cache folder, and the pending plan goes to the user's state folder.

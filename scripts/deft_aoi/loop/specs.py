@@ -62,7 +62,7 @@ def _dataset(spec: specs.Spec, split: str, csv: Path, images: Path) -> None:
 
 
 def _backbone(workspace: Workspace, spec: specs.Spec) -> None:
-    """Make the backbone file absolute; TAO loads it whenever it builds the model (TAO_CONTRACT 1.2)."""
+    """Make the backbone file absolute; TAO loads it whenever it builds the model."""
     path = specs.get(spec, "model.backbone.pretrained_backbone_path")
     if path:
         specs.put(
@@ -119,7 +119,7 @@ def train_spec(
 def inference_spec(trained_with: specs.Spec, *, csv: Path, images: Path) -> specs.Spec:
     """The spec of one inference: the training's model and data blocks, one GPU, no augmentation.
 
-    Multi-GPU inference puts scores on the wrong rows (TAO_CONTRACT 1.4).
+    Multi-GPU inference puts scores on the wrong rows.
     """
     spec = specs.merge(trained_with)
     for split in ("test", "infer"):

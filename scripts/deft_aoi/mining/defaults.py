@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 TOP_K_PER_TARGET = 5
-"""Neighbours asked for per target: the seed's default (DESIGN section 7)."""
+"""Neighbours asked for per target: the default."""
 
 METRIC = "cosine"
 METRICS = ("cosine", "euclidean", "manhattan")
 
 MIN_SIMILARITY: dict[str, float | None] = {
-    # The seed's cut for SigLIP appearance embeddings (DESIGN section 7).
+    # The seed's cut for SigLIP appearance embeddings.
     "siglip": 0.9,
     # No cut. On DeepPCB (benchmarks/mining_study.py, five trainings) none of 265 rows kept in a first iteration was below
     # 0.66, so 0.5 or 0.6 would change nothing there; and more similar is not more of a kind: of a false alarm's

@@ -44,7 +44,7 @@ def write_job_input(rows: pd.DataFrame, path: Path, *, root: Path, pair: bool) -
         path: the Parquet file.
         root: folder that relative paths are under (the workspace).
         pair: ``True`` for the pair feature (one row a sample and light), ``False`` for an encoder that looks at the
-            test image alone: then each path comes once, since TAO's merge squares duplicates (TAO_CONTRACT 5.1).
+            test image alone: then each path comes once, since TAO's merge squares duplicates.
 
     Returns:
         The number of rows written; 0 means that nothing has to be launched (the file is written all the same).

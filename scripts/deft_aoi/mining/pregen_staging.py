@@ -206,7 +206,7 @@ def _stat_fields(path: Path, prefix: str) -> dict[str, int]:
 
 
 def _still(path: Path, entry: Mapping[str, Any], prefix: str) -> bool:
-    """Whether the file's stat is the recorded one (then its content is too; THREATS 2.12)."""
+    """Whether the file's stat is the recorded one (then its content is too)."""
     try:
         now = _stat_fields(path, prefix)
     except FileNotFoundError:

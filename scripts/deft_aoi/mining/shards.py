@@ -158,7 +158,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Embed one shard; exit codes as everywhere (DESIGN section 6)."""
+    """Embed one shard; exit codes as everywhere."""
     args = build_parser().parse_args(argv)
     try:
         run_shard(ShardJob(Path(args.input), Path(args.output_dir), args.shards, args.encoder, args.model_path), args.shard)

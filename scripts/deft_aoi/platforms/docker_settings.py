@@ -1,4 +1,4 @@
-"""What a container gets, and nothing else: the arguments of ``containers.create`` (DESIGN section 3)."""
+"""What a container gets, and nothing else: the arguments of ``containers.create``."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The run record: an append-only log, its view, the order of stages, publication of folders, one driver (DESIGN section 4)."""
+"""The run record: an append-only log, its view, the order of stages, publication of folders, one driver."""

@@ -1,4 +1,4 @@
-"""Appending to and reading ``loop_log.jsonl`` (DESIGN section 4).
+"""Appending to and reading ``loop_log.jsonl``.
 
 Append: lock → set a torn tail aside → verify the chain from the last verified line → repeated ``op_id`` → order of stages →
 one write, fsync → snapshot → only then is the sequence number returned. A line that was acknowledged is never lost; bytes

@@ -52,7 +52,7 @@ SPLITS: dict[str, Split] = {
 
 
 def embedded_spec(lights: tuple[str, ...], image_ext: str, size: int, train: Mapping[str, Any] | None = None) -> Spec:
-    """A baseline spec for the embedded engine; keys and meanings are TAO's (TAO_CONTRACT section 3)."""
+    """A baseline spec for the embedded engine; keys and meanings are TAO's."""
     classify: Spec = {
         f"{role}_dataset": {"csv_path": SPLITS[split].csv, "images_dir": SPLITS[split].images_dir}
         for role, split in (("train", "train"), ("validation", "validation"), ("infer", "kpi"))

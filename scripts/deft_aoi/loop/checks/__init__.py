@@ -1,1 +1,1 @@
-"""The eleven read-only checks of the pre-flight, by what they look at (DESIGN section 10)."""
+"""The eleven read-only checks of the pre-flight, by what they look at."""

@@ -1,4 +1,4 @@
-"""Scoring the KPI set with both checkpoints: lowest validation loss, and latest (DESIGN section 8)."""
+"""Scoring the KPI set with both checkpoints: lowest validation loss, and latest."""
 
 from __future__ import annotations
 

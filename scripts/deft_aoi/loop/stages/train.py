@@ -107,7 +107,7 @@ def _resume(out: Path) -> tuple[str, ...]:
     """Continue this very training from its newest whole checkpoint, when it was interrupted.
 
     A fresh attempt folder is empty, so a trainer never finds another training's ``*_latest.pth`` in it; a torn newest
-    checkpoint and a link to one are removed, since TAO would resume from the link without a word (TAO_CONTRACT 1.2).
+    checkpoint and a link to one are removed, since TAO would resume from the link without a word.
     """
     whole = success.new_checkpoints(out, 0)
     for path in out.glob("*.pth"):
