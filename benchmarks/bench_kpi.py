@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     import pyarrow as pa
     import pyarrow.csv as pacsv
 
-    from deft_aoi.analysis import kpi
+    from deft_aoi.analysis import kpi_output
     from deft_aoi.analysis.score_table import read_scores
     from deft_aoi.contract.kpi_target import parse_kpi_target
 
@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
             np.sort(pacsv.read_csv(file).column("siamese_score").to_numpy())
 
         def ours() -> None:
-            kpi.analyze_and_write(read_scores(file), Path(folder) / "out", target=target, plots=False)
+            kpi_output.analyze_and_write(read_scores(file), Path(folder) / "out", target=target, plots=False)
 
         ours()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -34,9 +34,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from deft_aoi.analysis.commands import gaps_command
+    from deft_aoi.analysis.gaps_output import analyze_csv
 
-    text, data = gaps_command(args)
+    text, data = analyze_csv(args)
     return Result(text, data)
 
 

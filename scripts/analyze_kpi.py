@@ -41,9 +41,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from deft_aoi.analysis.commands import kpi_command
+    from deft_aoi.analysis.kpi_output import analyze_csv
 
-    text, data = kpi_command(args)
+    text, data = analyze_csv(args)
     return Result(text, data)
 
 

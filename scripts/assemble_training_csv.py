@@ -31,9 +31,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from deft_aoi.analysis.commands import assemble_command
+    from deft_aoi.analysis.dataset_files import assemble_training_csv
 
-    text, data = assemble_command(args)
+    text, data = assemble_training_csv(
+        args.workspace, iteration=args.iteration, mined=args.mined, previous=args.previous, output_dir=args.output_dir
+    )
     return Result(text, data)
 
 

@@ -38,9 +38,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from deft_aoi.analysis.commands import spot_check_command
+    from deft_aoi.analysis.spot_check import verdict_command
 
-    text, data = spot_check_command(args)
+    text, data = verdict_command(args)
     if not args.list:
         from deft_aoi.record.manual_event import append_spot_check
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from deft_aoi.cli import Result, run_main
 
 EXAMPLES = """Examples:
-  validate_training_csv.py train/base/training_set.csv --workspace W --images-dir kpi/images
+  validate_training_csv.py train/base/training_set.csv --workspace W
   validate_training_csv.py R/iter1/dataset/train_combined_iter1.csv --workspace W --previous train/base/training_set.csv
   validate_training_csv.py bad.csv --workspace W --write-fixed clean.csv
 """
@@ -24,16 +24,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     p.add_argument("csv", type=Path, help="training CSV to check")
     p.add_argument("--workspace", type=Path, required=True, help="its validation, KPI and hold-out sets are compared")
-    p.add_argument("--images-dir", default=".", help="folder below the workspace that the rows are relative to (default: .)")
+    p.add_argument("--images-dir", help="folder below the workspace that the rows are relative to")
     p.add_argument("--previous", type=Path, help="training CSV whose rows must all be in this one")
     p.add_argument("--write-fixed", type=Path, metavar="CSV", help="where a rule is broken, write a proposed clean copy here")
     return p
 
 
 def run(args: argparse.Namespace) -> Result:
-    from deft_aoi.analysis.commands import validate_command
+    from deft_aoi.analysis.dataset_files import validate_training_csv
 
-    text, data = validate_command(args)
+    text, data = validate_training_csv(
+        args.csv, args.workspace, images_dir=args.images_dir, previous=args.previous, write_fixed=args.write_fixed
+    )
     return Result(text, data)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from deft_aoi.analysis import data_requests, gap_ledger, gaps, spot_check
+from deft_aoi.analysis import data_requests, gap_ledger, gaps, gaps_output, spot_check
 from deft_aoi.contract import schema
 from deft_aoi.contract.errors import HardStop, UsageError
 
@@ -79,7 +79,7 @@ def test_outputs(build, tmp_path: Path) -> None:
     frame = scored(b, rng.uniform(0.3, 0.6, 20).tolist(), rng.uniform(0.4, 0.9, 6).tolist())
     threshold = 0.1 + 0.2  # has no short decimal
     found = gaps.find_gaps(frame, threshold, layout=b.layout)
-    metrics = gaps.write_outputs(found, frame, threshold, tmp_path, band=(0.2, 0.4), top_k_per_label=50)
+    metrics = gaps_output.write_outputs(found, frame, threshold, tmp_path, band=(0.2, 0.4), top_k_per_label=50)
     assert float((tmp_path / "threshold.txt").read_text()) == threshold
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "kpi_gaps.parquet"), found, check_dtype=False)
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
@@ -112,7 +112,7 @@ def test_scores_that_are_all_the_same_are_an_unreachable_kpi(build, tmp_path: Pa
     b = build()
     frame = scored(b, [0.5] * 4, [0.5] * 2)
     with pytest.raises(HardStop, match="unreachable"):
-        gaps.write_outputs(
+        gaps_output.write_outputs(
             gaps.find_gaps(frame, 0.49, layout=b.layout), frame, 0.49, tmp_path, band=(0.2, 0.4), top_k_per_label=5
         )
     assert "Best reachable recall" in (tmp_path / "unreachable_kpi.txt").read_text()

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deft_aoi.analysis import holdout, kpi, operating_point
+from deft_aoi.analysis import holdout, kpi, kpi_output, operating_point
 from deft_aoi.analysis.score_table import attach_scores, read_scores
 from deft_aoi.analysis.scored import check_scored
 from deft_aoi.contract import schema
@@ -204,7 +204,7 @@ def test_outputs_hold_full_precision_and_fit_their_schema(scored_rows, tmp_path:
     frame = noisy(scored_rows)
     frame.loc[0, "input_path"] = "=cmd()"
     report = kpi.analyze(frame, target=TARGET)
-    paths = kpi.write_outputs(report, frame, tmp_path)
+    paths = kpi_output.write_outputs(report, frame, tmp_path)
     assert {p.name for p in paths} == {p.name for p in tmp_path.iterdir()}
     assert json.loads((tmp_path / "kpi.json").read_text()) == report
     rows = list(csv.DictReader((tmp_path / "threshold_metrics.csv").open()))
@@ -220,7 +220,7 @@ def test_outputs_hold_full_precision_and_fit_their_schema(scored_rows, tmp_path:
 def test_a_cell_that_would_be_a_formula_is_defused_in_files_for_people(scored_rows, tmp_path: Path) -> None:
     frame = scored_rows([0.1, 0.5], [0.05, 0.9, 0.8])
     frame.loc[2, "boardname"] = "=HYPERLINK(1)"
-    kpi.analyze_and_write(frame, tmp_path, plots=False)
+    kpi_output.analyze_and_write(frame, tmp_path, plots=False)
     missed = list(csv.DictReader((tmp_path / "best_f1_missed_no_pass_samples.csv").open()))
     assert missed[0]["boardname"] == "'=HYPERLINK(1)"
 
@@ -228,7 +228,7 @@ def test_a_cell_that_would_be_a_formula_is_defused_in_files_for_people(scored_ro
 def test_plots_are_the_same_bytes_for_the_same_numbers(scored_rows, tmp_path: Path) -> None:
     frame = noisy(scored_rows)
     for name in ("one", "two"):
-        kpi.analyze_and_write(frame, tmp_path / name, target=TARGET)
+        kpi_output.analyze_and_write(frame, tmp_path / name, target=TARGET)
     pictures = sorted(p.name for p in (tmp_path / "one").iterdir() if p.suffix in (".svg", ".png"))
     assert len(pictures) == 6
     for name in pictures:
@@ -238,7 +238,7 @@ def test_plots_are_the_same_bytes_for_the_same_numbers(scored_rows, tmp_path: Pa
 def test_threshold_table_is_decimated_and_keeps_every_operating_point(scored_rows, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     frame = scored_rows(rng.random(30_000).tolist(), (rng.random(500) + 0.3).tolist())
-    report = kpi.analyze_and_write(frame, tmp_path, plots=False)
+    report = kpi_output.analyze_and_write(frame, tmp_path, plots=False)
     table = pd.read_csv(tmp_path / "threshold_metrics.csv")
     assert 9_000 < len(table) <= 10_010
     kept = {p["threshold"] for p in (*report["operating_points"], report["best_f1"])}

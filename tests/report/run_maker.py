@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from deft_aoi.analysis import compare, data_requests, gap_ledger, gaps, kpi
+from deft_aoi.analysis import compare, data_requests, gap_ledger, gaps, gaps_output, kpi, kpi_output
 from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.files import sha256_bytes
 from deft_aoi.contract.kpi_target import KpiTarget, parse_kpi_target
@@ -166,7 +166,7 @@ class RunMaker:
         folder = self.root / label / "inference" / "latest"
         folder.mkdir(parents=True)
         frame.to_csv(folder / "inference.csv", index=False)
-        report = self.reports[label] = kpi.analyze_and_write(
+        report = self.reports[label] = kpi_output.analyze_and_write(
             frame, folder, target=self.kpi_target, seconds_per_call=10, plots=False
         )
         point, paired = report["target_point"], None
@@ -201,7 +201,7 @@ class RunMaker:
         folder = self.root / label / "rca_results" / "T"
         band = gaps.margin_band(threshold, "learnable", None)
         found = gaps.find_gaps(frame, threshold, layout=self.layout)
-        gaps.write_outputs(found, frame, threshold, folder, band=band, top_k_per_label=50)
+        gaps_output.write_outputs(found, frame, threshold, folder, band=band, top_k_per_label=50)
         self.rca_dirs[label] = self.rel(folder)
         if label != "baseline":
             self._ledger(label, found, threshold, band)

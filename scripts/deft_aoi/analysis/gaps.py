@@ -18,7 +18,6 @@ from deft_aoi.analysis.constants import (
     MARGIN_BAND_PROBABILITY,
     TOP_K_PER_LABEL,
 )
-from deft_aoi.analysis.gaps_output import write_outputs
 from deft_aoi.analysis.identity import image_paths
 from deft_aoi.analysis.scored import check_scored, sample_ids, weakness
 from deft_aoi.contract.changenet_csv import ImageLayout
@@ -26,8 +25,6 @@ from deft_aoi.contract.errors import HardStop
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["GAP_COLUMNS", "find_gaps", "margin_band", "write_outputs"]
 
 GAP_COLUMNS = ("filepath", "label", "siamese_score", "weakness", "sample_id", "light", "golden_path", "row")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -12,10 +13,12 @@ import numpy as np
 from deft_aoi.analysis.constants import RCA_IMAGES
 from deft_aoi.analysis.scored import ScoredSet, check_scored, weakness
 from deft_aoi.contract import schema
-from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract import spec as specs
+from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.files import atomic_write_bytes, atomic_write_text
 from deft_aoi.contract.images import open_image
-from deft_aoi.contract.text import quoted, shown_label
+from deft_aoi.contract.paths import given
+from deft_aoi.contract.text import printable, quoted, shown_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +29,51 @@ GAP = 6
 OVERVIEW = "weak_overview.png"
 OVERVIEW_COLUMNS = 2
 NUMBER_WIDTH = 28
+
+
+def analyze_csv(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """``analyze_gaps.py``: what to say, and the metrics."""
+    from deft_aoi.analysis import gaps, kpi, spot_check
+    from deft_aoi.analysis.score_table import read_scores
+
+    if not 0 < args.min_recall <= 1 or args.top_k_per_label < 1:
+        raise UsageError("--min-recall must be in (0, 1] and --top-k-per-label at least 1")
+    spec = specs.load_spec(given(args.spec))
+    module = str(specs.get(spec, "model.classify.difference_module") or "euclidean")
+    if specs.engine_for(spec) == "embedded" and specs.get(spec, "model.classify.difference_module") is None:
+        module = "learnable"  # the embedded engine's default (its score is a probability)
+    margin = specs.get(spec, "model.classify.eval_margin", 2.0)
+    layout = specs.layout(spec, args.images_dir.resolve())
+    frame = read_scores(args.csv)
+    threshold = args.threshold
+    if threshold is None:
+        threshold = kpi.analyze(frame, recalls=(args.min_recall,))["target_point"]["threshold"]
+    excluded = spot_check.excluded_ids(args.spot_check) if args.spot_check else ()
+    found = gaps.find_gaps(
+        frame,
+        threshold,
+        layout=layout,
+        difference_module=module,
+        eval_margin=margin,
+        top_k_per_label=args.top_k_per_label,
+        excluded=excluded,
+    )
+    metrics = write_outputs(
+        found,
+        frame,
+        threshold,
+        args.output_dir,
+        band=gaps.margin_band(threshold, module, margin),
+        recall_fraction=args.min_recall,
+        top_k_per_label=args.top_k_per_label,
+        excluded=excluded,
+        images=not args.no_images,
+    )
+    text = (
+        f"{metrics['gap_samples']} weak samples ({metrics['gap_rows']} images) at threshold {threshold!r}: FAR "
+        f"{metrics['far_fraction']:.3%}, recall {metrics['recall_fraction']:.3%}\n{printable(args.output_dir, 300)}"
+    )
+    return text, metrics
 
 
 def write_outputs(

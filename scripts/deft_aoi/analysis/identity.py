@@ -16,6 +16,7 @@ from deft_aoi.analysis.file_index import FileIndex, UnusableImages, identify, re
 from deft_aoi.analysis.scored import sample_ids
 from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.files import digest_json
 from deft_aoi.contract.images import ImageRefused
 from deft_aoi.contract.paths import resolve_under
 from deft_aoi.contract.text import quoted
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = ["ContentIndex", "Part", "distinct_counts", "identify", "image_paths"]
+    from deft_aoi.contract.splits import Split
+
+__all__ = ["ContentIndex", "Part", "content_digest", "distinct_counts", "identify", "identities_of", "image_paths"]
 
 
 @dataclass(frozen=True)
@@ -161,3 +164,13 @@ def distinct_counts(ids: pd.DataFrame) -> Mapping[str, int]:
         "distinct": int(ids["content_id"].nunique()),
         "featureless": int(ids["featureless"].sum()),
     }
+
+
+def identities_of(split: Split, cache_dir: Path, *, thumbs: bool = False) -> pd.DataFrame:
+    """Content identity of every row of a split (decodes what the cache does not know); with thumbnails if asked for."""
+    return ContentIndex(cache_dir).digest_pairs(split.frame, split.layout, what=f"the {split.title}", thumbs=thumbs)
+
+
+def content_digest(identities: pd.DataFrame) -> str:
+    """One digest over the content identities of a set, in row order."""
+    return digest_json(identities["content_id"].tolist())

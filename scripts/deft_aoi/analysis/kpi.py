@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from deft_aoi.analysis import kpi_details, operating_point
 from deft_aoi.analysis.constants import DEFAULT_RECALLS, INTERVAL_LEVEL, MAX_LISTED, SECONDS_PER_CALL
 from deft_aoi.analysis.holdout import split_estimate
 from deft_aoi.analysis.intervals import clopper_pearson, sample_size_for, upper_bound
-from deft_aoi.analysis.kpi_output import write_outputs
 from deft_aoi.analysis.operating_point import OperatingPoint, Sweep
 from deft_aoi.analysis.scored import ScoredSet, check_scored
 from deft_aoi.contract.errors import HardStop
@@ -21,18 +19,6 @@ from deft_aoi.contract.text import PASS
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = [
-    "MET",
-    "NOT_MET",
-    "UNSUPPORTED",
-    "analyze",
-    "analyze_and_write",
-    "apply_threshold",
-    "is_met",
-    "verdict_sentence",
-    "write_outputs",
-]
 
 MET = "MET"
 UNSUPPORTED = "MET (not yet supported by the sample size)"
@@ -74,34 +60,11 @@ def analyze(
     Raises:
         HardStop: whatever :func:`deft_aoi.analysis.scored.check_scored` refuses.
     """
-    scored, wanted = _checked(frame, target, recalls, label_column, score_column, pass_label, content_ids, featureless)
-    return _report(scored, scored.sweep(), target, wanted, seconds_per_call)
+    scored, wanted = checked(frame, target, recalls, label_column, score_column, pass_label, content_ids, featureless)
+    return report_of(scored, scored.sweep(), target, wanted, seconds_per_call)
 
 
-def analyze_and_write(
-    frame: pd.DataFrame,
-    out_dir: Path,
-    *,
-    target: KpiTarget | None = None,
-    recalls: Sequence[float] = DEFAULT_RECALLS,
-    label_column: str = "label",
-    score_column: str = "siamese_score",
-    pass_label: str = PASS,
-    content_ids: Any = None,
-    featureless: Any = None,
-    seconds_per_call: float = SECONDS_PER_CALL,
-    plots: bool = True,
-    bins: int = 50,
-) -> dict[str, Any]:
-    """:func:`analyze`, then :func:`write_outputs`, checking and sorting once. Returns the report."""
-    scored, wanted = _checked(frame, target, recalls, label_column, score_column, pass_label, content_ids, featureless)
-    curve = scored.sweep()
-    report = _report(scored, curve, target, wanted, seconds_per_call)
-    write_outputs(report, frame, out_dir, plots=plots, bins=bins, scored=scored, curve=curve)
-    return report
-
-
-def _checked(
+def checked(
     frame: pd.DataFrame,
     target: KpiTarget | None,
     recalls: Sequence[float],
@@ -125,7 +88,7 @@ def _checked(
     return scored, wanted
 
 
-def _report(
+def report_of(
     scored: ScoredSet, sweep: Sweep, target: KpiTarget | None, wanted: list[float], seconds_per_call: float
 ) -> dict[str, Any]:
     goal = target.recall_fraction if target else wanted[0]

@@ -2,26 +2,108 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft_aoi.analysis.constants import MAX_THRESHOLD_ROWS
+from deft_aoi.analysis import kpi
+from deft_aoi.analysis.constants import DEFAULT_RECALLS, MAX_THRESHOLD_ROWS, SECONDS_PER_CALL
 from deft_aoi.analysis.operating_point import Sweep, candidate_thresholds
 from deft_aoi.analysis.scored import ScoredSet, check_scored
 from deft_aoi.contract import schema
+from deft_aoi.contract import spec as specs
+from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.files import atomic_write_text
-from deft_aoi.contract.text import quoted, shown_label
+from deft_aoi.contract.kpi_target import KpiTarget, parse_kpi_target
+from deft_aoi.contract.paths import digest_cache_home, given
+from deft_aoi.contract.text import PASS, printable, quoted, shown_label
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _FORMULA = frozenset("=+-@\t\r")
 THRESHOLD_COLUMNS = ("threshold", "tp", "fp", "tn", "fn", "far_fraction", "recall_fraction", "precision_fraction", "f1")
+
+
+def analyze_and_write(
+    frame: pd.DataFrame,
+    out_dir: Path,
+    *,
+    target: KpiTarget | None = None,
+    recalls: Sequence[float] = DEFAULT_RECALLS,
+    label_column: str = "label",
+    score_column: str = "siamese_score",
+    pass_label: str = PASS,
+    content_ids: Any = None,
+    featureless: Any = None,
+    seconds_per_call: float = SECONDS_PER_CALL,
+    plots: bool = True,
+    bins: int = 50,
+) -> dict[str, Any]:
+    """:func:`deft_aoi.analysis.kpi.analyze`, then :func:`write_outputs`, checking and sorting once. Returns the report."""
+    scored, wanted = kpi.checked(frame, target, recalls, label_column, score_column, pass_label, content_ids, featureless)
+    curve = scored.sweep()
+    report = kpi.report_of(scored, curve, target, wanted, seconds_per_call)
+    write_outputs(report, frame, out_dir, plots=plots, bins=bins, scored=scored, curve=curve)
+    return report
+
+
+def analyze_csv(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """``analyze_kpi.py``: what to say, and the report."""
+    from deft_aoi.analysis.score_table import read_scores
+
+    recalls = tuple(args.recall or DEFAULT_RECALLS)
+    if any(not 0 < r <= 1 for r in recalls):
+        raise UsageError("--recall must be a fraction in (0, 1]", found=", ".join(map(str, recalls)))
+    if args.bins < 1 or args.seconds_per_call < 0:
+        raise UsageError("--bins must be at least 1 and --seconds-per-call at least 0")
+    target = parse_kpi_target(args.target) if args.target else None
+    frame = read_scores(args.csv, label_column=args.label_column, score_column=args.score_column)
+    common: dict[str, Any] = {
+        "target": target,
+        "label_column": args.label_column,
+        "score_column": args.score_column,
+        "pass_label": args.pass_label,
+        **_contents(args, frame),
+    }
+    out = args.output_dir or args.csv.parent
+    if args.threshold is not None:
+        report = kpi.apply_threshold(frame, args.threshold, **common)
+        out.mkdir(parents=True, exist_ok=True)
+        schema.write_checked(out / "holdout.json", report, "holdout")
+        p = report["point"]
+        text = (
+            f"at the fixed threshold {args.threshold!r}: FAR {p['far_fraction']:.3%} ({p['fp']} of "
+            f"{report['counts']['pass_rows']}), recall {p['recall_fraction']:.3%} ({p['fn']} missed)"
+        )
+        return f"{text}\n{printable(out / 'holdout.json', 300)}", report
+    report = analyze_and_write(
+        frame,
+        out,
+        recalls=recalls,
+        seconds_per_call=args.seconds_per_call,
+        plots=not args.no_plots,
+        bins=args.bins,
+        **common,
+    )
+    return f"{report['verdict_sentence']}\n{printable(out / 'summary.txt', 300)}", report
+
+
+def _contents(args: argparse.Namespace, frame: pd.DataFrame) -> dict[str, Any]:
+    if (args.spec is None) != (args.images_dir is None):
+        raise UsageError("--spec and --images-dir go together: both say how rows name images")
+    if args.spec is None:
+        return {}
+    from deft_aoi.analysis.identity import ContentIndex
+
+    layout = specs.layout(specs.load_spec(given(args.spec)), args.images_dir.resolve())
+    ids = ContentIndex(args.cache_dir or digest_cache_home()).digest_pairs(frame, layout, what=args.csv.name)
+    return {"content_ids": ids["content_id"], "featureless": ids["featureless"]}
 
 
 def write_outputs(

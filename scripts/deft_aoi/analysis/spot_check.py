@@ -5,11 +5,14 @@ A sample called mislabeled or bad data stops being a mining target: more trainin
 
 from __future__ import annotations
 
+import argparse
+import re
 from pathlib import Path
 from typing import Any
 
 from deft_aoi.contract import schema
-from deft_aoi.contract.errors import UsageError
+from deft_aoi.contract.errors import Blocked, UsageError
+from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.text import printable, quoted
 
 VERDICTS = ("mislabeled", "edge_case", "data_quality", "systematic")
@@ -77,3 +80,57 @@ def tally(path: Path) -> dict[str, int]:
     """Number of samples by verdict."""
     found = [e["verdict"] for e in load(path)["verdicts"]]
     return {v: found.count(v) for v in VERDICTS}
+
+
+def verdict_command(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """``record_spot_check.py``: what to say, and the whole record."""
+    paths = RunPaths(args.results_dir.resolve())
+    file = paths.run / FILE_NAME
+    if args.list:
+        body = load(file)
+        lines = [f"{e['verdict']:<13} {quoted(e['sample_id'], 120)}: {quoted(e['note'], 100)}" for e in body["verdicts"][:12]]
+        return "\n".join([f"{len(body['verdicts'])} verdicts in {printable(file, 300)}", *lines]), body
+    if not args.picture and not (args.sample_id and args.verdict):
+        raise UsageError("--picture N=VERDICT, or --sample-id and --verdict are needed, or --list")
+    if not re.fullmatch(r"baseline|iter[1-9][0-9]*", args.iteration):
+        raise UsageError("--iteration must be baseline or iterN", found=printable(args.iteration, 40))
+    folder = paths.stage_dir(args.iteration, "rca")
+    found = sorted(folder.glob("*/kpi_gaps.parquet")) or sorted(folder.glob("kpi_gaps.parquet"))
+    if not found:
+        raise Blocked("this iteration has no root-cause analysis yet", expected=f"kpi_gaps.parquet below {folder}")
+    judged = _by_picture(found[-1].parent, args.picture) if args.picture else [(args.sample_id, args.verdict)]
+    known = _sample_ids(found[-1])
+    for sample_id, verdict in judged:
+        body = record(
+            file, sample_id=sample_id, verdict=verdict, by=args.by, iteration=args.iteration, note=args.note, known=known
+        )
+    counts = ", ".join(f"{k} {v}" for k, v in tally(file).items() if v)
+    what = f"{quoted(judged[0][0], 120)} is {judged[0][1]}" if len(judged) == 1 else f"{len(judged)} samples"
+    return f"recorded: {what} (in all: {counts})", body
+
+
+def _by_picture(folder: Path, given: list[str]) -> list[tuple[str, str]]:
+    """``N=VERDICT`` of the numbered overview as (sample id, verdict); all are checked before any is recorded.
+
+    Raises:
+        UsageError: not of that form, no such picture, or no such verdict.
+    """
+    pictures = schema.read_checked(folder / "metrics.json", "metrics")["images"]
+    judged = []
+    for text in given:
+        number, _, verdict = text.partition("=")
+        known = number.isascii() and number.isdigit() and 1 <= int(number) <= len(pictures)
+        if not known or verdict not in VERDICTS:
+            raise UsageError(
+                "--picture takes the number of a picture and a verdict",
+                expected=f"N=VERDICT, N from 1 to {len(pictures)}, one of {', '.join(VERDICTS)}",
+                found=printable(text, 60),
+            )
+        judged.append((str(pictures[int(number) - 1]["sample_id"]), verdict))
+    return judged
+
+
+def _sample_ids(gaps: Path) -> set[str]:
+    import pyarrow.parquet as pq
+
+    return set(pq.read_table(gaps, columns=["sample_id"]).column("sample_id").to_pylist())

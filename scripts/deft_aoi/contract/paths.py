@@ -38,6 +38,11 @@ def cache_home() -> Path:
     return Path(user_folder("cache"))
 
 
+def digest_cache_home() -> Path:
+    """Where digests of decoded images are cached outside a workspace: before a run exists, for a check, for a script."""
+    return cache_home() / "digests"
+
+
 def resolve_under(root: Path, *parts: str) -> Path:
     """Join untrusted ``parts`` below ``root``.
 

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.paths import RunPaths, Workspace, iteration_label
-from deft_aoi.loop import dataset_view
+from deft_aoi.contract.splits import Split, load_splits
 from deft_aoi.loop.config import RunConfig, effective_spec
 from deft_aoi.loop.plan import Plan
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from deft_aoi.loop.dataset_view import Split
     from deft_aoi.platforms.base import Platform
 
 
@@ -61,12 +60,14 @@ class RunContext:
     @cached_property
     def splits(self) -> dict[str, Split]:
         """The workspace's splits."""
-        return dataset_view.load_splits(self.workspace, self.spec)
+        return load_splits(self.workspace, self.spec)
 
     @cached_property
     def identities(self) -> dict[str, pd.DataFrame]:
         """Content identities of every split, cached in the workspace's own cache."""
-        return {name: split.identities(self.digest_cache) for name, split in self.splits.items()}
+        from deft_aoi.analysis.identity import identities_of
+
+        return {name: identities_of(split, self.digest_cache) for name, split in self.splits.items()}
 
     @property
     def digest_cache(self) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 from deft_aoi.contract import plans
 from deft_aoi.contract.commands import command
 from deft_aoi.contract.errors import ApprovalNeeded, UsageError
-from deft_aoi.contract.paths import RunPaths, Workspace
+from deft_aoi.contract.paths import RunPaths, Workspace, digest_cache_home
 from deft_aoi.contract.schema import read_checked
 from deft_aoi.contract.text import quoted
 from deft_aoi.loop.config import RunConfig
@@ -127,7 +127,5 @@ def require_open(run: RunPaths, workspace: Workspace) -> tuple[Plan, RunConfig, 
     Raises:
         ApprovalNeeded: no approval, or an input or a parameter differs from the approved one.
     """
-    from deft_aoi.loop.dataset_view import identity_cache
-
     plan, config = load_plan(run)
-    return plan, config, require_unchanged(plan, workspace, config, identity_cache())
+    return plan, config, require_unchanged(plan, workspace, config, digest_cache_home())

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from deft_aoi.analysis.dataset_files import training_csv
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import fsync_dir, sha256_file
 from deft_aoi.contract.paths import RunPaths, Workspace
 from deft_aoi.contract.schema import read_checked, write_checked
-from deft_aoi.loop import dataset_view, gate
+from deft_aoi.contract.splits import csv_path, split_source
+from deft_aoi.loop import gate
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.primary_metric import RECORD
 from deft_aoi.loop.recorded_spec import training_spec_path
@@ -212,12 +214,15 @@ def _training_spec(run: RunPaths, label: str, workspace: Workspace, config: Any)
     from deft_aoi.loop import specs as derive
 
     user = specs.load_spec(workspace.baseline_spec, what="baseline spec")
-    csv, images = dataset_view.split_source(workspace, user, "train")
+    csv, images = split_source(workspace, user, "train")
     return derive.train_spec(workspace, user, config, train_csv=csv, train_images=images, pretrained=None), None
 
 
 def _training_digest(run: RunPaths, label: str, workspace: Workspace) -> dict[str, Any]:
-    csv = workspace.training_csv if label == "baseline" else run.stage_dir(label, "dataset") / f"train_combined_{label}.csv"
+    if label == "baseline":
+        csv = csv_path(workspace, specs.load_spec(workspace.baseline_spec, what="baseline spec"), "train")
+    else:
+        csv = training_csv(run.stage_dir(label, "dataset"), label)
     if not csv.is_file():
         raise HardStop("the winning iteration's training set is missing", expected=str(csv))
     return {"path": str(csv), "sha256": sha256_file(csv)}

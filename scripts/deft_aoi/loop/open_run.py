@@ -12,12 +12,11 @@ from typing import Any
 from deft_aoi.contract.checkpoint_scan import scan_checkpoint
 from deft_aoi.contract.errors import ApprovalNeeded, HardStop
 from deft_aoi.contract.files import copy_hashed, digest_json, fsync_dir, fsync_tree, sha256_file
-from deft_aoi.contract.paths import RunPaths, Workspace
+from deft_aoi.contract.paths import RunPaths, Workspace, digest_cache_home
 from deft_aoi.contract.schema import write_checked
 from deft_aoi.contract.text import quoted
 from deft_aoi.loop import gate
 from deft_aoi.loop.config import RunConfig
-from deft_aoi.loop.dataset_view import identity_cache
 from deft_aoi.loop.plan import Plan, require_unchanged
 from deft_aoi.record import file_system, log, state
 from deft_aoi.record.log_file import LOG
@@ -42,7 +41,7 @@ def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
     approval = gate.require_approval(plan["digest"])
     workspace = Workspace.at(plan["workspace"])
     config = RunConfig(plan["config"], plan["sources"])
-    warnings = require_unchanged(plan, workspace, config, identity_cache())
+    warnings = require_unchanged(plan, workspace, config, digest_cache_home())
     run = RunPaths(_folder(workspace, results_dir))
     if run.log.exists():
         raise HardStop(

@@ -16,13 +16,12 @@ from deft_aoi.contract.errors import ApprovalNeeded, HardStop
 from deft_aoi.contract.files import digest_json, sha256_file
 from deft_aoi.contract.manifests import list_files
 from deft_aoi.contract.paths import Workspace
-from deft_aoi.loop import dataset_view, primary_metric
+from deft_aoi.contract.splits import Split, absolute, load_splits
+from deft_aoi.loop import primary_metric
 from deft_aoi.loop.config import RunConfig, resolve
-from deft_aoi.loop.specs import absolute
 
 if TYPE_CHECKING:
     from deft_aoi.analysis.metric import MetricPlan
-    from deft_aoi.loop.dataset_view import Split
 
 Plan = dict[str, Any]
 
@@ -86,12 +85,14 @@ def inputs(
         pool_rows: compare with this many pool rows instead of all.
         metric: the user's own primary metric, whose command may name files.
     """
+    from deft_aoi.analysis.identity import content_digest, identities_of
+
     out: dict[str, Any] = {"spec": sha256_file(workspace.baseline_spec), "pool": pool_prefix(workspace.pool_csv, pool_rows)}
     for name, split in splits.items():
         out[name] = {
             "rows": len(split.frame),
             "csv": sha256_file(split.csv),
-            "content": dataset_view.content_digest(split.identities(identity_cache)),
+            "content": content_digest(identities_of(split, identity_cache)),
         }
     out["pregen"] = {
         "ng": _folder_digest(workspace.pregen_ng),
@@ -127,7 +128,7 @@ def require_unchanged(plan: Plan, workspace: Workspace, config: RunConfig, ident
     user_spec = specs.load_spec(workspace.baseline_spec, what="baseline spec")
     spec = effective_spec(user_spec, config)
     approved = plan["inputs"]
-    splits = dataset_view.load_splits(workspace, spec)
+    splits = load_splits(workspace, spec)
     now = inputs(workspace, spec, splits, identity_cache, pool_rows=approved["pool"]["rows"], metric=config.primary_metric)
     changed = sorted(name for name in {*approved, *now} if approved.get(name) != now.get(name))
     if not approved.get("backbone") and "backbone" in changed:

@@ -12,12 +12,11 @@ from typing import Any
 from deft_aoi.contract import plans
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import Blocked, DeftError
-from deft_aoi.contract.paths import Workspace
+from deft_aoi.contract.paths import Workspace, digest_cache_home
 from deft_aoi.loop.checks import data, machine, model_spec, supplies
 from deft_aoi.loop.checks import workspace as places
 from deft_aoi.loop.checks.session import Checklist, Finding
 from deft_aoi.loop.config import RunConfig, effective_spec
-from deft_aoi.loop.dataset_view import identity_cache
 from deft_aoi.loop.plan import Plan, configuration, inputs, plan_digest
 from deft_aoi.loop.specs import refuse_outside
 
@@ -79,7 +78,7 @@ def _build_plan(session: Checklist, config: RunConfig) -> Plan:
         "workspace": str(session.workspace.root),
         "config": config.as_dict(),
         "sources": dict(config.sources),
-        "inputs": inputs(session.workspace, session.spec, session.splits, identity_cache(), metric=config.primary_metric),
+        "inputs": inputs(session.workspace, session.spec, session.splits, digest_cache_home(), metric=config.primary_metric),
         "images": session.images,
         "dataset": {name: {"rows": len(s.frame), "labels": s.label_counts()} for name, s in session.splits.items()},
         "staging": session.staging,

@@ -10,55 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from deft_aoi.contract import spec as specs
-from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.paths import Workspace, resolve_under
-from deft_aoi.contract.text import quoted
+from deft_aoi.contract.paths import Workspace
+from deft_aoi.contract.splits import DATASET_KEYS, absolute, csv_path, images_dir
 from deft_aoi.loop.config import RunConfig, effective_spec
-
-_SPLIT_KEYS = {"train": "train_dataset", "validation": "validation_dataset", "test": "test_dataset", "infer": "infer_dataset"}
-
-
-def absolute(workspace: Workspace, path: str, what: str) -> Path:
-    """Make a path of a spec absolute below the workspace.
-
-    Raises:
-        HardStop: an absolute path outside the workspace (``/results/…``), ``..``, a symbolic link.
-    """
-    if path.startswith("/"):
-        try:
-            path = Path(path).relative_to(workspace.root).as_posix()
-        except ValueError as error:
-            raise HardStop(
-                f"{what} leads outside the workspace",
-                expected=f"a path relative to {workspace.root}, or below it",
-                found=quoted(path),
-                hint="move the data into the workspace",
-            ) from error
-    return resolve_under(workspace.root, path)
-
-
-def images_dir(workspace: Workspace, spec: specs.Spec, split: str) -> Path:
-    """Absolute ``images_dir`` of a split (``train``, ``validation``, ``test``, ``infer``); ``kpi/images`` when unset."""
-    key = f"dataset.classify.{_SPLIT_KEYS[split]}.images_dir"
-    value = specs.get(spec, key) or ""
-    return absolute(workspace, value, key) if value else workspace.kpi_images
-
-
-def csv_path(workspace: Workspace, spec: specs.Spec, split: str) -> Path:
-    """Absolute CSV of a split: the spec's, else the workspace's own place for it."""
-    key = f"dataset.classify.{_SPLIT_KEYS[split]}.csv_path"
-    value = specs.get(spec, key) or ""
-    fallback = {
-        "train": workspace.training_csv,
-        "validation": workspace.validation_csv,
-        "test": workspace.kpi_csv,
-        "infer": workspace.kpi_csv,
-    }[split]
-    return absolute(workspace, value, key) if value else fallback
 
 
 def _dataset(spec: specs.Spec, split: str, csv: Path, images: Path) -> None:
-    specs.put(spec, f"dataset.classify.{_SPLIT_KEYS[split]}", {"csv_path": str(csv), "images_dir": str(images)})
+    specs.put(spec, f"dataset.classify.{DATASET_KEYS[split]}", {"csv_path": str(csv), "images_dir": str(images)})
 
 
 def _backbone(workspace: Workspace, spec: specs.Spec) -> None:

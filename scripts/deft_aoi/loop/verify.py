@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deft_aoi.analysis.dataset_files import provenance_path
 from deft_aoi.analysis.metric import Evaluation
 from deft_aoi.contract.errors import DeftError, UsageError
 from deft_aoi.contract.files import read_json, sha256_file
@@ -220,7 +221,8 @@ def _same(a: Any, b: Any) -> bool:
 def _assembled(verdict: Verdict, ctx: RunContext, label: str, it: dict[str, Any]) -> None:
     import csv
 
-    rows_csv, provenance_csv = dataset.files(ctx, label)
+    rows_csv = dataset.rows_csv(ctx, label)
+    provenance_csv = provenance_path(rows_csv)
     rows, provenance = (sum(1 for _ in csv.reader(p.open(encoding="utf-8", newline=""))) - 1 for p in (rows_csv, provenance_csv))
     before = len(dataset.previous_training(ctx, label).frame)
     with (ctx.run.stage_dir(label, "data_mining") / "knn_summary.csv").open(encoding="utf-8", newline="") as handle:

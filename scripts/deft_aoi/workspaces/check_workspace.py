@@ -14,6 +14,7 @@ from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.paths import Workspace, cache_home
+from deft_aoi.contract.splits import TITLES, split_names, split_source
 from deft_aoi.contract.text import quoted
 from deft_aoi.mining.path_rules import PathRule, pool_rules, resolve_column
 from deft_aoi.mining.pregen_scan import PregenPairs, scan
@@ -37,7 +38,7 @@ def check_workspace(path: Path) -> CheckReport:
     index = ContentIndex(cache_home() / "digests")
     spec = _read_spec(workspace, found)
     parts: dict[str, Part] = {}
-    for source in _sources(workspace, spec):
+    for source in _sources(workspace, spec, found):
         frame = _checked_rows(source, found, frames)
         if frame is not None and source.layout is not None:
             part = _part(source, source.layout, frame, index, found)
@@ -64,21 +65,17 @@ def _read_spec(workspace: Workspace, found: list[Finding]) -> specs.Spec | None:
         return None
 
 
-def _sources(workspace: Workspace, spec: specs.Spec | None) -> list[Source]:
+def _sources(workspace: Workspace, spec: specs.Spec | None, found: list[Finding]) -> list[Source]:
     out = []
-    for name, what, csv, key in (
-        ("train", "training set", workspace.training_csv, "train_dataset"),
-        ("validation", "validation set", workspace.validation_csv, "validation_dataset"),
-        ("kpi", "KPI set", workspace.kpi_csv, "infer_dataset"),
-        ("holdout", "hold-out set", workspace.holdout_csv, "infer_dataset"),
-    ):
-        if name == "holdout" and not csv.exists():
-            continue
-        layout = None
+    for name in split_names(workspace):
+        csv, layout = split_source(workspace, {}, name)[0], None
         if spec is not None:
-            value = specs.get(spec, f"dataset.classify.{key}.images_dir")
-            layout = specs.layout(spec, workspace.root / str(value) if value else workspace.kpi_images)
-        out.append(Source(name, what, workspace.rel(csv), csv, layout))
+            try:
+                csv, images = split_source(workspace, spec, name)
+                layout = specs.layout(spec, images)
+            except HardStop as error:
+                found.append(from_stop(error, "images_dir", workspace.rel(workspace.baseline_spec)))
+        out.append(Source(name, TITLES[name], workspace.rel(csv), csv, layout))
     return out
 
 

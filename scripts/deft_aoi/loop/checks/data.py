@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.paths import digest_cache_home
+from deft_aoi.contract.splits import load_splits
 from deft_aoi.contract.text import shown_label
-from deft_aoi.loop import dataset_view, primary_metric
+from deft_aoi.loop import primary_metric
 from deft_aoi.loop.checks.session import Checklist
 from deft_aoi.loop.config import RunConfig
-from deft_aoi.loop.dataset_view import identity_cache
 
 
 def check_data(session: Checklist) -> None:
     """Every CSV by its contract, every image that it names, both classes where both are needed."""
-    session.splits = dataset_view.load_splits(session.workspace, session.spec)
+    from deft_aoi.analysis.identity import identities_of
+
+    session.splits = load_splits(session.workspace, session.spec)
     for name, split in session.splits.items():
         labels = split.label_counts()
         if name in ("train", "kpi") and ("PASS" not in labels or len(labels) < 2):
@@ -23,7 +26,7 @@ def check_data(session: Checklist) -> None:
                 found=", ".join(f"{shown_label(k, 30)}: {v}" for k, v in labels.items()),
                 hint="add rows of the missing class: both PASS (in capitals, as TAO compares it) and defect rows are needed",
             )
-        session.identities[name] = split.identities(identity_cache(), thumbs=name in ("train", "kpi"))
+        session.identities[name] = identities_of(split, digest_cache_home(), thumbs=name in ("train", "kpi"))
         text = ", ".join(f"{shown_label(k, 20)} {v}" for k, v in list(labels.items())[:10])
         session.add(11, "ok", f"{name}: {len(split.frame)} rows ({text})")
     from deft_aoi.mining import pool

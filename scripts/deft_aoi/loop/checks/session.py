@@ -12,7 +12,7 @@ from deft_aoi.contract.paths import Workspace
 from deft_aoi.loop.config import RunConfig
 
 if TYPE_CHECKING:
-    from deft_aoi.loop.dataset_view import Split
+    from deft_aoi.contract.splits import Split
 
 
 @dataclass(frozen=True)

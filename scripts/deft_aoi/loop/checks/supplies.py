@@ -13,11 +13,11 @@ from pathlib import Path
 from deft_aoi.bootstrap import setup_command
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import Blocked, HardStop
+from deft_aoi.contract.splits import absolute
 from deft_aoi.contract.text import printable, quoted
 from deft_aoi.loop.checks.session import Checklist
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.container_image_files import imported_image
-from deft_aoi.loop.specs import absolute
 
 
 def check_images(session: Checklist, config: RunConfig) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import Blocked
+from deft_aoi.contract.splits import absolute
 from deft_aoi.loop import container_image_files
 from deft_aoi.loop.context import RunContext, StageResult
-from deft_aoi.loop.specs import absolute
 
 
 def fetch_assets(ctx: RunContext, _label: str, _attempt: int) -> StageResult:

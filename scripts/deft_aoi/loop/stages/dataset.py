@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deft_aoi.analysis import dataset
+from deft_aoi.analysis import dataset, dataset_files
 from deft_aoi.analysis.identity import ContentIndex, Part
 from deft_aoi.contract import spec as specs
-from deft_aoi.contract.changenet_csv import csv_text, read_changenet_csv, read_table, write_changenet_csv
-from deft_aoi.contract.files import atomic_write_text, digest_json, sha256_file
+from deft_aoi.contract.changenet_csv import read_changenet_csv
+from deft_aoi.contract.files import digest_json, sha256_file
 from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages.train import publish_digest
 from deft_aoi.record import publish
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def files(ctx: RunContext, label: str) -> tuple[Path, Path]:
-    """``(rows, provenance)`` of iteration ``label``."""
-    folder = ctx.run.stage_dir(label, "dataset")
-    return folder / f"train_combined_{label}.csv", folder / f"train_combined_{label}_provenance.csv"
+def rows_csv(ctx: RunContext, label: str) -> Path:
+    """The training set of iteration ``label``; its provenance is beside it."""
+    return dataset_files.training_csv(ctx.run.stage_dir(label, "dataset"), label)
 
 
 def previous_training(ctx: RunContext, label: str) -> Part:
@@ -35,12 +34,10 @@ def training_set(ctx: RunContext, label: str) -> Part:
     Raises:
         HardStop: an image is not the one that the row came in with.
     """
-    layout = specs.layout(ctx.spec, ctx.workspace.root)
     if label == "baseline":
-        split = ctx.splits["train"]
-        frame = dataset.relative_rows(split.frame, split.layout.images_dir, ctx.workspace.root)
-        return Part("base training set", frame, layout, ctx.identities["train"])
-    frame = read_changenet_csv(files(ctx, label)[0], what=f"training set of {label}")
+        return dataset_files.base_training_set(ctx.splits["train"], ctx.workspace, ctx.identities["train"])
+    frame = read_changenet_csv(rows_csv(ctx, label), what=f"training set of {label}")
+    layout = specs.layout(ctx.spec, ctx.workspace.root)
     part = ContentIndex(ctx.digest_cache).part(f"training set of {label}", frame, layout)
     recorded = _provenance(ctx, label)
     assert recorded is not None  # every iteration has one
@@ -49,30 +46,26 @@ def training_set(ctx: RunContext, label: str) -> Part:
 
 
 def _provenance(ctx: RunContext, label: str) -> pd.DataFrame | None:
-    if label == "baseline":
-        return None
-    return read_table(files(ctx, label)[1], what=f"provenance of {label}", mandatory=dataset.PROVENANCE_COLUMNS)
+    return None if label == "baseline" else dataset.read_provenance(dataset_files.provenance_path(rows_csv(ctx, label)))
 
 
 def assemble(ctx: RunContext, label: str, _attempt: int) -> StageResult:
     """Append, then check: existence of every light, labels, duplicates, conflicts, leakage, growth."""
     final = ctx.run.stage_dir(label, "dataset")
     before, number = ctx.previous(label), int(label.removeprefix("iter"))
-    layout, index = specs.layout(ctx.spec, ctx.workspace.root), ContentIndex(ctx.digest_cache)
+    index = ContentIndex(ctx.digest_cache)
     mined_csv = ctx.run.stage_dir(label, "data_mining") / "mining_pool.csv"
     previous = previous_training(ctx, label)
     inputs = digest_json([sha256_file(mined_csv), list(previous.ids["content_id"])])
-    rows_csv, provenance_csv = files(ctx, label)
+    csv = rows_csv(ctx, label)
     if publish.adopt(final, inputs_digest=inputs) is None:
-        mined = index.part("mined rows", read_changenet_csv(mined_csv, what="mined rows"), layout)
-        dataset.require_content(mined, mined.frame["content_id"])
-        frame, provenance = dataset.assemble(previous, mined, iteration=number, previous_provenance=_provenance(ctx, before))
+        frame, provenance = dataset_files.assemble_file(
+            previous, mined_csv, iteration=number, index=index, recorded=_provenance(ctx, before)
+        )
         out = Path(publish.attempt_dir(final, inputs_digest=inputs))
-        write_changenet_csv(frame, out / rows_csv.name)
-        atomic_write_text(out / provenance_csv.name, csv_text(provenance.astype(str)))
+        dataset_files.write_training_set(frame, provenance, out / csv.name)
         publish.publish(out, final, inputs_digest=inputs)
-    frame = read_changenet_csv(rows_csv, what=f"training set of {label}")
-    provenance = read_table(provenance_csv, what=f"provenance of {label}", mandatory=dataset.PROVENANCE_COLUMNS)
+    frame, recorded = read_changenet_csv(csv, what=f"training set of {label}"), _provenance(ctx, label)
     against = [
         Part(f"{name} set", split.frame, split.layout, ctx.identities[name])
         for name, split in ctx.splits.items()
@@ -80,11 +73,11 @@ def assemble(ctx: RunContext, label: str, _attempt: int) -> StageResult:
     ]
     checked = dataset.validate(
         frame,
-        layout=layout,
+        layout=previous.layout,
         index=index,
         against=against,
         previous=previous,
-        provenance=provenance,
+        provenance=recorded,
         name=f"training set of {label}",
     )
     kinds = checked["provenance"]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deft_aoi.analysis import kpi
+from deft_aoi.analysis import kpi, kpi_output
 from deft_aoi.analysis.metric import Evaluation, from_record
 from deft_aoi.contract.files import sha256_file
 from deft_aoi.contract.schema import read_checked, write_checked
@@ -99,7 +99,7 @@ def kpi_report(ctx: RunContext, csv: Path, split: str, write_to: Path | None = N
         "featureless": ids["featureless"].to_numpy(),
         "seconds_per_call": ctx.config.seconds_per_call,
     }
-    report = kpi.analyze(frame, **common) if write_to is None else kpi.analyze_and_write(frame, write_to, **common)
+    report = kpi.analyze(frame, **common) if write_to is None else kpi_output.analyze_and_write(frame, write_to, **common)
     return report, frame
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deft_aoi.analysis import gaps
+from deft_aoi.analysis import gaps, gaps_output
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import digest_json, sha256_file
@@ -42,7 +42,7 @@ def rca(ctx: RunContext, label: str, _attempt: int) -> StageResult:
         margin = float(specs.get(spec, "model.classify.eval_margin") or 2.0)
         common = {"top_k_per_label": ctx.config.top_k_per_label, "excluded": excluded}
         found = gaps.find_gaps(frame, it["threshold"], layout=kpi.layout, difference_module=module, eval_margin=margin, **common)
-        gaps.write_outputs(
+        gaps_output.write_outputs(
             found,
             frame,
             it["threshold"],
