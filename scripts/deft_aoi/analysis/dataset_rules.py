@@ -13,6 +13,7 @@ from deft_aoi.analysis.identity import Part
 from deft_aoi.analysis.leakage import find_leaks
 from deft_aoi.analysis.scored import sample_id
 from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.table_reader import file_line
 from deft_aoi.contract.text import PASS, normalize_label, quoted
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def findings(
 
 
 def _named(part: Part, row: int) -> str:
-    return f"line {row + 2} ({quoted(sample_id(part.frame, row), 120)})"
+    return f"line {file_line(part.frame, row)} ({quoted(sample_id(part.frame, row), 120)})"
 
 
 def _canonical(label: str) -> bool:
@@ -128,7 +129,7 @@ def _row_twice(part: Part) -> Finding | None:
         return None
     return Finding(
         "row_twice",
-        f"{part.name}: {_named(part, int(again[0]))} is line {int(first[0]) + 2} again",
+        f"{part.name}: {_named(part, int(again[0]))} is line {file_line(part.frame, int(first[0]))} again",
         "each row once",
         f"{len(again)} repeated row(s)",
         "remove the repeated rows",

@@ -19,6 +19,7 @@ from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import digest_json
 from deft_aoi.contract.images import ImageRefused
 from deft_aoi.contract.paths import resolve_under
+from deft_aoi.contract.table_reader import file_line
 from deft_aoi.contract.text import quoted
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def image_paths(frame: pd.DataFrame, layout: ImageLayout) -> list[list[str]]:
             try:
                 folders[folder] = str(resolve_under(layout.images_dir, folder))
             except HardStop as error:
-                line = frame[column].tolist().index(folder) + 2
+                line = file_line(frame, frame[column].tolist().index(folder))
                 error.message = f"line {line}, column {column}: {error.message}"
                 raise
     out = []

@@ -6,12 +6,12 @@ columns (``00041`` becomes ``41``), so rows are joined by position, never by suc
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deft_aoi.analysis.scored import NAME_COLUMNS
 from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.table_reader import check_csv_text, with_blank_lines
 from deft_aoi.contract.text import quoted
 
 if TYPE_CHECKING:
@@ -38,15 +38,7 @@ def read_scores(path: Path, *, label_column: str = "label", score_column: str = 
         HardStop: missing, empty, malformed, a duplicate column, or one of the two columns is absent.
     """
     file = Path(path)
-    header = _header(file)
-    for column in (label_column, score_column):
-        if column not in header:
-            raise HardStop(
-                f"{quoted(file.name)} lacks the column {quoted(column)}",
-                expected=f"{label_column}, {score_column}",
-                found=quoted(", ".join(header), 200),
-                hint="give --label-column or --score-column",
-            )
+    header, blanks = _header(file, label_column, score_column)
     large = file.stat().st_size > LARGE_BYTES
     used = {label_column, score_column, *NAME_COLUMNS, *REPEATING}
     columns = [c for c in header if c in used] if large else header
@@ -56,28 +48,23 @@ def read_scores(path: Path, *, label_column: str = "label", score_column: str = 
         # Some score is no number: read it as text, so that the check can name its line.
         table = _read(file, columns, label_column, score_column, numeric=False, large=large)
     frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)
-    return frame
+    return with_blank_lines(frame, blanks)
 
 
-def _header(file: Path) -> list[str]:
+def _header(file: Path, label_column: str, score_column: str) -> tuple[list[str], tuple[int, ...]]:
     if not file.is_file() or file.stat().st_size == 0:
         raise HardStop(
             f"the scored set {quoted(file, 200)} is missing or empty",
             expected="a CSV with a label and a score column",
             hint="run the inference; it writes inference.csv",
         )
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as handle:
-            header = next(csv.reader(handle), [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise HardStop(f"{quoted(file.name)} is not a UTF-8 CSV", found=quoted(error, 120), hint="save it as UTF-8") from error
-    if len(set(header)) != len(header):
-        raise HardStop(
-            f"{quoted(file.name)} has a duplicate column",
-            found=quoted(", ".join(header), 200),
-            hint="rename or remove one of the two",
-        )
-    return header
+    with file.open("rb") as handle:
+        try:
+            return check_csv_text(handle, file, f"the scored set ({file.name})", (label_column, score_column))
+        except HardStop as error:
+            if "lacks the column" in error.message and "rename" not in error.hint:
+                error.hint = "give --label-column or --score-column"
+            raise
 
 
 def _read(file: Path, columns: list[str], label: str, score: str, *, numeric: bool, large: bool) -> pa.Table:

@@ -13,7 +13,8 @@ from deft_aoi.analysis.coding import Codes, Rows, factorize, groups_of, name_cod
 from deft_aoi.analysis.constants import MAX_LISTED
 from deft_aoi.analysis.operating_point import Floats, Sweep
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.text import PASS, normalize_label, printable, quoted
+from deft_aoi.contract.table_reader import file_line
+from deft_aoi.contract.text import PASS, folded_label, normalize_label, printable, quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +91,7 @@ class ScoredSet:
     def describe(self, row: int) -> dict[str, Any]:
         """Row ``row`` as a report names it."""
         return {
-            "line": row + 2,
+            "line": file_line(self.frame, row),
             "sample_id": sample_id(self.frame, row),
             "label": self.label_names[self.label_codes[row]],
             "score": float(self.scores[row]),
@@ -105,7 +106,7 @@ def sample_id(frame: pd.DataFrame, row: int) -> str:
     """How a row is named everywhere: ``input_path/object_name``, or its line when it has no such columns."""
     if "input_path" in frame.columns and "object_name" in frame.columns:
         return f"{frame['input_path'].iat[row]}/{frame['object_name'].iat[row]}"
-    return f"line {row + 2}"
+    return f"line {file_line(frame, row)}"
 
 
 def sample_ids(frame: pd.DataFrame) -> list[str]:
@@ -178,7 +179,7 @@ def _scores(frame: pd.DataFrame, column: str) -> Floats:
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
         raise HardStop(
-            f"line {wrong[0] + 2}: the score is not a finite number",
+            f"line {file_line(frame, int(wrong[0]))}: the score is not a finite number",
             expected=f"a number in the column {column}",
             found=f"{quoted(cells.iloc[int(wrong[0])])}; {len(wrong)} such row(s)",
             hint="score the set again: NaN means that training diverged or an image could not be read",
@@ -193,7 +194,7 @@ def _labels(frame: pd.DataFrame, column: str, pass_label: str) -> tuple[Codes, t
     spelled = []
     for i, value in enumerate(uniques):
         text = value if isinstance(value, str) else ""
-        spelled.append(_defect_name(text, pass_label, column, lambda i=i: int(others[(raw == i).argmax()]) + 2))
+        spelled.append(_defect_name(text, pass_label, column, lambda i=i: file_line(frame, int(others[(raw == i).argmax()]))))
     names = (pass_label, *sorted(set(spelled)))
     codes = np.zeros(len(frame), dtype=np.int32)
     codes[others] = np.array([names.index(name) for name in spelled], dtype=np.int32)[raw]
@@ -201,7 +202,7 @@ def _labels(frame: pd.DataFrame, column: str, pass_label: str) -> tuple[Codes, t
 
 
 def _defect_name(text: str, pass_label: str, column: str, line: Any) -> str:
-    if text.strip().lower() == pass_label.lower():
+    if folded_label(text) == folded_label(pass_label):
         raise HardStop(
             f"line {line()}: the label {quoted(text)} is not {pass_label}",
             expected=f"{pass_label}, exactly: TAO compares it case-sensitively and takes anything else for a defect",
@@ -237,7 +238,7 @@ def _refuse_conflict(s: ScoredSet, codes: Codes, what: str, rows: Rows | None = 
         a, b = int(first[codes[other][0]]), int(found[0])
         labels = [printable(s.label_names[s.label_codes[r]]) for r in (a, b)]
         raise HardStop(
-            f"lines {a + 2} and {b + 2} are one sample by {what} and have two labels",
+            f"lines {file_line(s.frame, a)} and {file_line(s.frame, b)} are one sample by {what} and have two labels",
             expected="one label for one sample",
             found=f"{quoted(sample_id(s.frame, a), 120)} is {labels[0]}, {quoted(sample_id(s.frame, b), 120)} is "
             f"{labels[1]}; {len(found)} such row(s)",

@@ -6,19 +6,19 @@ Every cell is text: ``001`` stays ``001``. A row's image is
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
-import os
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
+from deft_aoi.contract import table_reader
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_text
 from deft_aoi.contract.paths import resolve_under
-from deft_aoi.contract.safe_open import StrPath, open_regular
+from deft_aoi.contract.safe_open import StrPath
+from deft_aoi.contract.table_reader import file_line
 from deft_aoi.contract.text import check_name, has_hidden, normalize_label, quoted
 
 if TYPE_CHECKING:
@@ -38,142 +38,10 @@ OPTIONAL = (
     "comp_type_1",
 )
 
-MAX_CELL = 4096
-MAX_BYTES = 8 << 30
-_CHUNK = 1 << 20
-
 
 def read_table(path: StrPath, *, what: str, mandatory: tuple[str, ...] = MANDATORY) -> pd.DataFrame:
-    """Read a CSV with every cell as text, strictly.
-
-    Args:
-        path: the file, UTF-8 (a byte-order mark is accepted), comma-separated, one header line.
-        what: how messages name it, for example ``training set``.
-        mandatory: columns that must be there.
-
-    Returns:
-        Frame of ``str`` cells without missing values, in file order, index 0..n-1.
-
-    Raises:
-        HardStop: missing or empty file, a symbolic link, wrong encoding, duplicate or missing column, a row of another
-            width, a cell with a line break or of more than 4096 characters. The message names the line.
-    """
-    file = Path(path)
-    name = f"the {what} ({file.name})"
-    if not file.is_file():
-        raise HardStop(f"{name} is missing", expected=str(file), hint="check_data.py lists what a workspace needs")
-    if file.is_symlink():  # its first line would be quoted in a message, whatever file it leads to
-        raise HardStop(f"{name} is a symbolic link", expected="a file of its own", found=quoted(file, 200), hint="copy it")
-    with os.fdopen(open_regular(file), "rb") as handle:
-        return _read(handle, file, name, mandatory)
-
-
-def _read(handle: BinaryIO, file: Path, name: str, mandatory: tuple[str, ...]) -> pd.DataFrame:
-    """The rows of an open table: what is checked is what is read."""
-    import pyarrow as pa
-    import pyarrow.csv as pacsv
-
-    if os.fstat(handle.fileno()).st_size == 0:
-        raise HardStop(
-            f"{name} is empty",
-            expected="a header line and at least one row",
-            found=f"0 bytes in {file}",
-            hint="make_workspace.py writes it from your own folders or table",
-        )
-    _check_utf8(handle, name)
-    header = _header(handle, name)
-    duplicates = sorted({c for c in header if header.count(c) > 1})
-    if duplicates or any(not c for c in header):
-        raise HardStop(
-            f"{name} has a duplicate or empty column name",
-            expected="each column named once",
-            found=quoted(", ".join(header), 200),
-            hint="rename or remove the column",
-        )
-    missing = [c for c in mandatory if c not in header]
-    if missing:
-        raise HardStop(
-            f"{name} lacks the column {', '.join(missing)}",
-            expected=", ".join(mandatory),
-            found=quoted(", ".join(header), 200),
-            hint=f"add the column to {file}",
-        )
-    failed: list[str] = []
-
-    def _bad_row(row: Any) -> str:
-        failed.append(f"line {row.number or '?'}: {row.actual_columns} cells instead of {row.expected_columns}")
-        return "error"
-
-    try:
-        handle.seek(0)
-        table = pacsv.read_csv(
-            handle,
-            read_options=pacsv.ReadOptions(use_threads=False),
-            parse_options=pacsv.ParseOptions(invalid_row_handler=_bad_row, newlines_in_values=False),
-            convert_options=pacsv.ConvertOptions(
-                column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False, quoted_strings_can_be_null=False
-            ),
-        )
-    except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError) as error:
-        raise HardStop(
-            f"{name} is not a well-formed CSV",
-            expected="UTF-8, as many cells in each row as in the header, no line break inside a cell",
-            found=quoted(failed[0] if failed else error, 160),
-            hint="quote cells that hold a comma, and save as UTF-8",
-        ) from error
-    frame: pd.DataFrame = table.to_pandas().astype("object")
-    if frame.empty:
-        raise HardStop(
-            f"{name} has no rows", expected="at least one row", found=f"only a header in {file}", hint="add the rows of this set"
-        )
-    for column in header:
-        import pyarrow.compute as pc
-
-        lengths = pc.max(pc.utf8_length(table.column(column))).as_py() or 0
-        if lengths > MAX_CELL or any("\r" in v for v in frame[column].unique() if "\r" in v):
-            raise HardStop(
-                f"{name} has a cell that is too long or has a line break",
-                expected=f"at most {MAX_CELL} characters in one line",
-                found=f"column {quoted(column)}",
-                hint="shorten the cell; check_data.py lists every finding",
-            )
-    return frame
-
-
-def _check_utf8(handle: BinaryIO, name: str) -> None:
-    """Stop at the first byte that is not UTF-8, with its line: the table reader would only say that there is one."""
-    decoder, lines = codecs.getincrementaldecoder("utf-8")(), 1
-    while True:
-        chunk = handle.read(_CHUNK)
-        try:
-            decoder.decode(chunk, final=not chunk)
-        except UnicodeDecodeError as error:
-            lines += error.object.count(b"\n", 0, error.start)
-            raise HardStop(
-                f"{name}, line {lines}: not UTF-8",
-                found=f"byte 0x{error.object[error.start]:02x}",
-                hint="save it as UTF-8",
-            ) from error
-        if not chunk:
-            return
-        lines += chunk.count(b"\n")
-
-
-def _header(handle: BinaryIO, name: str) -> list[str]:
-    handle.seek(0)
-    raw = handle.readline(1 << 20)
-    try:
-        line = raw.decode("utf-8-sig")
-        if "\0" in line:
-            raise HardStop(f"{name} is not text", found="a NUL byte in the header", hint="save it as a CSV in UTF-8")
-        return [c for row in csv.reader(io.StringIO(line)) for c in row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise HardStop(
-            f"{name} has a header that cannot be read",
-            expected="one line of column names, less than 1 MiB",
-            found=quoted(error, 120),
-            hint="save it as UTF-8 with plain line ends",
-        ) from error
+    """A workspace's CSV, strictly: see :func:`deft_aoi.contract.table_reader.read_table`."""
+    return table_reader.read_table(path, what=what, mandatory=mandatory)
 
 
 def read_changenet_csv(path: StrPath, *, what: str) -> pd.DataFrame:
@@ -217,7 +85,7 @@ def _check_unique_cells(frame: pd.DataFrame, column: str, check: Any, what: str)
         try:
             check(value)
         except HardStop as error:
-            line = int((frame[column] == value).idxmax()) + 2
+            line = file_line(frame, int((frame[column] == value).idxmax()))
             error.message = f"{what}, line {line}, column {column}: {error.message}"
             raise
 
@@ -280,16 +148,16 @@ class ImageLayout:
         listing: dict[str, set[str]] = {}
         out: list[tuple[int, str, str]] = []
         for column in ("input_path", "golden_path"):
-            for line, (folder, name) in enumerate(zip(frame[column], frame["object_name"], strict=True), start=2):
+            for row, (folder, name) in enumerate(zip(frame[column], frame["object_name"], strict=True)):
                 for light in self.lights:
                     file = self.file_name(name, light)
                     try:
                         there = self._listed(listing, folder)
                     except HardStop as error:
-                        error.message = f"line {line}, column {column}: {error.message}"
+                        error.message = f"line {file_line(frame, row)}, column {column}: {error.message}"
                         raise
                     if file not in there and len(out) < limit:
-                        out.append((line, column, f"{self.images_dir}/{folder}/{file}"))
+                        out.append((file_line(frame, row), column, f"{self.images_dir}/{folder}/{file}"))
         return out
 
     def _listed(self, listing: dict[str, set[str]], folder: str) -> set[str]:

@@ -228,16 +228,33 @@ def _check_header(path: StrPath, image: Image) -> None:
     """Judge by the header alone: size, depth, number of frames."""
     if image.width * image.height > MAX_PIXELS:
         raise _too_large(path, f"{image.width} x {image.height} pixels")
-    if image.mode not in _MODES:
+    deep = bits_per_channel(image)
+    if image.mode not in _MODES or deep > 8:
         raise ImageRefused(
             path,
             "has more than 8 bits a channel",
             expected="8 bits a channel: TAO cuts the rest off, which leaves white where there was detail",
-            found=f"pixel type {image.mode}",
-            hint="convert it to 8 bits with the range that shows the part",
+            found=f"pixel type {image.mode}, {deep} bits a channel" if deep > 8 else f"pixel type {image.mode}",
+            hint="convert it to 8 bits with the range that shows the part: make_workspace.py --bit-depth auto does it",
         )
     if _is_animated(image):
         raise ImageRefused(path, "has several frames", expected="one still picture", found="an animated or multi-page file")
+
+
+def bits_per_channel(image: Image) -> int:
+    """Bits a channel in the file: Pillow opens 16-bit colour as 8-bit modes and keeps the high byte without a word."""
+    if image.mode.startswith("I;16"):
+        return 16
+    if image.format == "TIFF":
+        bits = getattr(image, "tag_v2", {}).get(258, 8)
+        return int(max(bits) if isinstance(bits, tuple) else bits)
+    if image.format == "PNG" and any("16" in str(part) for tile in image.tile for part in _as_tuple(tile[3])):
+        return 16
+    return 8
+
+
+def _as_tuple(value: object) -> tuple[object, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _is_animated(image: Image) -> bool:

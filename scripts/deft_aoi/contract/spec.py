@@ -48,12 +48,14 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _value in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str | int) or key in seen:
+            # A key is a name and stays what was written: On, 010 and 2026-01-01 are lights, too.
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if key is None or key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"duplicate or unusable key {quoted(key)}", key_node.start_mark
                 )
             seen.add(key)
+            key_node.tag = "tag:yaml.org,2002:str"
         return super().construct_mapping(node, deep)
 
 
@@ -63,8 +65,18 @@ class _StrictDumper(yaml.SafeDumper):
 
 _FLOAT = re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][-+]?\d+)$")
 # ``1e-4`` is a number, as for OmegaConf and TAO (YAML 1.1 takes it for text), when read and so when written.
-for _resolving in (_StrictLoader, _StrictDumper):
-    _resolving.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+_StrictDumper.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+# The core of YAML 1.2: no sexagesimals, dates, octals, yes or on; whatever is no plain number stays text. The dumper keeps
+# the resolvers of YAML 1.1, so that it quotes what a reader of 1.1 (TAO) would take for something else.
+_StrictLoader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("int", r"^[-+]?(?:0|[1-9][0-9]{0,17})$", "-+0123456789"),
+    ("float", r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]{1,4})?$", "-+0123456789."),
+    ("float", r"^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$", "-+."),
+):
+    _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
 
 
 def _parse(text: str) -> Any:
@@ -101,7 +113,7 @@ def load_yaml(path: StrPath, *, what: str = "spec") -> Any:
             hint="a spec holds settings only; data belongs into CSV files",
         )
     try:
-        return _parse(data.decode("utf-8"))
+        return _parse(data.decode("utf-8-sig"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -199,7 +211,7 @@ def apply_overrides(spec: Spec, overrides: list[str] | tuple[str, ...]) -> Spec:
             )
         try:
             put(out, key, _parse(raw))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise HardStop(
                 f"the value of the override {key} cannot be read",
                 found=quoted(raw),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from deft_aoi.contract.images import EXTENSIONS
+
 TOP_K_PER_TARGET = 5
 """Neighbours asked for per target: the default."""
 
@@ -30,7 +32,7 @@ BLOCK_BYTES = 256 << 20
 IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 """Formats that a staged image may be written in."""
 
-IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_EXTENSIONS = EXTENSIONS
 
 JPEG_QUALITY = 95
 """Used only where a synthetic image must be re-encoded to the spec's ``.jpg``: visually lossless, no chroma subsampling."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.paths import Workspace, resolve_under
+from deft_aoi.contract.table_reader import file_line
 from deft_aoi.contract.text import quoted
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _unresolved(
     files = [layout.file_name(row["object_name"], light) for light in layout.lights]
     places = [f"{rule.name}/{row[column]}{'' if rule.file_style else '/' + files[0]}" for rule in pool_rules(workspace)]
     return HardStop(
-        f"{what}, line {best[0] + 2}, column {column}: no rule finds the image of every row",
+        f"{what}, line {file_line(frame, best[0])}, column {column}: no rule finds the image of every row",
         expected=f"{quoted(' and '.join(files), 200)} under one rule for the whole column",
         found=f"looked for {quoted(row[column])} at: " + "; ".join(quoted(p, 200) for p in dict.fromkeys(places)),
         hint=f"{best[0]} rows before it resolve under {best[1].name}; correct this row or supply the file",

@@ -9,6 +9,7 @@ from deft_aoi.analysis.identity import ContentIndex, Part
 from deft_aoi.analysis.intervals import sample_size_for, upper_bound
 from deft_aoi.analysis.leakage import find_leaks, near_duplicates, shared_boards
 from deft_aoi.contract.paths import Workspace
+from deft_aoi.contract.table_reader import file_line
 from deft_aoi.contract.text import PASS, quoted
 from deft_aoi.mining.pregen_scan import PregenPairs
 from deft_aoi.workspaces.check_findings import ERROR, NOTE, WARNING, Finding, lines_of
@@ -35,8 +36,10 @@ def check_rules(workspace: Workspace, parts: dict[str, Part], found: list[Findin
                 continue
             rows = _lines(part, f.rows)
             message = f"{f.message}; {f.found}" if f.found else f.message
-            where = f"{rels[name]}, line {rows[0] + 2}" if rows else rels[name]
-            found.append(Finding(level, f.rule, where, message, f.hint, lines_of(rows), rows if level == ERROR else ()))
+            where = f"{rels[name]}, line {file_line(part.frame, rows[0])}" if rows else rels[name]
+            found.append(
+                Finding(level, f.rule, where, message, f.hint, lines_of(rows, part.frame), rows if level == ERROR else ())
+            )
 
 
 def _rels(workspace: Workspace) -> dict[str, str]:
@@ -64,18 +67,18 @@ def check_leakage(workspace: Workspace, parts: dict[str, Part], pool: Part | Non
         leaks = find_leaks(a, b)
         if len(leaks):
             rows, first = _lines(a, leaks["row_a"]), leaks.iloc[0]
-            line_b = _lines(b, [first.row_b])[0] + 2
+            line_b = file_line(b.frame, _lines(b, [first.row_b])[0])
             found.append(
                 Finding(
                     level,
                     "leakage",
-                    f"{rels[loser]}, line {rows[0] + 2}",
+                    f"{rels[loser]}, line {file_line(a.frame, rows[0])}",
                     f"{len(leaks)} rows have the pixels of rows of the {b.name}, first its line {line_b} "
                     f"({quoted(first.sample_b, 120)})",
                     "these rows are never mined; nothing to do"
                     if loser == "pool"
                     else f"remove the rows from the {a.name}: a model must not be judged on what it has seen",
-                    lines_of(rows),
+                    lines_of(rows, a.frame),
                     rows if loser != "pool" else (),
                 )
             )
@@ -90,11 +93,21 @@ def _check_near(rel: str, a: Part, b: Part, found: list[Finding]) -> None:
         return
     rows = _lines(a, near["row_a"])
     pairs = "; ".join(
-        f"line {_lines(a, [p.row_a])[0] + 2} and line {_lines(b, [p.row_b])[0] + 2} (distance {p.rmse:.1f})"
+        f"line {file_line(a.frame, _lines(a, [p.row_a])[0])} and line {file_line(b.frame, _lines(b, [p.row_b])[0])} "
+        f"(distance {p.rmse:.1f})"
         for p in near.head(NEAR_LISTED).itertuples()
     )
     message = f"{len(near)} pairs with the {b.name} look nearly the same: {pairs}"
-    found.append(Finding(WARNING, "near_duplicate", f"{rel}, line {rows[0] + 2}", message, "look at them", lines_of(rows)))
+    found.append(
+        Finding(
+            WARNING,
+            "near_duplicate",
+            f"{rel}, line {file_line(a.frame, rows[0])}",
+            message,
+            "look at them",
+            lines_of(rows, a.frame),
+        )
+    )
 
 
 def _check_boards(rel: str, a: Part, b: Part, found: list[Finding]) -> None:

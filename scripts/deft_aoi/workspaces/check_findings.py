@@ -12,6 +12,7 @@ from deft_aoi.contract.changenet_csv import csv_text
 from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.files import atomic_write_text
 from deft_aoi.contract.schema import write_checked
+from deft_aoi.contract.table_reader import file_line
 from deft_aoi.contract.text import printable, quoted
 
 if TYPE_CHECKING:
@@ -73,9 +74,9 @@ def from_stop(error: HardStop, rule: str, where: str, *, level: str = ERROR) -> 
     )
 
 
-def lines_of(rows: Iterable[int]) -> tuple[int, ...]:
-    """Line numbers (the first data row is line 2) of row positions."""
-    return tuple(int(r) + 2 for r in rows)
+def lines_of(rows: Iterable[int], frame: pd.DataFrame) -> tuple[int, ...]:
+    """Line numbers in the file of row positions."""
+    return tuple(file_line(frame, r) for r in rows)
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,9 @@ def write_fixed(report: CheckReport, folder: Path) -> list[str]:
         for finding in own:
             for row, column, value in finding.edits:
                 old, fixed.loc[row, column] = fixed.loc[row, column], value
-                changes.append(f"{rel}, line {row + 2}: {finding.rule}: {column} {quoted(old)} -> {quoted(value)}")
+                changes.append(f"{rel}, line {file_line(frame, row)}: {finding.rule}: {column} {quoted(old)} -> {quoted(value)}")
             gone.update({row: finding.rule for row in finding.remove if row not in gone})
-        changes += [f"{rel}, line {row + 2}: {rule}: row removed" for row, rule in sorted(gone.items())]
+        changes += [f"{rel}, line {file_line(frame, row)}: {rule}: row removed" for row, rule in sorted(gone.items())]
         fixed = fixed.drop(index=list(gone))
         if fixed.empty:
             lines.append(f"{rel}: no row would be left; not written")

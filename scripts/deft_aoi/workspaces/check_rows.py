@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deft_aoi.analysis.identity import ContentIndex, image_paths
+from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import ImageLayout, read_table
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.images import open_image
 from deft_aoi.contract.paths import resolve_under
+from deft_aoi.contract.table_reader import file_line
+from deft_aoi.contract.tao_cells import tao_message, tao_misreads
 from deft_aoi.contract.text import PASS, check_name, normalize_label, quoted
 from deft_aoi.workspaces.check_findings import ERROR, WARNING, Finding, from_stop, lines_of
 
@@ -72,10 +77,10 @@ def _by_value(source: Source, frame: pd.DataFrame, column: str, judge: Callable[
         yield Finding(
             level,
             column,
-            f"{source.rel}, line {rows[0] + 2}, column {column}",
+            f"{source.rel}, line {file_line(frame, rows[0])}, column {column}",
             f"{message} ({len(rows)} rows)" if len(rows) > 1 else message,
             fix,
-            lines_of(rows),
+            lines_of(rows, frame),
             () if edits else tuple(rows),
             edits,
         )
@@ -94,8 +99,30 @@ def _label_problem(value: str) -> Problem | None:
     return None
 
 
+def check_for_engine(source: Source, frame: pd.DataFrame, spec: specs.Spec) -> list[Finding]:
+    """What the engine of the spec would not take: cells that TAO reads as something else, fewer rows than one batch."""
+    out = []
+    if specs.engine_for(spec) == "tao":
+        for misread in tao_misreads(frame)[:MAX_FINDINGS_A_RULE]:
+            message, fix = tao_message(misread)
+            where = f"{source.rel}, line {file_line(frame, misread[1])}, column {misread[0]}"
+            out.append(Finding(ERROR, "tao_type_inference", where, message, fix, lines_of([misread[1]], frame)))
+    batch = int(specs.get(spec, "dataset.classify.batch_size") or 8)
+    if source.name == "train" and len(frame) < batch:
+        message = f"{len(frame)} rows are fewer than one batch ({batch})"
+        fix = f"--set dataset.classify.batch_size={len(frame)}, or lower it in specs/baseline_spec.yaml"
+        out.append(Finding(ERROR, "batch_size", source.rel, message, fix))
+    return out
+
+
+_SPREADSHEET = re.compile(r"\d(?:[.,]\d+)?E[+-]?\d+|#(?:NAME|REF|VALUE|N/A)[?!]?|#+", re.IGNORECASE)
+
+
 def _name_problem(value: str) -> Problem | None:
     try:
+        if _SPREADSHEET.fullmatch(value):
+            message = f"{quoted(value)} looks like a number that a spreadsheet made of a part's name"
+            return WARNING, message, "format the column as text in the spreadsheet and export again", None
         check_name(value, "object_name")
     except HardStop as error:
         return ERROR, error.message, error.hint or f"expected {error.expected}", None
@@ -123,7 +150,15 @@ def check_images(source: Source, frame: pd.DataFrame, index: ContentIndex) -> tu
     refused = [_refused(layout, row) for row in frame.to_dict("records")]
     usable = [i for i, why in enumerate(refused) if not why]
     findings = [
-        Finding(ERROR, "path", f"{source.rel}, line {i + 2}", why, "copy the data into the workspace", lines_of([i]), (i,))
+        Finding(
+            ERROR,
+            "path",
+            f"{source.rel}, line {file_line(frame, i)}",
+            why,
+            "copy the data into the workspace",
+            lines_of([i], frame),
+            (i,),
+        )
         for i, why in enumerate(refused)
         if why not in ("", "cell")
     ]
@@ -180,10 +215,10 @@ def _image_findings(source: Source, frame: pd.DataFrame, broken: dict[int, tuple
         yield Finding(
             ERROR,
             "image_missing",
-            f"{source.rel}, line {missing[0] + 2}, column {column}",
+            f"{source.rel}, line {file_line(frame, missing[0])}, column {column}",
             f"no image of this file is where it is expected, first {quoted(path, 200)}",
             _other_extension(path) or "check images_dir, image_ext and input_map in the spec",
-            lines_of(missing),
+            lines_of(missing, frame),
         )
         return
     padded, plain = [], []
@@ -196,37 +231,37 @@ def _image_findings(source: Source, frame: pd.DataFrame, broken: dict[int, tuple
         yield Finding(
             ERROR,
             "leading_zeros",
-            f"{source.rel}, line {position + 2}, column object_name",
+            f"{source.rel}, line {file_line(frame, position)}, column object_name",
             f"{quoted(frame['object_name'].iloc[position])} has lost its leading zeros: the images are {quoted(name)}",
             "keep the column as text (a spreadsheet drops leading zeros)",
-            lines_of([p for p, *_ in padded]),
+            lines_of([p for p, *_ in padded], frame),
             edits=tuple((p, "object_name", n) for p, _, _, n in padded),
         )
     for position, column, path, _ in plain[:MAX_FINDINGS_A_RULE]:
         yield Finding(
             ERROR,
             "image_missing",
-            f"{source.rel}, line {position + 2}, column {column}",
+            f"{source.rel}, line {file_line(frame, position)}, column {column}",
             f"the image is missing: {quoted(path, 200)}",
             _other_extension(path) or "supply the file or remove the row",
-            lines_of([position]),
+            lines_of([position], frame),
             (position,),
         )
     if len(plain) > MAX_FINDINGS_A_RULE:
         rest = [p for p, *_ in plain[MAX_FINDINGS_A_RULE:]]
         message = f"{len(rest)} further rows have a missing image"
         yield Finding(
-            ERROR, "image_missing", source.rel, message, "supply the files or remove the rows", lines_of(rest), tuple(rest)
+            ERROR, "image_missing", source.rel, message, "supply the files or remove the rows", lines_of(rest, frame), tuple(rest)
         )
     for position, (column, path, why) in broken.items():
         if why != "missing":
             yield Finding(
                 ERROR,
                 "image_undecodable",
-                f"{source.rel}, line {position + 2}, column {column}",
+                f"{source.rel}, line {file_line(frame, position)}, column {column}",
                 f"{why}" if quoted(path, 200) in why else f"{quoted(path, 200)}: {why}",
                 "replace the file or remove the row",
-                lines_of([position]),
+                lines_of([position], frame),
                 (position,),
             )
 
@@ -236,9 +271,18 @@ def _other_extension(path: str) -> str:
     file = Path(path)
     if not file.parent.is_dir():
         return ""
+    for other in file.parent.iterdir():
+        if other.name != file.name and _same_letters(other.name, file.name):
+            composed = unicodedata.normalize("NFC", other.name) == unicodedata.normalize("NFC", file.name)
+            why = "composed of other Unicode characters (NFC or NFD)" if composed else "in other capitals"
+            return f"there is {quoted(other.name)}, the same letters {why}: rename the file as the table has it"
     for other in sorted(file.parent.glob(f"{_literal(file.stem)}.*")):
         return f"there is {quoted(other.name)}: set dataset.classify.image_ext to {quoted(other.suffix)}, or convert the file"
     return ""
+
+
+def _same_letters(left: str, right: str) -> bool:
+    return unicodedata.normalize("NFC", left).casefold() == unicodedata.normalize("NFC", right).casefold()
 
 
 def _literal(text: str) -> str:

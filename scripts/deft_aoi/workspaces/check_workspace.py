@@ -15,12 +15,13 @@ from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.paths import Workspace, cache_home
 from deft_aoi.contract.splits import TITLES, split_names, split_source
+from deft_aoi.contract.table_reader import file_line
 from deft_aoi.contract.text import quoted
 from deft_aoi.mining.path_rules import PathRule, pool_rules, resolve_column
 from deft_aoi.mining.pregen_scan import PregenPairs, scan
 from deft_aoi.workspaces.check_content import check_leakage, check_pair_leakage, check_rules, check_statistics
 from deft_aoi.workspaces.check_findings import ERROR, NOTE, CheckReport, Finding, from_stop, lines_of
-from deft_aoi.workspaces.check_rows import Source, check_cells, check_images, read
+from deft_aoi.workspaces.check_rows import Source, check_cells, check_for_engine, check_images, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +40,7 @@ def check_workspace(path: Path) -> CheckReport:
     spec = _read_spec(workspace, found)
     parts: dict[str, Part] = {}
     for source in _sources(workspace, spec, found):
-        frame = _checked_rows(source, found, frames)
+        frame = _checked_rows(source, spec, found, frames)
         if frame is not None and source.layout is not None:
             part = _part(source, source.layout, frame, index, found)
             if part is not None:
@@ -79,12 +80,16 @@ def _sources(workspace: Workspace, spec: specs.Spec | None, found: list[Finding]
     return out
 
 
-def _checked_rows(source: Source, found: list[Finding], frames: dict[str, pd.DataFrame]) -> pd.DataFrame | None:
+def _checked_rows(
+    source: Source, spec: specs.Spec | None, found: list[Finding], frames: dict[str, pd.DataFrame]
+) -> pd.DataFrame | None:
     frame = read(source, found)
     if frame is None:
         return None
     frames[source.rel] = frame
     found += check_cells(source, frame)
+    if spec is not None:
+        found += check_for_engine(source, frame, spec)
     return frame
 
 
@@ -108,7 +113,7 @@ def _check_pool(
 ) -> Part | None:
     rel = workspace.rel(workspace.pool_csv)
     source = Source("pool", "mining pool", rel, workspace.pool_csv, None)
-    frame = _checked_rows(source, found, frames)
+    frame = _checked_rows(source, spec, found, frames)
     if frame is None or spec is None:
         return None
     layout = specs.layout(spec, workspace.root)
@@ -125,10 +130,10 @@ def _check_pool(
                 Finding(
                     ERROR,
                     "image_missing",
-                    f"{rel}, line {missed[0] + 2}, column {column}" if missed else stop.where,
+                    f"{rel}, line {file_line(frame, missed[0])}, column {column}" if missed else stop.where,
                     stop.message,
                     stop.fix,
-                    lines_of(missed),
+                    lines_of(missed, frame),
                     tuple(missed),
                 )
             )

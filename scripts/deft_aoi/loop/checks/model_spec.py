@@ -20,7 +20,11 @@ def check_spec(session: Checklist, config: RunConfig) -> None:
     """Check 7, for the engine of this run."""
     rows = {name: len(split.frame) for name, split in session.splits.items()}
     if config.engine == "tao":
+        from deft_aoi.contract.tao_cells import require_tao_cells
         from deft_aoi.engines.tao_schema import check_tao_spec
+
+        for name, split in session.splits.items():
+            require_tao_cells(split.frame, f"{name} set")
 
         # As TAO will see it: without our own `deft` section, and once with what that section changes for fine-tuning.
         ws = session.workspace
@@ -48,7 +52,7 @@ def check_embedded_spec(workspace: Workspace, spec: specs.Spec, config: RunConfi
             "the training set has fewer rows than the batch size",
             expected=f"at least {batch} rows",
             found=f"{rows['train']} rows",
-            hint="lower dataset.classify.batch_size",
+            hint=f"--set dataset.classify.batch_size={rows['train']}, or lower it in specs/baseline_spec.yaml",
         )
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "spec.yaml"
