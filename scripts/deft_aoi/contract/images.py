@@ -248,7 +248,7 @@ def bits_per_channel(image: Image) -> int:
     if image.format == "TIFF":
         bits = getattr(image, "tag_v2", {}).get(258, 8)
         return int(max(bits) if isinstance(bits, tuple) else bits)
-    if image.format == "PNG" and any("16" in str(part) for tile in image.tile for part in _as_tuple(tile[3])):
+    if image.format == "PNG" and any("16" in str(part) for tile in getattr(image, "tile", ()) for part in _as_tuple(tile[3])):
         return 16
     return 8
 

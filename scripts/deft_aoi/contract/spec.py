@@ -79,6 +79,19 @@ for _tag, _pattern, _first in (
     _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
 
 
+def _refuse_sexagesimal(loader: _StrictLoader, node: yaml.ScalarNode) -> str:
+    raise yaml.constructor.ConstructorError(
+        None, None, f"{quoted(node.value, 40)} is a number to the base of 60 for TAO (YAML 1.1): quote it", node.start_mark
+    )
+
+
+_SEXAGESIMAL = "tag:deft,2026:sexagesimal"
+_StrictLoader.add_implicit_resolver(
+    _SEXAGESIMAL, re.compile(r"^[-+]?[0-9][0-9_]*(?::[0-9]+)+(?:\.[0-9_]*)?$"), list("-+0123456789")
+)
+_StrictLoader.add_constructor(_SEXAGESIMAL, _refuse_sexagesimal)
+
+
 def _parse(text: str) -> Any:
     loader = _StrictLoader(text)
     try:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_FINDINGS_A_RULE = 20
+SHIPPED_BATCH = 16
+"""``batch_size`` of both specs that the skill ships, which pre-flight merges below the workspace's."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def check_for_engine(source: Source, frame: pd.DataFrame, spec: specs.Spec) -> l
             message, fix = tao_message(misread)
             where = f"{source.rel}, line {file_line(frame, misread[1])}, column {misread[0]}"
             out.append(Finding(ERROR, "tao_type_inference", where, message, fix, lines_of([misread[1]], frame)))
-    batch = int(specs.get(spec, "dataset.classify.batch_size") or 8)
+    batch = int(specs.get(spec, "dataset.classify.batch_size") or SHIPPED_BATCH)
     if source.name == "train" and len(frame) < batch:
         message = f"{len(frame)} rows are fewer than one batch ({batch})"
         fix = f"--set dataset.classify.batch_size={len(frame)}, or lower it in specs/baseline_spec.yaml"
