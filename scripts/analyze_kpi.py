@@ -31,6 +31,8 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--target", help='KPI to judge, for example "FAR < 0.1%% at recall=100%%"')
     p.add_argument("--recall", type=float, action="append", metavar="FRACTION", help="recall to report, in (0, 1]; repeatable")
     p.add_argument("--threshold", type=float, help="judge at this fixed threshold instead of choosing one (hold-out)")
+    p.add_argument("--threshold-rule", default="low_end", help="low_end (default), midpoint or tail:P")
+    p.add_argument("--min-recall-support", type=float, default=99.0, metavar="PCT", help="recall that must be supported (99)")
     p.add_argument("--bins", type=int, default=50, help="histogram bins of the score plot")
     p.add_argument("--no-plots", action="store_true")
     p.add_argument("--seconds-per-call", type=float, default=5.0, help="operator seconds for one call at the review station")

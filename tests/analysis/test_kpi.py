@@ -13,6 +13,7 @@ import pytest
 from deft_aoi.analysis import holdout, kpi, kpi_output, operating_point
 from deft_aoi.analysis.score_table import attach_scores, read_scores
 from deft_aoi.analysis.scored import check_scored
+from deft_aoi.analysis.verdict import KPI_ONLY, NOT_MET, UNSUPPORTED
 from deft_aoi.contract import schema
 from deft_aoi.contract.changenet_csv import read_changenet_csv
 from deft_aoi.contract.errors import HardStop
@@ -83,35 +84,36 @@ def test_copies_with_one_label_are_one_observation(scored_rows) -> None:
     report = kpi.analyze(frame, target=TARGET, content_ids=["a", "a", "a", "b", "c", "c"])
     assert report["counts"]["distinct_pass"] == 2
     assert report["counts"]["distinct_defect"] == 1
-    assert report["target_point"]["far_interval"][1] == pytest.approx(1 - 0.025**0.5)
+    assert report["target_point"]["far_interval"][1] == pytest.approx(1 - 0.05**0.5)
     assert report["target_point"]["far_fraction"] == 0.0
 
 
 @pytest.mark.parametrize(
     ("good", "bad", "target", "verdict"),
     [
-        ([0.1] * 400, [0.9], "FAR < 0.1% at recall=100%", kpi.UNSUPPORTED),
-        ([0.1] * 2995, [0.9], "FAR < 0.1% at recall=100%", kpi.MET),
-        ([0.1] * 2994, [0.9], "FAR < 0.1% at recall=100%", kpi.UNSUPPORTED),
-        ([0.1] * 399 + [0.95], [0.9], "FAR < 0.1% at recall=100%", kpi.NOT_MET),
-        ([0.1] * 3 + [0.95], [0.9], "FAR < 25% at recall=100%", kpi.NOT_MET),
-        ([0.1] * 3 + [0.95], [0.9], "FAR <= 25% at recall=100%", kpi.UNSUPPORTED),
-        ([0.1] * 99 + [0.5], [0.9] * 99 + [0.2], "FAR < 0.5% at recall>=99%", kpi.UNSUPPORTED),
+        ([0.1] * 400, [0.9], "FAR < 0.1% at recall=100%", UNSUPPORTED),
+        ([0.1] * 2995, [0.9] * 299, "FAR < 0.1% at recall=100%", KPI_ONLY),
+        ([0.1] * 2995, [0.9] * 298, "FAR < 0.1% at recall=100%", UNSUPPORTED),
+        ([0.1] * 2994, [0.9] * 299, "FAR < 0.1% at recall=100%", UNSUPPORTED),
+        ([0.1] * 399 + [0.95], [0.9], "FAR < 0.1% at recall=100%", NOT_MET),
+        ([0.1] * 3 + [0.95], [0.9], "FAR < 25% at recall=100%", NOT_MET),
+        ([0.1] * 3 + [0.95], [0.9], "FAR <= 25% at recall=100%", UNSUPPORTED),
+        ([0.1] * 99 + [0.5], [0.9] * 99 + [0.2], "FAR < 0.5% at recall>=99%", UNSUPPORTED),
     ],
 )
 def test_verdict(scored_rows, good: list[float], bad: list[float], target: str, verdict: str) -> None:
     report = kpi.analyze(scored_rows(good, bad), target=parse_kpi_target(target))
     assert report["verdict"] == verdict
-    assert kpi.is_met(report) == (verdict != kpi.NOT_MET)
+    assert report["facts"]["kpi"] == (verdict != NOT_MET)
     assert report["verdict_sentence"].startswith(f"{verdict}: ")
     assert len(report["verdict_sentence"]) < 400
 
 
 def test_the_sentence_never_rounds_a_rate_to_nothing_or_to_all(scored_rows) -> None:
     report = kpi.analyze(scored_rows([0.1] * 49_999 + [0.99], [0.9] * 3), target=TARGET)
-    assert "FAR 0.002 %" in report["verdict_sentence"]
+    assert "FAR <= 0.00949 %, recall >= 36.8 %" in report["verdict_sentence"]
     hard = kpi.analyze(scored_rows([0.1], [0.9] * 19_999 + [0.05]), recalls=(0.9999,))
-    assert "recall 99.995 %" in hard["verdict_sentence"]
+    assert "recall >= 99.9763 %" in hard["verdict_sentence"]
 
 
 def test_drop_n_is_the_far_without_the_hardest_defects(scored_rows) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from deft_aoi.analysis import kpi
 from deft_aoi.analysis.constants import DEFAULT_RECALLS
 from deft_aoi.analysis.operating_point import (
+    MIDPOINT,
     OperatingPoint,
     at_recall,
     at_threshold,
@@ -134,13 +135,14 @@ def test_neighbouring_scores_hand_over_the_lower_one_and_say_so() -> None:
     low = float(np.float32(0.3))
     high = float(np.nextafter(np.float32(0.3), np.float32(1)))
     point = at_recall(sweep([low, high], [False, True]), 1.0)
-    assert point.threshold == low
+    assert point.threshold == np.nextafter(low, 1)
+    assert np.float32(point.threshold) == np.float32(low)
     assert (point.tp, point.fp) == (1, 0)
     assert "no room" in point.note
 
 
 def test_the_midpoint_has_a_margin_on_both_sides() -> None:
-    point = at_recall(sweep([0.1, 0.2, 0.6, 0.9], [False, False, True, True]), 1.0)
+    point = at_recall(sweep([0.1, 0.2, 0.6, 0.9], [False, False, True, True]), 1.0, MIDPOINT)
     assert (point.interval_low, point.interval_high) == (0.2, 0.6)
     assert point.threshold == pytest.approx(0.4)
     assert point.note == ""

@@ -120,7 +120,13 @@ class RunMaker:
         threshold = self.reports[list(self.frames)[-1]]["target_point"]["threshold"]
         folder = self.root / "run" / "holdout"
         folder.mkdir()
-        write_checked(folder / "holdout.json", kpi.apply_threshold(best, threshold + 0.3, target=self.kpi_target), "holdout")
+        write_checked(
+            folder / "holdout.json",
+            kpi.apply_threshold(
+                best, threshold + 0.3, target=self.kpi_target, kpi_point=self.reports[list(self.frames)[-1]]["target_point"]
+            ),
+            "holdout",
+        )
         return self
 
     def rel(self, path: Path) -> str:
@@ -191,7 +197,9 @@ class RunMaker:
                 "recall_fraction": point["recall_fraction"],
                 "threshold": point["threshold"],
                 "verdict": report["verdict"],
-                "kpi_met": kpi.is_met(report),
+                "kpi_met": report["facts"]["kpi"],
+                "cross_validated": report["facts"]["cross_validated"],
+                "cross_validated_far_fraction": report["estimate"]["far_fraction"],
                 "promoted": paired is None or paired["promote"],
             },
         )

@@ -125,7 +125,7 @@ def test_new_boards_are_scored_with_the_two_files_alone(run: Path, tmp_path: Pat
 def test_labelled_boards_are_also_measured(run: Path, tmp_path: Path) -> None:
     csv = boards(run, tmp_path / "boards.csv", columns=4)
     found = infer(load_model(run / "best_model.json"), csv, run.parents[1] / "kpi" / "images", tmp_path / "out")
-    handed = json.loads((run / "best_model.json").read_text(encoding="utf-8"))["holdout"]
+    handed = json.loads((run / "run" / "holdout" / "holdout.json").read_text(encoding="utf-8"))["point"]["rows"]
     assert {k: found["measured"][k] for k in ("tp", "fp", "tn", "fn")} == {k: handed[k] for k in ("tp", "fp", "tn", "fn")}
 
 

@@ -314,5 +314,5 @@ def test_best_is_what_the_hand_over_takes(make_run) -> None:
     assert best_label(view) == best_iteration(view)["label"]
     tied = json.loads(json.dumps(view))
     for it in tied["iterations"].values():
-        it["far_fraction"] = 0.25
+        it["far_fraction"] = it["cross_validated_far_fraction"] = 0.25
     assert best_label(tied) == best_iteration(tied)["label"] == "baseline"

@@ -6,6 +6,7 @@ no assumption that the two sets are independent (McNemar, Psychometrika 12, 1947
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,7 @@ def compare(
     target: KpiTarget | None = None,
     max_new_escapes: int | None = None,
     judged: tuple[Evaluation, Evaluation] | None = None,
+    estimates: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Compare two scored frames of the same rows.
 
@@ -45,6 +47,8 @@ def compare(
             itself says how many defects may pass.
         max_new_escapes: defects that may be missed now though they were caught before; ``None``: at most as many as are
             newly caught.
+        estimates: ``kpi_met`` and ``cross_validated_far_fraction`` of both, over distinct contents, where a run has them: the
+            lower cross-validated false-alarm rate is the better model, ties by the point.
         judged: what the user's own primary metric says of both; it then decides instead of the KPI, escapes apart.
 
     Returns:
@@ -66,16 +70,28 @@ def compare(
     far = [float(f[~defect].mean()) for f in (flag_old, flag_new)]
     recall = [float(f[defect].mean()) for f in (flag_old, flag_new)]
     escapes = escapes[np.argsort(new.scores[escapes], kind="stable")]
+    good, bad = int((~defect).sum()), int(defect.sum())
     met = [
-        target is not None and target.is_met(f) and r >= target.recall_fraction * (1 - 1e-12)
-        for f, r in zip(far, recall, strict=True)
+        target is not None and target.meets(int((f & ~defect).sum()), good, int((f & defect).sum()), bad)
+        for f in (flag_old, flag_new)
     ]
+    cross = far
+    if estimates is not None:
+        met = [bool(e["kpi_met"]) for e in estimates]
+        found = [e.get("cross_validated_far_fraction") for e in estimates]
+        cross = [float(f) for f in found if f is not None] if None not in found else far
     better = None
     if judged is not None:
         met, better = [e.met for e in judged], judged[1].rank < judged[0].rank
     first = met[1] and not met[0]
     promote, reason = decide(
-        far, recall, len(escapes), len(caught), max_new_escapes=max_new_escapes, first_to_meet=first, better_metric=better
+        (cross, far),
+        recall,
+        len(escapes),
+        len(caught),
+        max_new_escapes=max_new_escapes,
+        first_to_meet=first,
+        better_metric=better,
     )
     return {
         "schema_version": 1,
@@ -99,7 +115,7 @@ def compare(
 
 
 def decide(
-    far: list[float],
+    fars: tuple[list[float], list[float]],
     recall: list[float],
     new_escapes: int,
     newly_caught: int,
@@ -116,7 +132,7 @@ def decide(
     them are listed, and a line that knows better sets its own limit.
 
     Args:
-        far: FAR before and after, fractions.
+        fars: cross-validated FAR before and after, then that of the point, fractions.
         recall: recall before and after, fractions.
         new_escapes: defects caught before and missed now.
         newly_caught: defects missed before and caught now.
@@ -136,9 +152,10 @@ def decide(
     if better_metric is not None:
         words = ("promoted: the primary metric is better", "kept: the primary metric is not better")
         return better_metric, f"{words[not better_metric]}; {exchanged}"
-    if far[1] < far[0]:
+    before, after = zip(*fars, strict=True)
+    if after < before:
         return True, f"promoted: fewer false alarms; {exchanged}"
-    if far[1] == far[0] and recall[1] > recall[0]:
+    if after == before and recall[1] > recall[0]:
         return True, f"promoted: higher recall; {exchanged}"
     return False, f"kept: the new model has no fewer false alarms; {exchanged}"
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 INTERVAL_LEVEL = 0.95
-"""Two-sided level of every printed interval, and one-sided level of "the sample supports the target"."""
+"""One-sided level of every bound: a printed interval is the two one-sided bounds, and "the sample supports" is one of them."""
+
+MIN_BOARDS = 10
+"""Fewer boards say too little about how alike the parts of one board are: then it is said, not corrected."""
+
+MIN_RECALL_SUPPORT = 0.99
+"""Recall whose one-sided lower bound a plain MET needs (``--min-recall-support``); a target below it takes its place."""
+
+DESIGN_QUANTILE = 0.05
+"""The design effect is taken where 5 % of good parts are flagged (or 5 % of defects missed): at the operating point itself
+there are mostly no events to see it by."""
+
+TAIL_SHARE = 0.15
+"""Share of the weakest defects to which ``--threshold-rule tail:P`` fits an exponential tail of log-odds."""
 
 DEFAULT_RECALLS = (1.0, 0.995, 0.99, 0.98, 0.95)
 """Recalls that are always reported: one odd sample can decide the first, so its neighbours stand beside it."""
-
-RECALL_SLACK = 1e-12
-"""Relative slack when a recall fraction is turned into a count: 0.995 x 200 must be 199, whatever binary says."""
 
 MARGIN_BAND_PROBABILITY = 0.1
 """Half-width of the margin band for ``learnable`` scores, which are probabilities: 0.1 around a threshold of one half.
@@ -51,3 +61,7 @@ pairs; those below this are about 300, without a label conflict."""
 
 THUMB_SLACK = 1.0
 """Thumbnails are rounded to whole grey levels, so the bound that proposes is wider by one."""
+
+SCORE_NOISE = 1e-6
+"""By how much the embedded engine's score of one part differs between batch sizes, numbers of threads and devices
+(benchmarks/score_noise.py measures it): ``low_end`` hands over a threshold that far above the last good part."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deft_aoi.analysis.constants import SPLIT_FOLDS
-from deft_aoi.analysis.operating_point import Floats, Sweep, defects_needed, midpoint
+from deft_aoi.analysis.operating_point import LOW_END, Floats, Sweep, ThresholdRule, defects_needed
 from deft_aoi.analysis.scored import ScoredSet
 
 SEED = 20_260_101
@@ -22,18 +22,21 @@ NEAR = 1000
 """Good parts looked at below the lowest limit before all of them are."""
 
 
-def split_estimate(s: ScoredSet, sweep: Sweep, recall_fraction: float, folds: int = SPLIT_FOLDS) -> dict[str, Any] | None:
+def split_estimate(
+    s: ScoredSet, sweep: Sweep, recall_fraction: float, rule: ThresholdRule = LOW_END, folds: int = SPLIT_FOLDS
+) -> dict[str, Any] | None:
     """Cross-validated FAR and recall of the rule "the threshold that gives this recall".
 
     Args:
-        s: the scored set.
+        s: the distinct contents of the scored set.
         sweep: its sweep.
         recall_fraction: recall at which each threshold is chosen.
+        rule: which threshold of the interval.
         folds: folds; boards (``boardname``), where the column has at least ``folds`` values, stay together.
 
     Returns:
-        ``kind`` (``split_by_board`` or ``split_by_row``), FAR and recall over all rows out of fold, their range over the
-        folds and the range of thresholds; ``None`` when a class is too small to split.
+        ``kind`` (``split_by_board``, ``split_by_content`` or ``split_by_row``), counts, FAR and recall over all
+        out of fold, their range over the folds and the range of thresholds; ``None`` when a class is too small to split.
     """
     fold, kind = _folds(s, folds)
     fold_of_bad = fold[s.defects_ascending]
@@ -47,7 +50,8 @@ def split_estimate(s: ScoredSet, sweep: Sweep, recall_fraction: float, folds: in
         low = _highest_below(limit, near[:k] + near[k + 1 :])
         if low == -np.inf:  # all good parts there are of this fold
             low = _highest_below(limit, good[:k] + good[k + 1 :])
-        threshold = midpoint(low, float(outside[k][np.searchsorted(outside[k], low, side="right")]))[0]
+        others = Sweep(np.sort(np.concatenate(good[:k] + good[k + 1 :])), outside[k]) if rule.name == "tail" else sweep
+        threshold = rule.threshold(others, low, float(outside[k][np.searchsorted(outside[k], low, side="right")]))[0]
         flagged = [int((scores > threshold).sum()) for scores in (good[k], sweep.bad[fold_of_bad == k])]
         per_fold.append((threshold, flagged[0], len(good[k]), flagged[1], sweep.n_defect - len(outside[k])))
     if len(per_fold) < 2:
@@ -57,6 +61,10 @@ def split_estimate(s: ScoredSet, sweep: Sweep, recall_fraction: float, folds: in
     return {
         "kind": kind,
         "folds": len(per_fold),
+        "fp": int(fp.sum()),
+        "tn": int(n_pass.sum() - fp.sum()),
+        "tp": int(tp.sum()),
+        "fn": int(n_defect.sum() - tp.sum()),
         "far_fraction": float(fp.sum() / n_pass.sum()),
         "far_min_fraction": float(far.min()),
         "far_max_fraction": float(far.max()),
@@ -86,5 +94,5 @@ def _folds(s: ScoredSet, folds: int) -> tuple[npt.NDArray[np.uint8], str]:
     boards = s.groups("boardname")
     rng = np.random.default_rng(SEED)
     if boards is None or len(boards[1]) < folds:
-        return (rng.permutation(len(s)) % folds).astype(np.uint8), "split_by_row"
+        return (rng.permutation(len(s)) % folds).astype(np.uint8), "split_by_row" if s.content is None else "split_by_content"
     return (rng.permutation(len(boards[1])) % folds).astype(np.uint8)[boards[0]], "split_by_board"

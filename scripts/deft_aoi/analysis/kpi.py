@@ -1,4 +1,4 @@
-"""The KPI of one scored set: operating points, exact intervals, verdict."""
+"""The KPI of one scored set: operating points, exact intervals, verdict (docs/verdict.md)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deft_aoi.analysis import kpi_details, operating_point
-from deft_aoi.analysis.constants import DEFAULT_RECALLS, INTERVAL_LEVEL, MAX_LISTED, SECONDS_PER_CALL
+from deft_aoi.analysis.constants import DEFAULT_RECALLS, MAX_LISTED, SECONDS_PER_CALL
 from deft_aoi.analysis.holdout import split_estimate
-from deft_aoi.analysis.intervals import clopper_pearson, sample_size_for, upper_bound
-from deft_aoi.analysis.operating_point import OperatingPoint, Sweep
+from deft_aoi.analysis.judging import (
+    DEFAULT_RULES,
+    JudgingRules,
+    boards_of,
+    facts,
+    holdout_says,
+    rule_table,
+    sample_size,
+    with_bounds,
+)
 from deft_aoi.analysis.scored import ScoredSet, check_scored
+from deft_aoi.analysis.verdict import sentence, verdict_of
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.kpi_target import KpiTarget
 from deft_aoi.contract.text import PASS
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MET = "MET"
-UNSUPPORTED = "MET (not yet supported by the sample size)"
-NOT_MET = "NOT MET"
 
 RULE = "score > threshold means NO_PASS (defect); FAR = FP / (FP + TN); recall = TP / (TP + FN)"
 
@@ -38,6 +43,7 @@ def analyze(
     content_ids: Any = None,
     featureless: Any = None,
     seconds_per_call: float = SECONDS_PER_CALL,
+    rules: JudgingRules = DEFAULT_RULES,
 ) -> dict[str, Any]:
     """Analyze a scored set.
 
@@ -52,16 +58,17 @@ def analyze(
             size then count distinct contents. ``None``: every row counts as one observation.
         featureless: (N,) booleans that go with them.
         seconds_per_call: operator seconds for one call at the review station.
+        rules: which threshold is handed over, and what must be supported.
 
     Returns:
-        The report, as ``kpi.json`` holds it (schema ``kpi``). Rates are over rows, as TAO scores them; intervals are over
-        distinct contents.
+        The report, as ``kpi.json`` holds it (schema ``kpi``). Counts, rates and intervals are over distinct contents; beside
+        them ``rows`` counts as TAO does.
 
     Raises:
         HardStop: whatever :func:`deft_aoi.analysis.scored.check_scored` refuses.
     """
     scored, wanted = checked(frame, target, recalls, label_column, score_column, pass_label, content_ids, featureless)
-    return report_of(scored, scored.sweep(), target, wanted, seconds_per_call)
+    return report_of(scored, target, wanted, seconds_per_call, rules)
 
 
 def checked(
@@ -89,47 +96,51 @@ def checked(
 
 
 def report_of(
-    scored: ScoredSet, sweep: Sweep, target: KpiTarget | None, wanted: list[float], seconds_per_call: float
+    scored: ScoredSet, target: KpiTarget | None, wanted: list[float], seconds_per_call: float, rules: JudgingRules
 ) -> dict[str, Any]:
+    units = scored.distinct_contents()
+    sweep = units.sweep()
+    boards = boards_of(units, sweep)
     goal = target.recall_fraction if target else wanted[0]
     columns = scored.columns
-    points = {r: operating_point.at_recall(sweep, r) for r in wanted}
-    rows = [{"recall_target_fraction": r, **_with_intervals(scored, p)} for r, p in points.items()]
+    points = {r: operating_point.at_recall(sweep, r, rules.threshold) for r in wanted}
+    rows = [{"recall_target_fraction": r, **with_bounds(scored, boards, p)} for r, p in points.items()]
     best = operating_point.best_f1(sweep)
-    point = points[goal]
+    point, target_point = points[goal], next(r for r in rows if r["recall_target_fraction"] == goal)
+    size = None if target is None else sample_size(target_point, boards, target, rules)
+    estimate = split_estimate(units, sweep, goal, rules.threshold)
+    own = None if target is None or size is None else facts(target_point, size, estimate, target)
     report: dict[str, Any] = {
-        "schema_version": 1,
+        "schema_version": 2,
         "rule": RULE,
+        "threshold_rule": rules.threshold.text,
         "columns": {"label": columns[0], "score": columns[1], "pass_label": scored.label_names[0]},
-        "counts": _counts(scored),
+        "counts": _counts(scored, units),
         "labels": scored.label_counts(),
         "score_min": float(min(sweep.good[0], sweep.bad[0])),
         "score_max": float(max(sweep.good[-1], sweep.bad[-1])),
         "auroc": operating_point.auroc(sweep),
         "aupr": operating_point.average_precision(sweep),
         "operating_points": rows,
-        "best_f1": _with_intervals(scored, best),
+        "best_f1": with_bounds(scored, boards, best),
         "target": None if target is None else kpi_target_dict(target),
-        "target_point": next(r for r in rows if r["recall_target_fraction"] == goal),
-        "sample_size": None if target is None else _sample_size(scored, point, target),
-        "drop_n": kpi_details.drop_n(scored, sweep, goal),
-        "setting_samples": kpi_details.setting_samples(scored, point),
-        "per_defect": kpi_details.per_defect(scored, point),
-        "slices": kpi_details.slices(scored, point),
-        "aoi_units": kpi_details.aoi_units(scored, point, seconds_per_call),
-        "suspected_label_errors": kpi_details.suspects(scored, sweep, goal),
-        "estimate": split_estimate(scored, sweep, goal),
-        "verdict": None,
+        "target_point": target_point,
+        "sample_size": size,
+        "boards": boards.as_dict(),
+        "threshold_rules": rule_table(sweep, goal, rules.threshold),
+        "drop_n": kpi_details.drop_n(units, sweep, goal),
+        "deciding_defects": kpi_details.deciding_defects(units, sweep, goal, point),
+        "setting_samples": kpi_details.setting_samples(units, point),
+        "per_defect": kpi_details.per_defect(units, point, boards.recall_effect),
+        "slices": kpi_details.slices(units, point),
+        "aoi_units": kpi_details.aoi_units(scored, target_point["rows"], seconds_per_call),
+        "suspected_label_errors": kpi_details.suspects(units, sweep, goal),
+        "estimate": estimate,
+        "facts": None if own is None else own.as_dict(),
+        "verdict": None if own is None else verdict_of(own),
     }
-    if target is not None:
-        report["verdict"] = _verdict(report, target)
-    report["verdict_sentence"] = verdict_sentence(report)
+    report["verdict_sentence"] = sentence(report)
     return report
-
-
-def is_met(report: dict[str, Any]) -> bool:
-    """Whether the verdict ends the loop: both spellings of MET do."""
-    return report["verdict"] in (MET, UNSUPPORTED)
 
 
 def kpi_target_dict(target: KpiTarget) -> dict[str, Any]:
@@ -142,79 +153,17 @@ def kpi_target_dict(target: KpiTarget) -> dict[str, Any]:
     }
 
 
-def _counts(s: ScoredSet) -> dict[str, Any]:
-    good = ~s.defect
+def _counts(s: ScoredSet, units: ScoredSet) -> dict[str, Any]:
+    good, distinct_defect = ~s.defect, int(units.defect.sum())
     return {
         "rows": len(s),
         "pass_rows": int(good.sum()),
         "defect_rows": int(s.defect.sum()),
-        "distinct_pass": s.distinct(good),
-        "distinct_defect": s.distinct(s.defect),
+        "distinct_pass": len(units) - distinct_defect,
+        "distinct_defect": distinct_defect,
         "distinct_by_content": s.content is not None,
         "featureless_rows": None if s.featureless is None else int(s.featureless.sum()),
     }
-
-
-def _with_intervals(s: ScoredSet, point: OperatingPoint) -> dict[str, Any]:
-    fp, missed, n_pass, n_defect = point.fp, point.fn, point.fp + point.tn, point.tp + point.fn
-    if s.content is not None:
-        # A content counts as a false alarm when any of its copies is one, and as missed when any copy is missed.
-        flagged, good = s.scores > point.threshold, ~s.defect
-        fp, missed = s.distinct(good & flagged), s.distinct(s.defect & ~flagged)
-        n_pass, n_defect = s.distinct(good), s.distinct(s.defect)
-    return {
-        **point.as_dict(),
-        "false_alarm_contents": fp,
-        "far_interval": list(clopper_pearson(fp, n_pass)),
-        "far_upper_one_sided": upper_bound(fp, n_pass),
-        "recall_interval": list(clopper_pearson(n_defect - missed, n_defect)),
-        "interval_level": INTERVAL_LEVEL,
-    }
-
-
-def _sample_size(s: ScoredSet, point: OperatingPoint, target: KpiTarget) -> dict[str, Any]:
-    n = s.distinct(~s.defect)
-    upper = upper_bound(s.distinct(~s.defect & (s.scores > point.threshold)), n)
-    return {
-        "level_one_sided": INTERVAL_LEVEL,
-        "distinct_pass": n,
-        "required_distinct_pass": sample_size_for(target.far_fraction),
-        "best_supportable_far_fraction": upper_bound(0, n),
-        "far_upper_fraction": upper,
-        "supported": target.is_met(upper),
-    }
-
-
-def _verdict(report: dict[str, Any], target: KpiTarget) -> str:
-    if not target.is_met(report["target_point"]["far_fraction"]):
-        return NOT_MET
-    return MET if report["sample_size"]["supported"] else UNSUPPORTED
-
-
-def verdict_sentence(report: dict[str, Any]) -> str:
-    """The one sentence for the console, from typed values only."""
-    p, counts = report["target_point"], report["counts"]
-    distinct = "" if counts["distinct_pass"] == counts["pass_rows"] else f" ({counts['distinct_pass']:,} distinct)"
-    text = (
-        f"{p['fp']:,} false alarm{'' if p['fp'] == 1 else 's'} in {counts['pass_rows']:,} good parts{distinct} with "
-        f"{p['tp']:,} of {counts['defect_rows']:,} defects caught: FAR {_pct(p['far_fraction'])} at recall "
-        f"{_pct(p['recall_fraction'])}; the true FAR may be up to {_pct(p['far_interval'][1])}"
-    )
-    size = report["sample_size"]
-    if size is None:
-        return text
-    if not size["supported"]:
-        far = report["target"]["far_fraction"]
-        text += f"; {_pct(far)} needs {size['required_distinct_pass']:,} distinct good parts without a false alarm"
-    return f"{report['verdict']}: {text} (target {report['target']['text']})"
-
-
-def _pct(fraction: float) -> str:
-    """A fraction as a percent with three significant digits, never rounded to a bare 0 or 100."""
-    if fraction in (0.0, 1.0):
-        return f"{fraction * 100:.0f} %"
-    digits = f"{fraction * 100:.3g}"
-    return f"{fraction * 100:.6g} %" if float(digits) == 100 else f"{float(digits):g} %"
 
 
 def apply_threshold(
@@ -227,8 +176,22 @@ def apply_threshold(
     pass_label: str = PASS,
     content_ids: Any = None,
     featureless: Any = None,
+    kpi_point: dict[str, Any] | None = None,
+    rules: JudgingRules = DEFAULT_RULES,
 ) -> dict[str, Any]:
     """Judge a scored set at a threshold that was fixed elsewhere: the hold-out set, scored once, at the end.
+
+    Args:
+        frame: see :func:`analyze`, as the columns, identities and rules.
+        threshold: the threshold.
+        target: the KPI.
+        label_column: see above.
+        score_column: see above.
+        pass_label: see above.
+        content_ids: see above.
+        featureless: see above.
+        kpi_point: the operating point of the KPI set that chose the threshold: how many misses are improbable depends on it.
+        rules: see above.
 
     Returns:
         The report of schema ``holdout``: counts, point, per-defect recall, missed defects, and whether the point meets the
@@ -247,20 +210,26 @@ def apply_threshold(
         content_ids=content_ids,
         featureless=featureless,
     )
-    point = operating_point.at_threshold(scored.sweep(), threshold)
+    units = scored.distinct_contents()
+    sweep = units.sweep()
+    boards = boards_of(units, sweep)
+    at = operating_point.at_threshold(sweep, threshold)
+    point = with_bounds(scored, boards, at)
     missed = np.flatnonzero(scored.defect & (scored.scores <= threshold))
-    met = None
-    if target is not None:
-        met = target.is_met(point.far_fraction) and point.recall_fraction >= target.recall_fraction * (1 - 1e-12)
+    says, p_value = (None, None) if target is None else holdout_says(point, target, kpi_point, rules.judge_far)
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "rule": RULE,
         "threshold_source": "fixed",
-        "counts": _counts(scored),
-        "point": _with_intervals(scored, point),
-        "per_defect": kpi_details.per_defect(scored, point),
+        "counts": _counts(scored, units),
+        "boards": boards.as_dict(),
+        "auroc": operating_point.auroc(sweep),
+        "point": point,
+        "per_defect": kpi_details.per_defect(units, at, boards.recall_effect),
         "missed": scored.list_rows(missed[np.argsort(scored.scores[missed], kind="stable")], MAX_LISTED),
         "missed_count": len(missed),
         "target": None if target is None else kpi_target_dict(target),
-        "met": met,
+        "met": None if says is None else says == "confirms",
+        "says": says,
+        "misses_p_value": p_value,
     }

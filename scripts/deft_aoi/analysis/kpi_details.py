@@ -16,7 +16,7 @@ LOWEST = 5
 DROP = (1, 2, 3)
 
 
-def per_defect(s: ScoredSet, point: OperatingPoint) -> list[dict[str, Any]]:
+def per_defect(s: ScoredSet, point: OperatingPoint, boards_effect: float = 1.0) -> list[dict[str, Any]]:
     """Recall and lowest scores of each defect type at the point, lowest recall first."""
     out = []
     defects = s.defects_ascending
@@ -34,11 +34,29 @@ def per_defect(s: ScoredSet, point: OperatingPoint) -> list[dict[str, Any]]:
                 "caught": caught,
                 "missed": len(rows) - caught,
                 "recall_fraction": caught / len(rows),
-                "recall_interval": list(clopper_pearson(n - missed, n)),
+                "recall_interval": list(clopper_pearson(n - missed, n, effect=boards_effect)),
                 "lowest": s.list_rows(rows, LOWEST),
             }
         )
     return sorted(out, key=lambda d: (d["recall_fraction"], d["label"]))
+
+
+def deciding_defects(s: ScoredSet, all_scores: Sweep, recall_fraction: float, point: OperatingPoint) -> dict[str, Any]:
+    """Up to three weakest defects, each with the false-alarm rate if it alone were caught by other means.
+
+    ``decide_alone``: the false-alarm rate at the target recall is more than five times that at 99 %, so that one or two
+    defects carry it.
+    """
+    needed = defects_needed(recall_fraction, all_scores.n_defect)
+    listed = []
+    for i, row in enumerate(s.defects_ascending[: len(DROP)]):
+        rest = Sweep(all_scores.good, np.delete(all_scores.bad, i))
+        if rest.n_defect == 0 or needed < 2:
+            break
+        without = at_defect_count(rest, needed - 1)
+        listed.append({**s.describe(int(row)), "far_without_fraction": without.far_fraction, "fp_without": without.fp})
+    at_99 = at_recall(all_scores, min(recall_fraction, 0.99))
+    return {"decide_alone": point.fp > 5 * at_99.fp, "far_at_99_fraction": at_99.far_fraction, "listed": listed}
 
 
 def setting_samples(s: ScoredSet, point: OperatingPoint) -> list[dict[str, Any]]:
@@ -107,8 +125,8 @@ def slices(s: ScoredSet, point: OperatingPoint) -> dict[str, Any]:
     return out
 
 
-def aoi_units(s: ScoredSet, point: OperatingPoint, seconds_per_call: float) -> dict[str, Any]:
-    """The point in the units of a line: false calls per board and ppm, escapes ppm, operator minutes.
+def aoi_units(s: ScoredSet, rows: dict[str, Any], seconds_per_call: float) -> dict[str, Any]:
+    """The point over rows (copies cost their calls, too) in the units of a line: false calls, escapes, operator minutes.
 
     ppm = per million inspected components of this set. Its share of defects is not that of a line, so escapes and
     operator time are those of this set.
@@ -117,12 +135,12 @@ def aoi_units(s: ScoredSet, point: OperatingPoint, seconds_per_call: float) -> d
     n_boards = None if boards is None else len(boards[1])
     return {
         "boards": n_boards,
-        "false_calls_per_board": None if not n_boards else point.fp / n_boards,
-        "false_calls_ppm": 1e6 * point.fp / len(s),
-        "escapes_ppm": 1e6 * point.fn / len(s),
+        "false_calls_per_board": None if not n_boards else rows["fp"] / n_boards,
+        "false_calls_ppm": 1e6 * rows["fp"] / len(s),
+        "escapes_ppm": 1e6 * rows["fn"] / len(s),
         "seconds_per_call": float(seconds_per_call),
-        "operator_minutes": (point.tp + point.fp) * seconds_per_call / 60.0,
-        "operator_minutes_on_false_calls": point.fp * seconds_per_call / 60.0,
+        "operator_minutes": (rows["tp"] + rows["fp"]) * seconds_per_call / 60.0,
+        "operator_minutes_on_false_calls": rows["fp"] * seconds_per_call / 60.0,
     }
 
 

@@ -13,8 +13,10 @@ import numpy as np
 
 from deft_aoi.analysis import kpi
 from deft_aoi.analysis.constants import DEFAULT_RECALLS, MAX_THRESHOLD_ROWS, SECONDS_PER_CALL
-from deft_aoi.analysis.operating_point import Sweep, candidate_thresholds
+from deft_aoi.analysis.judging import DEFAULT_RULES, JudgingRules
+from deft_aoi.analysis.operating_point import Sweep, candidate_thresholds, parse_threshold_rule
 from deft_aoi.analysis.scored import ScoredSet, check_scored
+from deft_aoi.analysis.verdict import supports
 from deft_aoi.contract import schema
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import UsageError
@@ -42,14 +44,14 @@ def analyze_and_write(
     content_ids: Any = None,
     featureless: Any = None,
     seconds_per_call: float = SECONDS_PER_CALL,
+    rules: JudgingRules = DEFAULT_RULES,
     plots: bool = True,
     bins: int = 50,
 ) -> dict[str, Any]:
     """:func:`deft_aoi.analysis.kpi.analyze`, then :func:`write_outputs`, checking and sorting once. Returns the report."""
     scored, wanted = kpi.checked(frame, target, recalls, label_column, score_column, pass_label, content_ids, featureless)
-    curve = scored.sweep()
-    report = kpi.report_of(scored, curve, target, wanted, seconds_per_call)
-    write_outputs(report, frame, out_dir, plots=plots, bins=bins, scored=scored, curve=curve)
+    report = kpi.report_of(scored, target, wanted, seconds_per_call, rules)
+    write_outputs(report, frame, out_dir, plots=plots, bins=bins, scored=scored)
     return report
 
 
@@ -63,9 +65,13 @@ def analyze_csv(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     if args.bins < 1 or args.seconds_per_call < 0:
         raise UsageError("--bins must be at least 1 and --seconds-per-call at least 0")
     target = parse_kpi_target(args.target) if args.target else None
+    if not 0 < args.min_recall_support < 100:
+        raise UsageError("--min-recall-support must be a percent between 0 and 100", found=f"{args.min_recall_support:g}")
+    rules = JudgingRules(parse_threshold_rule(args.threshold_rule), args.min_recall_support / 100)
     frame = read_scores(args.csv, label_column=args.label_column, score_column=args.score_column)
     common: dict[str, Any] = {
         "target": target,
+        "rules": rules,
         "label_column": args.label_column,
         "score_column": args.score_column,
         "pass_label": args.pass_label,
@@ -79,7 +85,7 @@ def analyze_csv(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         p = report["point"]
         text = (
             f"at the fixed threshold {args.threshold!r}: FAR {p['far_fraction']:.3%} ({p['fp']} of "
-            f"{report['counts']['pass_rows']}), recall {p['recall_fraction']:.3%} ({p['fn']} missed)"
+            f"{p['fp'] + p['tn']} distinct), recall {p['recall_fraction']:.3%} ({p['fn']} missed)"
         )
         return f"{text}\n{printable(out / 'holdout.json', 300)}", report
     report = analyze_and_write(
@@ -135,11 +141,12 @@ def write_outputs(
     if scored is None:
         names = report["columns"]
         scored = check_scored(frame, label_column=names["label"], score_column=names["score"], pass_label=names["pass_label"])
-    curve = curve or scored.sweep()
+    curve = curve or scored.distinct_contents().sweep()
     written = [out / n for n in ("kpi.json", "summary.txt", "threshold_metrics.csv", "best_f1_missed_no_pass_samples.csv")]
     atomic_write_text(written[2], _threshold_csv(curve, report))
-    missed = int(np.searchsorted(curve.bad, report["best_f1"]["threshold"], side="right"))
-    atomic_write_text(written[3], missed_csv(frame, scored.defects_ascending[:missed]))
+    weakest = scored.defects_ascending
+    missed = int(np.searchsorted(scored.scores[weakest], report["best_f1"]["threshold"], side="right"))
+    atomic_write_text(written[3], missed_csv(frame, weakest[:missed]))
     atomic_write_text(written[1], summary_text(report))
     if plots:
         from deft_aoi.analysis.plots import draw_all
@@ -203,7 +210,7 @@ def _points(report: dict[str, Any]) -> Iterator[str]:
         yield "distinct contents are unknown here: every row counts as one observation"
     yield f"AUROC {report['auroc']:.6f}  AUPR {report['aupr']:.6f}  rule: {report['rule']}"
     yield ""
-    yield f"{'recall >=':>10} {'threshold':>24} {'FAR':>9} {'95 % interval':>20} {'TP':>7} {'FP':>7} {'TN':>7} {'FN':>7}"
+    yield f"{'recall >=':>10} {'threshold':>24} {'FAR':>9} {'one-sided 95 %':>20} {'TP':>7} {'FP':>7} {'TN':>7} {'FN':>7}"
     rows = [(f"{p['recall_target_fraction']:.1%}", p) for p in report["operating_points"]]
     for name, p in [*rows, ("best F1", report["best_f1"])]:
         low, high = p["far_interval"]
@@ -223,10 +230,21 @@ def _why(report: dict[str, Any]) -> Iterator[str]:
     size = report["sample_size"]
     if size is not None:
         yield (
-            f"sample size (one-sided 95 %): {size['distinct_pass']} distinct good parts; the target needs "
-            f"{size['required_distinct_pass']} without a false alarm; this set can support "
-            f"{size['best_supportable_far_fraction']:.3%} at best"
+            f"supports (one-sided 95 %): {supports(p)}; {size['distinct_pass']} distinct good parts, FAR "
+            f"{size['far_fraction']:.3%} needs {size['required_distinct_pass']} without a false alarm; "
+            f"{size['distinct_defect']} distinct defects, recall {size['min_recall_support_fraction']:.3%} needs "
+            f"{size['required_distinct_defect'] or 'no end of them'} without a miss"
         )
+    yield report["boards"]["note"]
+    yield f"{'threshold rule':>16} {'threshold':>24} {'FAR now':>9} {'expected misses in 1,000 defects':>33}"
+    for rule in report["threshold_rules"]:
+        mark = "*" if rule["chosen"] else " "
+        yield (
+            f"{mark}{rule['rule']:>15} {rule['threshold']!r:>24} {rule['far_fraction']:>9.3%} "
+            f"{rule['expected_misses_per_1000']:>33.2f}"
+        )
+    for d in report["deciding_defects"]["listed"]:
+        yield f"weakest defect {_row(d)}; FAR without it {d['far_without_fraction']:.3%}"
     estimate = report["estimate"]
     if estimate is not None:
         yield (

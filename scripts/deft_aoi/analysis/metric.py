@@ -276,11 +276,14 @@ def select(candidates: Sequence[Evaluation]) -> int:
     return min(range(len(candidates)), key=lambda i: (candidates[i].rank, i))
 
 
-def iteration_rank(iteration: Mapping[str, Any]) -> tuple[bool, float]:
+def iteration_rank(iteration: Mapping[str, Any]) -> tuple[bool, float, float]:
     """Sorts the iterations of a run by the values that they have on record, best first.
 
-    By the primary metric where the run has one (``metric_feasible``, ``metric_distance``), else by the false-alarm rate.
+    By the primary metric where the run has one (``metric_feasible``, ``metric_distance``), else by the false-alarm rate
+    at thresholds that other boards chose (the point alone rewards luck), ties by that of the point.
     """
+    far = float(iteration["far_fraction"])
     if iteration.get("metric_distance") is not None:
-        return (not iteration["metric_feasible"], float(iteration["metric_distance"]))
-    return (False, float(iteration["far_fraction"]))
+        return (not iteration["metric_feasible"], float(iteration["metric_distance"]), 0.0)
+    cross = iteration.get("cross_validated_far_fraction")
+    return (False, far if cross is None else float(cross), far)

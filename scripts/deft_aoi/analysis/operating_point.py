@@ -1,4 +1,4 @@
-"""All thresholds in one sorted sweep, and the operating point at a recall.
+"""All thresholds in one sorted sweep, and the operating point at a recall (docs/verdict.md).
 
 Rule: score > threshold means NO_PASS. Positive class = defect. FAR = FP / (FP + TN), the share of good parts flagged.
 The counts change only at observed scores, so the two sorted score arrays *are* the sweep: any threshold is two binary
@@ -8,13 +8,16 @@ searches, and nothing here is larger than the scores themselves.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from deft_aoi.analysis.constants import RECALL_SLACK
+from deft_aoi.analysis.constants import SCORE_NOISE, TAIL_SHARE
+from deft_aoi.contract.errors import UsageError
+from deft_aoi.contract.kpi_target import exact
+from deft_aoi.contract.text import quoted
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -108,6 +111,111 @@ class OperatingPoint:
         }
 
 
+@dataclass(frozen=True)
+class ThresholdRule:
+    """How one threshold is taken from the interval of those that decide the known parts alike.
+
+    Attributes:
+        name: ``low_end``, ``midpoint`` or ``tail``.
+        noise: by how much the engine's score of one part may differ between machines; ``low_end`` keeps that distance.
+        miss_fraction: of ``tail``: the share of defects that may be missed.
+    """
+
+    name: str = "low_end"
+    noise: float = SCORE_NOISE
+    miss_fraction: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """As the option spells it."""
+        return f"tail:{self.miss_fraction:g}" if self.name == "tail" else self.name
+
+    def threshold(self, s: Sweep, low: float, high: float) -> tuple[float, str]:
+        """``(threshold, note)`` for the interval [low, high) of a sweep."""
+        if self.name == "tail":
+            return tail_threshold(
+                s, self.miss_fraction
+            ), f"an exponential tail of the weakest defects, miss {self.miss_fraction:g}"
+        middle, note = midpoint(low, high)
+        if self.name == "midpoint" or note.startswith("neighbour"):
+            return middle, note
+        if not math.isfinite(low):
+            return _below(high, self.noise), "no good part scores below the weakest defect"
+        return (low + self.noise, "") if low < low + self.noise < middle else (middle, note)
+
+
+def parse_threshold_rule(text: str, noise: float = SCORE_NOISE) -> ThresholdRule:
+    """Read ``low_end``, ``midpoint`` or ``tail:P`` with 0 < P < 0.15.
+
+    Raises:
+        UsageError: it is none of them, or the noise is no finite number >= 0.
+    """
+    name, _, share = text.strip().partition(":")
+    if not (math.isfinite(noise) and noise >= 0):
+        raise UsageError("the score noise must be a number of at least 0", found=repr(noise))
+    try:
+        if name == "tail" and 0 < float(share) < TAIL_SHARE:
+            return ThresholdRule(name, noise, float(share))
+    except ValueError:
+        name = ""
+    if name not in ("low_end", "midpoint") or share:
+        raise UsageError(
+            "the threshold rule cannot be read",
+            expected=f"low_end, midpoint or tail:P with 0 < P < {TAIL_SHARE:g}",
+            found=quoted(text),
+            hint="for example --threshold-rule tail:0.002",
+        )
+    return ThresholdRule(name, noise)
+
+
+LOW_END, MIDPOINT = ThresholdRule(), ThresholdRule("midpoint")
+
+
+def tail_threshold(s: Sweep, miss_fraction: float) -> float:
+    """Threshold at which an exponential tail, fitted to the weakest defects, misses ``miss_fraction`` of all defects.
+
+    Probabilities are taken as log-odds, where the weak end of the defects falls off about exponentially; other scores are
+    taken as they are. The fit is the mean excess below the score at which ``TAIL_SHARE`` of the defects lie.
+    """
+    odds, level, scale, share = _tail(s)
+    if scale == 0:
+        return _below(float(s.bad[0]), 0.0)
+    value = level - scale * math.log(share / miss_fraction)
+    value = 1 / (1 + math.exp(-value)) if odds else value
+    return _below(value, 0.0) if value in s.bad or value in s.good else value
+
+
+def tail_miss_fraction(s: Sweep, threshold: float) -> float:
+    """Share of defects at or below a threshold by the tail of :func:`tail_threshold`; as counted where the tail ends."""
+    odds, level, scale, share = _tail(s)
+    value = float(_log_odds(np.array([threshold]))[0]) if odds else threshold
+    if value >= level or scale == 0:
+        return float(np.searchsorted(s.bad, threshold, side="right") / s.n_defect)
+    return share * math.exp(-(level - value) / scale)
+
+
+def _tail(s: Sweep) -> tuple[bool, float, float, float]:
+    """``(whether scores are taken as log-odds, level, mean excess below it, share of defects below it)``."""
+    odds = bool(s.bad[0] >= 0 and s.bad[-1] <= 1)
+    weak = s.bad[: min(s.n_defect - 1, math.ceil(TAIL_SHARE * s.n_defect)) + 1]
+    weak = _log_odds(weak) if odds else weak
+    n = len(weak) - 1
+    return odds, float(weak[-1]), float(np.mean(weak[-1] - weak[:-1])) if n else 0.0, n / s.n_defect
+
+
+def _log_odds(scores: Floats) -> Floats:
+    clipped = np.clip(scores, 1e-12, 1 - 1e-12)
+    return np.asarray(np.log(clipped) - np.log1p(-clipped), dtype=np.float64)
+
+
+def _below(score: float, noise: float) -> float:
+    """A little below a score, also after rounding to single precision."""
+    single = (
+        float(np.nextafter(np.float32(score), np.float32(-np.inf))) if abs(score) < 3e38 else math.nextafter(score, -math.inf)
+    )
+    return min(score - noise, single)
+
+
 def sweep(scores: npt.ArrayLike, is_defect: npt.ArrayLike) -> Sweep:
     """Sort the scores of both classes.
 
@@ -140,26 +248,27 @@ def defects_needed(recall_fraction: float, n_defect: int) -> int:
     """
     if not 0 < recall_fraction <= 1:
         raise ValueError(f"recall must be a fraction in (0, 1], got {recall_fraction}")
-    return max(1, math.ceil(recall_fraction * n_defect * (1.0 - RECALL_SLACK)))
+    return max(1, math.ceil(exact(recall_fraction) * n_defect))
 
 
-def at_defect_count(s: Sweep, needed: int) -> OperatingPoint:
+def at_defect_count(s: Sweep, needed: int, rule: ThresholdRule = LOW_END) -> OperatingPoint:
     """Operating point that flags at least ``needed`` defects: fewest false alarms, then highest recall.
 
     Args:
         s: the sweep.
         needed: 1..n_defect.
+        rule: which threshold of the interval is taken; ``tail`` takes one of its own, and the counts are those there.
     """
     limit = s.bad[s.n_defect - needed]  # the threshold must stay below this defect
     below = int(np.searchsorted(s.good, limit, side="left"))
     low = float(s.good[below - 1]) if below else -math.inf
     first = int(np.searchsorted(s.bad, low, side="right"))  # the same false alarms may flag more defects
-    return _point(s, low, float(s.bad[first]))
+    return _point(s, low, float(s.bad[first]), rule)
 
 
-def at_recall(s: Sweep, recall_fraction: float) -> OperatingPoint:
+def at_recall(s: Sweep, recall_fraction: float, rule: ThresholdRule = LOW_END) -> OperatingPoint:
     """Operating point at a recall: fewest false alarms among thresholds with recall >= it, then highest recall."""
-    return at_defect_count(s, defects_needed(recall_fraction, s.n_defect))
+    return at_defect_count(s, defects_needed(recall_fraction, s.n_defect), rule)
 
 
 def at_threshold(s: Sweep, threshold: float) -> OperatingPoint:
@@ -188,17 +297,20 @@ def best_f1(s: Sweep) -> OperatingPoint:
     return _point(s, float(max(below, default=-math.inf)), high)
 
 
-def _point(s: Sweep, low: float, high: float) -> OperatingPoint:
-    threshold, note = midpoint(low, high)
+def _point(s: Sweep, low: float, high: float, rule: ThresholdRule = LOW_END) -> OperatingPoint:
+    threshold, note = rule.threshold(s, low, high)
+    if rule.name == "tail":
+        return replace(at_threshold(s, threshold), note=note)
     tp, fp = (int(c[0]) for c in s.counts_at(np.array([threshold])))
     return OperatingPoint(threshold, low, high, tp, fp, s.n_pass - fp, s.n_defect - tp, note)
 
 
 def midpoint(low: float, high: float) -> tuple[float, str]:
-    """The threshold to hand over from the interval [low, high), and a note when it has no margin.
+    """The middle of the interval [low, high), and a note when there is no margin.
 
     TAO compares in single precision, so the mid-point must stay inside the interval after rounding to it; where it does
-    not, ``low`` itself is handed over (``score > low`` still decides the same way).
+    not, the next number above ``low`` is handed over, which single precision rounds to ``low`` (``score > low`` still
+    decides the same way).
     """
     if not math.isfinite(low):
         single = np.float32(high) if abs(high) < 3e38 else np.float64(high)
@@ -207,7 +319,7 @@ def midpoint(low: float, high: float) -> tuple[float, str]:
     rounded = float(np.float32(middle)) if abs(middle) < 3e38 else middle
     if low < middle < high and low < rounded < high:
         return middle, ""
-    return low, "neighbouring scores leave no room for a margin"
+    return min(math.nextafter(low, math.inf), math.nextafter(high, -math.inf)), "neighbouring scores leave no room for a margin"
 
 
 def auroc(s: Sweep) -> float:

@@ -37,6 +37,7 @@ class ScoredSet:
         content: (N,) code of the row's content; rows of one code are one observation. ``None`` when it is unknown.
         featureless: (N,) rows whose images are all flat; exempt from the conflict rule.
         columns: names of the label and the score column.
+        lines: (N,) positions of these rows in ``source``, the whole set, where they are not all of it.
     """
 
     frame: pd.DataFrame
@@ -47,6 +48,8 @@ class ScoredSet:
     content: Codes | None = None
     featureless: Bools | None = None
     columns: tuple[str, str] = ("label", "siamese_score")
+    lines: Rows | None = None
+    source: ScoredSet | None = field(default=None, repr=False, compare=False)
     _groups: dict[str, tuple[Codes, list[str]] | None] = field(default_factory=dict, repr=False, compare=False)
 
     def groups(self, column: str) -> tuple[Codes, list[str]] | None:
@@ -88,8 +91,44 @@ class ScoredSet:
             return int(rows.sum()) if rows.dtype == np.bool_ else len(rows)
         return len(np.unique(self.content[rows]))
 
+    def distinct_contents(self) -> ScoredSet:
+        """One row for each distinct content: the unit of every rate and interval.
+
+        A content stands at its highest score as a good part and at its lowest as a defect: it counts as a false alarm when
+        any copy is one, and as missed when any copy is. Rows whose images are all flat identify nothing and count in
+        neither numerator nor denominator, unless a class has no others.
+        """
+        keep = np.ones(len(self), dtype=bool)
+        if self.featureless is not None:
+            for side in (self.defect, ~self.defect):
+                if not self.featureless[side].all():
+                    keep &= ~(side & self.featureless)
+        rows = np.flatnonzero(keep)
+        if self.content is not None:
+            key = np.where(self.defect[rows], self.scores[rows], -self.scores[rows])
+            order = np.lexsort((rows, key, self.label_codes[rows], self.content[rows]))
+            code, label = self.content[rows][order], self.label_codes[rows][order]
+            first = np.r_[True, (np.diff(code) != 0) | (np.diff(label) != 0)]
+            rows = np.sort(rows[order[first]])
+        if len(rows) == len(self):
+            return self
+        return ScoredSet(
+            self.frame.iloc[rows],
+            self.scores[rows],
+            self.defect[rows],
+            self.label_codes[rows],
+            self.label_names,
+            None if self.content is None else self.content[rows],
+            None if self.featureless is None else self.featureless[rows],
+            self.columns,
+            rows,
+            self,
+        )
+
     def describe(self, row: int) -> dict[str, Any]:
         """Row ``row`` as a report names it."""
+        if self.source is not None and self.lines is not None:
+            return self.source.describe(int(self.lines[row]))
         return {
             "line": file_line(self.frame, row),
             "sample_id": sample_id(self.frame, row),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.text import quoted
@@ -32,9 +33,20 @@ class KpiTarget:
     recall_fraction: float
     text: str
 
-    def is_met(self, far_fraction: float) -> bool:
-        """Whether a false-alarm rate (fraction) meets the bound."""
-        return far_fraction < self.far_fraction if self.far_op == "<" else far_fraction <= self.far_fraction
+    def is_met(self, far: float | Fraction) -> bool:
+        """Whether a false-alarm rate meets the bound; a rate that is a count is given as a ``Fraction`` and compared exactly."""
+        bound = exact(self.far_fraction)
+        far = exact(far) if isinstance(far, float) else far
+        return far < bound if self.far_op == "<" else far <= bound
+
+    def meets(self, fp: int, n_pass: int, tp: int, n_defect: int) -> bool:
+        """Whether counts meet both halves, exactly: 11 of 1,000 is not below 1.1 %, 7 of 1,000 is at most 0.7 %."""
+        return self.is_met(Fraction(fp, n_pass)) and Fraction(tp, n_defect) >= exact(self.recall_fraction)
+
+
+def exact(fraction: float) -> Fraction:
+    """A fraction as it is written, not as the nearest binary float: 0.011 is 11/1000."""
+    return Fraction(repr(float(fraction)))
 
 
 def parse_kpi_target(text: str) -> KpiTarget:
@@ -51,10 +63,10 @@ def parse_kpi_target(text: str) -> KpiTarget:
             found=quoted(text),
             hint='for example --kpi-target "FAR < 0.1%% at recall=100%%"'.replace("%%", "%"),
         )
-    far_pct, recall_pct = float(match["far"]), float(match["recall"])
+    far_pct, recall_pct = Fraction(match["far"]), Fraction(match["recall"])
     for name, value in (("FAR target", far_pct), ("recall target", recall_pct)):
         if not 0 < value <= 100:
-            raise UsageError(f"the {name} must be a percent in (0, 100], got {value:g}", found=quoted(text))
+            raise UsageError(f"the {name} must be a percent in (0, 100], got {float(value):g}", found=quoted(text))
     op = "<" if match["op"] == "<" else "<="
     canonical = f"FAR {op} {match['far'].strip()}% at recall{'=' if recall_pct == 100 else '>='}{match['recall']}%"
-    return KpiTarget(op, far_pct / 100.0, recall_pct / 100.0, canonical)
+    return KpiTarget(op, float(far_pct / 100), float(recall_pct / 100), canonical)

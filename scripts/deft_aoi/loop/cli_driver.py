@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from deft_aoi.analysis.verdict import fails, shown_verdict
 from deft_aoi.contract.commands import command
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.paths import RunPaths
@@ -159,13 +160,13 @@ def _ending(root: Path, driven: Driven, fail_on_not_met: bool) -> Spoken:
     best = _best(state)
     code = 0
     if best is not None:
-        lines.append(
-            f"verdict: {best['verdict']} ({best['label']}, FAR {100 * best['far_fraction']:.3g}% at recall "
-            f"{100 * best['recall_fraction']:.4g}%, threshold {best['threshold']!r})"
-        )
+        told = shown_verdict(state, best["label"])
+        lines.append(f"verdict: {state['run'].get('verdict_sentence') or told}")
+        lines.append(f"model of {best['label']}, threshold {best['threshold']!r}")
+        best = {**best, "verdict": told}
         if best.get("primary_metric"):
             lines.append(f"primary metric: {best['primary_metric']}")
-        code = 8 if fail_on_not_met and not best.get("kpi_met") else 0
+        code = 8 if fail_on_not_met and fails(told) else 0
     elif fail_on_not_met:
         code = 8
     lines += [f"report:  {run.report}", f"model:   {run.best_model}"]
@@ -219,7 +220,8 @@ def describe_next(results_dir: str) -> tuple[str, dict[str, Any]]:
     for label, it in state.get("iterations", {}).items():
         if it.get("far_fraction") is not None:
             lines.append(
-                f"  {label}: FAR {100 * it['far_fraction']:.3g}% at recall {100 * it['recall_fraction']:.4g}%: {it['verdict']}"
+                f"  {label}: FAR {100 * it['far_fraction']:.3g}% at recall {100 * it['recall_fraction']:.4g}%: "
+                f"{shown_verdict(state, label)}"
             )
     if holder is not None:
         lines.append(f"a driver holds the run ({holder}); wait: {command('run_loop')} --results-dir {root} --wait 300")

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deft_aoi.analysis.constants import SECONDS_PER_CALL
+from deft_aoi.analysis.constants import MIN_RECALL_SUPPORT, SCORE_NOISE, SECONDS_PER_CALL
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.kpi_target import DEFAULT_TARGET, KpiTarget, parse_kpi_target
 
 if TYPE_CHECKING:
+    from deft_aoi.analysis.judging import JudgingRules
     from deft_aoi.analysis.metric import MetricPlan
 
 ENGINES = ("embedded", "tao")
@@ -30,7 +31,12 @@ DEFAULTS: dict[str, Any] = {
     "air_gapped": False,
     "num_gpus": 1,
     "seconds_per_call": SECONDS_PER_CALL,
+    "threshold_rule": "low_end",
+    "score_noise": SCORE_NOISE,
+    "min_recall_support_pct": 100 * MIN_RECALL_SUPPORT,
+    "stop_rule": "cross_validated",
 }
+STOP_RULES = ("cross_validated", "point")
 DEFAULT_EPOCHS = 20
 
 
@@ -76,6 +82,17 @@ class RunConfig:
         """The parsed KPI target."""
         return parse_kpi_target(self.values["kpi_target"])
 
+    @property
+    def judging(self) -> JudgingRules:
+        """How the KPI set and the hold-out are judged."""
+        from deft_aoi.analysis.judging import JudgingRules
+        from deft_aoi.analysis.operating_point import parse_threshold_rule
+
+        plan, said = self.primary_metric, {**DEFAULTS, **self.values}
+        far = plan is None or any(plan.is_builtin(c) and c.name == "far_fraction" for c in plan.criteria)
+        rule = parse_threshold_rule(said["threshold_rule"], said["score_noise"])
+        return JudgingRules(rule, said["min_recall_support_pct"] / 100, far)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return dict(self.values)
@@ -85,6 +102,20 @@ def _positive(name: str, value: Any, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise UsageError(f"{name} must be a whole number from {low} to {high}, got {value}")
     return value
+
+
+def _check_judging(values: Mapping[str, Any]) -> None:
+    from deft_aoi.analysis.operating_point import parse_threshold_rule
+
+    parse_threshold_rule(values["threshold_rule"], values["score_noise"])
+    if not 0 < values["min_recall_support_pct"] < 100:
+        raise UsageError(
+            "--min-recall-support must be a percent between 0 and 100",
+            expected="for example 99: no number of defects supports a recall of 100 %",
+            found=f"{values['min_recall_support_pct']:g}",
+        )
+    if values["stop_rule"] not in STOP_RULES:
+        raise UsageError(f"unknown stop rule {values['stop_rule']}", expected=" or ".join(STOP_RULES))
 
 
 def resolve(given: Mapping[str, Any], user_spec: specs.Spec) -> RunConfig:
@@ -107,6 +138,7 @@ def resolve(given: Mapping[str, Any], user_spec: specs.Spec) -> RunConfig:
     for name, value in DEFAULTS.items():
         settle(name, value)
     settings["kpi_target"] = Setting(parse_kpi_target(settings["kpi_target"].value).text, settings["kpi_target"].source)
+    _check_judging({name: settings[name].value for name in DEFAULTS})
     engine = settle("engine", specs.engine_for(user_spec), "spec")
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine}", expected=" or ".join(ENGINES))

@@ -7,12 +7,12 @@ from typing import Any
 
 from deft_aoi.contract import plans
 from deft_aoi.contract.commands import command
-from deft_aoi.contract.errors import ApprovalNeeded, UsageError
+from deft_aoi.contract.errors import ApprovalNeeded, HardStop, UsageError
 from deft_aoi.contract.paths import RunPaths, Workspace, digest_cache_home
 from deft_aoi.contract.schema import read_checked
 from deft_aoi.contract.text import quoted
 from deft_aoi.loop.config import RunConfig
-from deft_aoi.loop.plan import Plan, plan_digest, require_unchanged
+from deft_aoi.loop.plan import RULES, Plan, plan_digest, require_unchanged
 from deft_aoi.record import log, provenance
 
 MIN_PREFIX = 6
@@ -92,10 +92,15 @@ def require_approval(digest: str) -> dict[str, Any]:
     return record
 
 
-def load_plan(run: RunPaths) -> tuple[Plan, RunConfig]:
+def load_plan(run: RunPaths, *, any_rules: bool = False) -> tuple[Plan, RunConfig]:
     """The plan that this run was opened for, with its digest checked.
 
+    Args:
+        run: the run.
+        any_rules: also where other rules judged it (to verify a finished run).
+
     Raises:
+        HardStop: other rules judge this run than those of this version.
         ApprovalNeeded: the run has no plan, or the plan is not the one that its record approves.
     """
     if not run.plan.is_file():
@@ -114,6 +119,13 @@ def load_plan(run: RunPaths) -> tuple[Plan, RunConfig]:
             expected=f"digest {str(recorded)[:12]} as in the record",
             found=f"digest {plan_digest(plan)[:12]}" + ("" if same_file else " in another file"),
             hint="restore run/plan.json, or open a new run",
+        )
+    if plan.get("rules", 1) != RULES and not any_rules:
+        raise HardStop(
+            f"{run.root.name} was begun under other rules of judging",
+            expected=f"rules {RULES} (docs/verdict.md)",
+            found=f"rules {plan.get('rules', 1)}",
+            hint="finish it with the version that opened it, or open a new run; verify_run.py still checks its files",
         )
     return plan, RunConfig(plan["config"], plan["sources"])
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deft_aoi.analysis.dataset_files import training_csv
+from deft_aoi.analysis.verdict import facts_of, sentence, verdict_of
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import fsync_dir, sha256_file
@@ -21,10 +22,8 @@ from deft_aoi.loop.stages.train import best_iteration
 from deft_aoi.record import log, provenance
 from deft_aoi.record.state import fold, load_state
 
+FINAL = {"kpi_met": "", "max_iterations": "", "pool_exhausted": " and the pool has nothing more"}
 STATUS = {
-    "kpi_met": "final: the KPI is met",
-    "max_iterations": "final: the KPI is not met",
-    "pool_exhausted": "final: the KPI is not met and the pool has nothing more",
     "hard_stop": "best so far: the run ended in a hard stop",
     "job_failed": "best so far: a job failed",
     "user_stop": "best so far: stopped by the user",
@@ -92,10 +91,12 @@ def _content(run: RunPaths, workspace: Workspace, holdout: dict[str, Any] | None
     provenance.require(run, log.read(run.root), *_read_for(run, best))
     kpi = read_checked(run.root / best["kpi_json"], "kpi")
     point = kpi["target_point"]
+    met = best["kpi_met"] if config.primary_metric is not None else None
+    facts = facts_of(kpi, holdout, met)
     image = plan["images"].get("visual_changenet") or None
     body = {
         "version": 1,
-        "status": _status(state["status"], config),
+        "status": _status(state["status"], config, facts.kpi),
         "run": run.root.name,
         "iteration": best["label"],
         "engine": config.engine,
@@ -108,7 +109,10 @@ def _content(run: RunPaths, workspace: Workspace, holdout: dict[str, Any] | None
         "threshold": best["threshold"],
         "threshold_interval": [point["interval_low"], point["interval_high"]],
         "kpi_target": config.kpi_target,
-        "verdict": best["verdict"],
+        "verdict": verdict_of(facts),
+        "facts": facts.as_dict(),
+        "verdict_sentence": sentence(kpi, holdout, met),
+        "threshold_rule": kpi["threshold_rule"],
         "far_fraction": best["far_fraction"],
         "far_interval": point["far_interval"],
         "recall_fraction": best["recall_fraction"],
@@ -134,8 +138,10 @@ def _read_for(run: RunPaths, best: dict[str, Any]) -> list[str]:
     return names if label == "baseline" else [*names, f"{label}/dataset/train_combined_{label}.csv"]
 
 
-def _status(status: str, config: RunConfig) -> str:
+def _status(status: str, config: RunConfig, met: bool) -> str:
     text = STATUS.get(status, "best so far: the run goes on")
+    if status in FINAL:
+        text = f"final: the KPI is {'met' if met else 'not met'}{FINAL[status]}"
     return text if config.primary_metric is None else text.replace("the KPI", "the primary metric with its constraints")
 
 

@@ -272,6 +272,7 @@ def _measured(frame: pd.DataFrame, scores: Any, threshold: float) -> dict[str, A
         return None
     from deft_aoi.analysis import kpi
 
+    # Boards of tomorrow are counted as they come, row by row: contents were not compared here.
     point = kpi.apply_threshold(frame.assign(siamese_score=scores), threshold)["point"]
     keys = ("far_fraction", "far_interval", "recall_fraction", "recall_interval", "tp", "fp", "tn", "fn")
     return {k: point[k] for k in keys}

@@ -60,14 +60,17 @@ def next_step(state: dict[str, Any], config: RunConfig) -> Step:
 
 def _after_rca(label: str, it: dict[str, Any], config: RunConfig) -> Step:
     number = 0 if label == "baseline" else int(label.removeprefix("iter"))
-    if it.get("kpi_met") and it.get("promoted", True):
+    met = it.get("kpi_met") and it.get("promoted", True)
+    holds = it.get("cross_validated", True) or config.values.get("stop_rule") == "point"
+    if met and holds:
         return Step("run", "loop_stop", f"{label} meets {_goal(config)}: {it.get('verdict')}", "kpi_met")
     if number >= config.max_iterations:
         return Step("run", "loop_stop", f"{number} of {config.max_iterations} iterations are done", "max_iterations")
     nxt = iteration_label(number + 1)
-    return Step(
-        nxt, "routing", f"{label} does not meet {_goal(config)}; iteration {number + 1} of {config.max_iterations} begins"
-    )
+    told = f"{label} does not meet {_goal(config)}"
+    if met:
+        told = f"{label} meets {_goal(config)}, but not where other boards choose the threshold (cross-validation)"
+    return Step(nxt, "routing", f"{told}; iteration {number + 1} of {config.max_iterations} begins")
 
 
 def _goal(config: RunConfig) -> str:

@@ -32,6 +32,16 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="defects that a promoted model may miss though the one before caught them (default: as many as it newly catches)",
     )
+    run.add_argument("--threshold-rule", metavar="RULE", help="low_end (default), midpoint or tail:P (P: share missed)")
+    run.add_argument("--score-noise", type=float, metavar="S", help="by how much the engine's score of a part may differ")
+    run.add_argument(
+        "--min-recall-support",
+        type=float,
+        dest="min_recall_support_pct",
+        metavar="PCT",
+        help="recall in percent that the sample must support for a plain MET (default 99)",
+    )
+    run.add_argument("--stop-rule", help="cross_validated (default), or point: stop at the first point that meets the target")
     where = parser.add_argument_group("where it runs")
     where.add_argument("--platform", help="local, docker, slurm, kubernetes (default: local for embedded, docker for tao)")
     where.add_argument("--engine", help="embedded or tao (default: decided by the spec's backbone)")
@@ -78,6 +88,10 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
         "top_k_per_label",
         "min_similarity",
         "max_new_escapes",
+        "threshold_rule",
+        "score_noise",
+        "min_recall_support_pct",
+        "stop_rule",
     )
     said = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.metric_plan:

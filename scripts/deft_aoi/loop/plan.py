@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
 Plan = dict[str, Any]
 
-DIGEST_KEYS = ("workspace", "config", "inputs", "images")
+DIGEST_KEYS = ("workspace", "config", "inputs", "images", "rules")
+RULES = 2
+"""Which rules judge a run: 1 counted rows and compared floats, 2 is docs/verdict.md. One run keeps to one set of rules."""
 
 
 def plan_digest(plan: Plan) -> str:
     """Hex SHA-256 over the parts of the plan that an approval is bound to."""
-    return digest_json({key: plan[key] for key in DIGEST_KEYS})
+    return digest_json({key: plan[key] for key in DIGEST_KEYS if key in plan})
 
 
 def pool_prefix(csv: Path, rows: int | None = None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from deft_aoi.loop.checks import data, machine, model_spec, supplies
 from deft_aoi.loop.checks import workspace as places
 from deft_aoi.loop.checks.session import Checklist, Finding
 from deft_aoi.loop.config import RunConfig, effective_spec
-from deft_aoi.loop.plan import Plan, configuration, inputs, plan_digest
+from deft_aoi.loop.plan import RULES, Plan, configuration, inputs, plan_digest
 from deft_aoi.loop.specs import refuse_outside
 
 __all__ = ["Finding", "run_checks"]
@@ -75,6 +75,7 @@ def _check_run(session: Checklist, config: RunConfig) -> None:
 def _build_plan(session: Checklist, config: RunConfig) -> Plan:
     plan: Plan = {
         "version": 1,
+        "rules": RULES,
         "workspace": str(session.workspace.root),
         "config": config.as_dict(),
         "sources": dict(config.sources),

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _SHOWN = (
     ("kpi_target", "KPI target"),
     ("max_new_escapes", "new escapes allowed"),
+    ("threshold_rule", "threshold rule"),
+    ("min_recall_support_pct", "recall to be supported, %"),
+    ("stop_rule", "stop rule"),
     ("max_iterations", "max iterations"),
     ("engine", "engine"),
     ("platform", "platform"),
@@ -35,6 +38,7 @@ _SHOWN_WHERE_SAID = (
     ("model_path", "SigLIP model"),
     ("air_gapped", "air-gapped"),
     ("queue_limit", "minutes a job may queue"),
+    ("score_noise", "score noise"),
 )
 """Shown where the user or the engine decided; a default that changes nothing would only lengthen the Summary."""
 _MARK = {"ok": "ok  ", "warn": "warn", "missing": "MISS", "stop": "STOP"}

@@ -21,7 +21,7 @@ from deft_aoi.contract.schema import read_checked
 from deft_aoi.contract.text import printable
 from deft_aoi.loop import gate, handover, primary_metric, published
 from deft_aoi.loop.context import RunContext
-from deft_aoi.loop.plan import require_unchanged
+from deft_aoi.loop.plan import RULES, require_unchanged
 from deft_aoi.loop.stages import dataset, evaluate, handoff
 from deft_aoi.loop.stages.inference import CHOICES
 from deft_aoi.record import log, provenance, state
@@ -162,7 +162,10 @@ def _not_that(digests: list[str], head: str) -> list[str]:
 
 def _computed_again(verdict: Verdict, run: RunPaths, view: dict[str, Any], intact: dict[tuple[str, str], bool]) -> None:
     """Everything that follows from the published files, where those are what they were."""
-    plan, config = gate.load_plan(run)
+    plan, config = gate.load_plan(run, any_rules=True)
+    if plan.get("rules", 1) != RULES:
+        verdict.add(f"judged by rules {plan.get('rules', 1)}, not by {RULES}: figures are not computed again", ())
+        return
     ctx = RunContext(run, run.workspace, plan, config, lambda _line: None, lambda _line: None)
     verdict.attempt("inputs", _inputs, ctx)
     for label, it in view["iterations"].items():
@@ -190,11 +193,14 @@ def _evaluated(verdict: Verdict, ctx: RunContext, label: str, it: dict[str, Any]
     judged = _judged(verdict, ctx, label, reports)
     chosen = evaluate.choose_checkpoint(reports, judged)
     if judged:
-        found = primary_metric.state_of(judged[chosen]) | {"kpi_met": judged[chosen].met}
+        found = primary_metric.state_of(judged[chosen])
         same = all(it.get(key) == value for key, value in found.items())
         verdict.require(same, "primary metrics", f"{label}: the primary metric on record is not the one judged again")
     point = reports[chosen]["target_point"]
     verdict.require(chosen == it["chosen"], "checkpoint choices", f"{label}: {chosen} should have been chosen")
+    found = evaluate.judgement(reports[chosen], judged.get(chosen))
+    same = all(it.get(key) == value for key, value in found.items())
+    verdict.require(same, "verdicts", f"{label}: the verdict on record is not the one judged again")
     for key in ("far_fraction", "recall_fraction", "threshold"):
         verdict.require(
             point[key] == it[key], "operating points", f"{label}: {key} on record is {it[key]!r}, computed {point[key]!r}"
@@ -242,9 +248,16 @@ def _assembled(verdict: Verdict, ctx: RunContext, label: str, it: dict[str, Any]
 def _holdout(verdict: Verdict, ctx: RunContext) -> None:
     """The hold-out's figures computed again from its scores, at the threshold that was handed over."""
     body, folder = handover.read_best_model(ctx.run), ctx.run.holdout
-    figures, auroc = handoff.measure(ctx, folder / "inference.csv", body["threshold"])
-    written = read_checked(folder / "holdout.json", "holdout")
-    same = _same(figures, written) and _same(handoff.handed_figures(figures, auroc), body["holdout"])
+    best = {**ctx.iteration(body["iteration"]), "label": body["iteration"]}
+    figures, base, pair = handoff.measure(ctx, folder / "inference.csv", best), None, None
+    same = _same(figures, read_checked(folder / "holdout.json", "holdout"))
+    if best["label"] != handoff.BASELINE:
+        first = ctx.iteration(handoff.BASELINE)
+        base = handoff.measure(ctx, folder / handoff.BASELINE / "inference.csv", first)
+        pair = handoff.paired(ctx, folder, first, best)
+        same &= _same(base, read_checked(folder / handoff.BASELINE / "holdout.json", "holdout"))
+        same &= _same(pair, read_checked(folder / handoff.COMPARISON, "comparison"))
+    same &= _same(handoff.handed_figures(figures, base, pair), body["holdout"])
     verdict.require(same, "hold-outs recomputed", "best_model.json: the hold-out's figures are not those of its scores")
 
 

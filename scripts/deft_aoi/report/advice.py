@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from deft_aoi.analysis.kpi import NOT_MET, UNSUPPORTED
+from deft_aoi.analysis.verdict import MET, NOT_MET
 from deft_aoi.report import number_format as fmt
 from deft_aoi.report.run_view import ENDED_WELL, Event, Iteration, RunView
 
@@ -33,10 +33,13 @@ def cautions(view: RunView, best: Iteration, holdout: dict[str, Any] | None) -> 
     if view.config.get("engine") == "embedded":
         yield "Trained with the embedded engine (engine: embedded): the numbers and the checkpoint are not NVIDIA TAO's."
     if size is not None and not size["supported"]:
+        need = size["required_distinct_defect"]
         yield (
-            f"The KPI set holds {size['distinct_pass']:,} distinct good parts. The target needs "
-            f"{size['required_distinct_pass']:,} without a false alarm before the rate is proven at 95% confidence."
+            f"The KPI set holds {size['distinct_pass']:,} distinct good parts and {size['distinct_defect']:,} distinct defects. "
+            f"At 95% confidence the target needs {size['required_distinct_pass']:,} without a false alarm, and recall "
+            f"{fmt.percent(size['min_recall_support_fraction'])} needs {need:,} without a miss."
         )
+    yield f"Bounds: {kpi['boards']['note']}."
     if holdout is None:
         text = "There is no hold-out result: the threshold was chosen on the same parts that it is judged on."
         if estimate:
@@ -45,8 +48,9 @@ def cautions(view: RunView, best: Iteration, holdout: dict[str, Any] | None) -> 
                 f"recall {fmt.percent(estimate['recall_fraction'])}."
             )
         yield text
-    elif holdout.get("met") is False:
-        yield "On the hold-out boards the same threshold does not meet the target: see Hold-out."
+    elif holdout["says"] != "confirms":
+        told = "contradict" if holdout["says"] == "contradicts" else "do not confirm"
+        yield f"The hold-out boards {told} the target at the same threshold: see Hold-out."
     if counts["featureless_rows"]:
         flat = fmt.plural(counts["featureless_rows"], "KPI row is flat", "KPI rows are flat")
         yield f"{flat}: pictures without content, which say little about the model."
@@ -55,7 +59,7 @@ def cautions(view: RunView, best: Iteration, holdout: dict[str, Any] | None) -> 
         yield f"Not handed over because of new escapes or no gain: {', '.join(fmt.iteration(r) for r in refused)}."
 
 
-def steps(view: RunView, best: Iteration, holdout: dict[str, Any] | None) -> Iterator[str]:
+def steps(view: RunView, best: Iteration, holdout: dict[str, Any] | None, verdict: str) -> Iterator[str]:
     """What to do next, first things first."""
     kpi = best.kpi
     assert kpi is not None
@@ -72,20 +76,22 @@ def steps(view: RunView, best: Iteration, holdout: dict[str, Any] | None) -> Ite
         one = kpi["drop_n"][0]["samples"][0]
         yield f"Look at {fmt.quoted(one['sample_id'], 90)} (line {one['line']}): is it labelled rightly? It sets the threshold."
     if size is not None and not size["supported"]:
-        more = size["required_distinct_pass"] - size["distinct_pass"]
-        if more > 0:
-            yield f"Add at least {more:,} distinct good parts to the KPI set before the rate is promised to anyone."
+        short = ((size["required_distinct_pass"] - size["distinct_pass"], "good parts"),)
+        short += ((size["required_distinct_defect"] - size["distinct_defect"], "defects"),)
+        lacking = [f"{more:,} distinct {what}" for more, what in short if more > 0]
+        if lacking:
+            yield f"Add at least {' and '.join(lacking)} to the KPI set before a rate is promised to anyone."
         else:
             yield "Remove the remaining false alarms, or enlarge the KPI set: at this size the target is not proven."
-    if best.verdict == NOT_MET and view.status in ENDED_WELL:
+    if verdict == NOT_MET and view.status in ENDED_WELL:
         wanted = (
             "the parts listed under Recommendations" if (view.run.run / REQUESTS).is_file() else "more parts like the weakest"
         )
         why = "the pool has nothing more to offer" if view.status == "pool_exhausted" else "or allow more iterations"
         yield f"Collect {wanted}{':' if view.status == 'pool_exhausted' else ','} {why}."
-    if view.status in ENDED_WELL and best.verdict != NOT_MET:
+    if view.status in ENDED_WELL and verdict != NOT_MET:
         files = "best_model.json and best_model_inference_spec.yaml"
-        if best.verdict == UNSUPPORTED or (holdout is not None and holdout.get("met") is False):
+        if verdict != MET:
             yield f"Pilot it with {files}: let people check what it passes as well as what it flags, and count both."
         else:
             yield f"Deploy it with {files}, and watch the false calls of the first boards."

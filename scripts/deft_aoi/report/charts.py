@@ -103,9 +103,9 @@ def kpi_history(points: Sequence[KpiPoint], target_far: float, target_text: str)
         canvas.markup(),
         canvas.title,
         "Share of good parts that are flagged, at the target recall. The bar through each dot is the range in which the true "
-        "rate lies (95%). Below the dashed line the target is met.",
+        "rate lies (one-sided 95% bounds). Below the dashed line the target is met.",
         (("dot best", "handed over"), ("dot", "other iteration"), ("dot refused", "refused"), ("target", "target")),
-        ("iteration", "FAR", "95% interval", "recall", "verdict"),
+        ("iteration", "FAR", "one-sided 95% bounds", "recall", "verdict"),
         tuple(
             (
                 fmt.iteration(p.label),

@@ -51,6 +51,7 @@ def build(view: RunView) -> dict[str, Any]:
         "rejected": rejected,
         "data_warnings": [fmt.cell(f["text"], 240) for f in view.plan.get("findings", []) if f.get("level") != "ok"],
         "holdout": holdout,
+        "paired": optional_json(view, view.run.holdout / "holdout_comparison.json", "comparison"),
         "handed": handed,
         "time_chart": time_chart,
         "stages": stages,
@@ -120,5 +121,9 @@ def _far_recall(view: RunView) -> charts.Chart | None:
         )
     names = [f"FAR, {n}" for n, _c in curves] if len(pair) == 2 else ["FAR"]
     return charts.far_against_recall(
-        curves, target["far_fraction"], target["recall_fraction"], rows, ("recall at least", *names, "95% interval", "threshold")
+        curves,
+        target["far_fraction"],
+        target["recall_fraction"],
+        rows,
+        ("recall at least", *names, "one-sided 95% bounds", "threshold"),
     )

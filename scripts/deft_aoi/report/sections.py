@@ -112,7 +112,7 @@ def on_the_line(kpi: dict[str, Any]) -> list[tuple[str, str]]:
         ("area under the ROC curve", f"{kpi['auroc']:.5f}"),
     ]
     if estimate:
-        kind = "boards" if estimate["kind"] == "split_by_board" else "rows"
+        kind = {"split_by_board": "boards", "split_by_content": "contents (boards unknown)"}.get(estimate["kind"], "rows")
         name = f"cross-validated by {kind}, {estimate['folds']} folds"
         out.append(
             (

@@ -5,7 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from deft_aoi.analysis.kpi import MET, NOT_MET, UNSUPPORTED
+from deft_aoi.analysis.verdict import (
+    CONTRADICTED,
+    KPI_ONLY,
+    MET,
+    NOT_MET,
+    UNCONFIRMED,
+    UNSUPPORTED,
+    Facts,
+    facts_of,
+    halves,
+    holdout_counts,
+    needs,
+    supports,
+    verdict_of,
+)
 from deft_aoi.report import advice
 from deft_aoi.report import number_format as fmt
 from deft_aoi.report.run_view import ENDED_WELL, Iteration, RunView
@@ -72,10 +86,9 @@ def judge(view: RunView, holdout: dict[str, Any] | None) -> Verdict:
     finished = view.status in ENDED_WELL
     if best is None or best.kpi is None:
         return _nothing_measured(view, state)
-    verdict, missed = best.verdict, holdout is not None and holdout.get("met") is False
-    tone = {MET: "good", UNSUPPORTED: "warn", NOT_MET: "bad"}.get(verdict, "info")
-    if missed and tone == "good":
-        tone = "warn"
+    facts = facts_of(best.kpi, holdout, None if best.metric is None else best.metric["met"])
+    verdict = verdict_of(facts)
+    tone = {MET: "good", NOT_MET: "bad", CONTRADICTED: "bad"}.get(verdict, "warn")
     badge = verdict
     if not finished:
         tone, badge = ("info", "IN PROGRESS") if view.status in ("running", "new") else ("bad", _stop_badge(view.status))
@@ -83,11 +96,11 @@ def judge(view: RunView, holdout: dict[str, Any] | None) -> Verdict:
         tone,
         badge,
         state,
-        _headline(view, best, missed, finished),
+        _headline(view, best, verdict, finished),
         sentence(best.kpi),
-        _cards(view, best, holdout, finished),
+        _cards(view, best, holdout, facts, finished),
         tuple(advice.cautions(view, best, holdout)),
-        tuple(advice.steps(view, best, holdout)),
+        tuple(advice.steps(view, best, holdout, verdict)),
     )
 
 
@@ -127,83 +140,86 @@ def _nothing_measured(view: RunView, state: str) -> Verdict:
     return Verdict(tone, badge, state, headline, text, (), (), tuple(todo))
 
 
-def _headline(view: RunView, best: Iteration, holdout_missed: bool, finished: bool) -> str:
-    assert best.kpi is not None
-    name, verdict = fmt.iteration(best.label), best.verdict
-    if not finished:
-        so_far = {MET: "meets the target", UNSUPPORTED: "meets the target on this test set, which is too small to prove it"}
-        told = so_far.get(verdict, "does not meet the target")
-        if view.status in ("running", "new"):
-            return f"No final verdict yet. The best model so far ({name}) {told}."
-        return f"The run did not finish. The best model before it stopped ({name}) {told}."
-    if verdict == MET:
-        if holdout_missed:
-            return "The target is met on the KPI set but not on the hold-out boards. Do not deploy yet."
-        return f"The target is met. {name.capitalize()} can be deployed."
-    if verdict == UNSUPPORTED:
-        if holdout_missed:
-            return "The target is met on the KPI set but not on the hold-out boards. Do not deploy without a pilot."
-        return "The target is met on this test set, but the set is too small to prove it. Run a pilot before deployment."
-    return "The target is not met. Do not deploy this model for it."
+HEADLINES = {
+    NOT_MET: "The target is not met. Do not deploy this model for it.",
+    CONTRADICTED: "The target is met on the KPI set, but the hold-out boards contradict it. Do not deploy.",
+    UNSUPPORTED: "The target is met on this test set, which does not prove it yet. Run a pilot before deployment.",
+    UNCONFIRMED: "The target is met and supported, but the hold-out boards do not confirm it. Run a pilot before deployment.",
+    KPI_ONLY: "The target is met on the KPI set only: no boards that took no part have confirmed it. Run a pilot first.",
+    MET: "The target is met, and boards that took no part confirm it. {name} can be deployed.",
+}
+
+
+def _headline(view: RunView, best: Iteration, verdict: str, finished: bool) -> str:
+    name = fmt.iteration(best.label)
+    if finished:
+        return HEADLINES[verdict].format(name=name.capitalize())
+    so_far = "does not meet the target" if verdict == NOT_MET else "meets the target on the KPI set"
+    if view.status in ("running", "new"):
+        return f"No final verdict yet. The best model so far ({name}) {so_far}."
+    return f"The run did not finish. The best model before it stopped ({name}) {so_far}."
 
 
 def sentence(kpi: dict[str, Any]) -> str:
-    """The KPI in words."""
+    """The KPI in words: counts, rates and bounds over distinct contents, then the counts over rows."""
     p, counts = kpi["target_point"], kpi["counts"]
-    distinct = ""
-    if counts["distinct_by_content"] and counts["distinct_pass"] != counts["pass_rows"]:
-        distinct = f" ({counts['distinct_pass']:,} of them distinct)"
+    text = (
+        f"{halves(p)}: a false-alarm rate of {fmt.percent(p['far_fraction'])} at {fmt.percent(p['recall_fraction'])} recall. "
+        f"With 95% confidence on each side the true false-alarm rate is between {fmt.percent(p['far_interval'][0])} and "
+        f"{fmt.percent(p['far_interval'][1])}, and recall at least {fmt.percent(p['recall_interval'][0])}."
+    )
+    if counts["pass_rows"] != p["fp"] + p["tn"] or counts["defect_rows"] != p["tp"] + p["fn"]:
+        r = p["rows"]
+        text += (
+            f" Counted over rows, as TAO does: {r['fp']:,} of {r['fp'] + r['tn']:,} good rows flagged, "
+            f"{r['tp']:,} of {r['tp'] + r['fn']:,} defect rows caught."
+        )
+    return text
+
+
+def _cards(view: RunView, best: Iteration, holdout: dict[str, Any] | None, facts: Facts, finished: bool) -> tuple[Card, ...]:
+    assert best.kpi is not None
     return (
-        f"{fmt.plural(p['fp'], 'false alarm')} in {counts['pass_rows']:,} good parts{distinct}, with {p['tp']:,} of "
-        f"{fmt.plural(counts['defect_rows'], 'defect')} caught: a false-alarm rate of {fmt.percent(p['far_fraction'])} "
-        f"at {fmt.percent(p['recall_fraction'])} recall. With 95% confidence the true false-alarm rate is between "
-        f"{fmt.percent(p['far_interval'][0])} and {fmt.percent(p['far_interval'][1])}."
+        _deploy(best, holdout, facts, finished, view.status),
+        _threshold(best),
+        _misses(best.kpi, holdout),
+        _why(best.kpi, holdout),
     )
 
 
-def _cards(view: RunView, best: Iteration, holdout: dict[str, Any] | None, finished: bool) -> tuple[Card, ...]:
-    assert best.kpi is not None
-    return (_deploy(best, holdout, finished, view.status), _threshold(best), _misses(best.kpi, holdout), _why(best.kpi))
+ANSWERS = {
+    NOT_MET: ("No", "bad"),
+    CONTRADICTED: ("No", "bad"),
+    UNSUPPORTED: ("Pilot only", "warn"),
+    UNCONFIRMED: ("Pilot only", "warn"),
+    KPI_ONLY: ("Pilot only", "warn"),
+    MET: ("Yes", "good"),
+}
 
 
-def _deploy(best: Iteration, holdout: dict[str, Any] | None, finished: bool, status: str) -> Card:
+def _deploy(best: Iteration, holdout: dict[str, Any] | None, facts: Facts, finished: bool, status: str) -> Card:
     kpi = best.kpi
     assert kpi is not None
-    question, size = "Deploy it?", kpi["sample_size"]
-    target = fmt.cell(kpi["target"]["text"])
-    failed = holdout is not None and holdout.get("met") is False
-    if best.metric is not None and (best.verdict == NOT_MET or not failed):
-        met, told = best.verdict == MET, fmt.cell(best.view["primary_metric"], 300)
-        card = Card(question, "Yes" if met else "No", f"By the primary metric of this run: {told}.", "good" if met else "bad")
-    elif best.verdict == NOT_MET:
-        far = fmt.percent(kpi["target_point"]["far_fraction"])
-        card = Card(question, "No", f"The target {target} is not met: the false-alarm rate is {far}.", "bad")
-    elif failed:
-        assert holdout is not None
-        point = holdout["point"]
-        card = Card(
-            question,
-            "Not yet",
-            f"Met on the KPI set, but on boards that took no part in the choice the false-alarm rate is "
-            f"{fmt.percent(point['far_fraction'])} and recall is {fmt.percent(point['recall_fraction'])}.",
-            "bad" if point["fn"] else "warn",
-        )
-    elif best.verdict == UNSUPPORTED:
-        more = size["required_distinct_pass"] - size["distinct_pass"]
-        need = f"; {more:,} more distinct good parts without a false alarm would prove it" if more > 0 else ""
-        card = Card(
-            question,
-            "Pilot only",
-            f"Met so far, but the true rate may be up to {fmt.percent(size['far_upper_fraction'])}{need}.",
-            "warn",
-        )
+    answer, tone = ANSWERS[verdict_of(facts)]
+    detail = f"Target {fmt.cell(kpi['target']['text'])}: {'met' if facts.kpi else 'not met'} on the KPI set"
+    if best.metric is not None:
+        detail = f"By the primary metric of this run: {fmt.cell(best.view['primary_metric'], 300)}"
+    detail += f"; this supports {supports(kpi['target_point'])}."
+    lacking = needs(kpi["sample_size"], facts)
+    if lacking:
+        detail += f" {lacking}."
+    if facts.kpi and not facts.cross_validated:
+        detail += " With thresholds chosen on other boards it is not met (cross-validation)."
+    if holdout is None:
+        detail += " There is no hold-out: kpi/holdout_set.csv with boards that took no part would confirm it or not."
     else:
-        card = Card(question, "Yes", f"The target {target} is met, and the sample is large enough to support it.", "good")
+        told = {"confirms": "confirms it", "not_confirmed": "does not confirm it", "contradicts": "contradicts it"}
+        detail += f" The hold-out {told[facts.holdout]}: {holdout_counts(holdout)}."
     if finished:
-        return card
+        return Card("Deploy it?", answer, detail, tone)
     going = status in ("running", "new")
-    answer, why = ("Wait", "The run is not finished.") if going else ("Not yet", "The run did not finish.")
-    return Card(question, answer, f"{why} As it stands: {card.answer.lower()}. {card.detail}", "plain" if going else "bad")
+    shown, why = ("Wait", "The run is not finished.") if going else ("Not yet", "The run did not finish.")
+    return Card("Deploy it?", shown, f"{why} As it stands: {answer.lower()}. {detail}", "plain" if going else "bad")
 
 
 def _threshold(best: Iteration) -> Card:
@@ -237,10 +253,13 @@ def _misses(kpi: dict[str, Any], holdout: dict[str, Any] | None) -> Card:
     return Card("What does it get wrong?", answer, detail, tone)
 
 
-def _why(kpi: dict[str, Any]) -> Card:
+def _why(kpi: dict[str, Any], holdout: dict[str, Any] | None) -> Card:
     """What limits the result: the sample that pins the threshold, or the size of the test set."""
     p, drop = kpi["target_point"], kpi["drop_n"]
     size = kpi["sample_size"]
+    if holdout is not None and holdout["point"]["fn"]:
+        missed = fmt.plural(holdout["point"]["fn"], "defect")
+        return Card("What limits it?", "Defects not seen before", f"{missed} of the hold-out score below the threshold.")
     if p["fp"] and drop and drop[0]["fp"] < p["fp"] and drop[0]["samples"]:
         one = drop[0]["samples"][0]
         return Card(
@@ -250,23 +269,16 @@ def _why(kpi: dict[str, Any]) -> Card:
             f"{fmt.score(one['score'])} and pulls the threshold down. Without it: {fmt.plural(drop[0]['fp'], 'false alarm')} "
             f"instead of {p['fp']:,}.",
         )
-    if size is not None and not size["supported"] and size["distinct_pass"] >= size["required_distinct_pass"]:
-        return Card(
-            "What limits it?",
-            "The false alarms left",
-            f"With {fmt.plural(p['false_alarm_contents'], 'false alarm')} in {size['distinct_pass']:,} distinct good parts the "
-            f"true rate may still be up to {fmt.percent(size['far_upper_fraction'])}; without any, the target would be proven.",
-        )
     if size is not None and not size["supported"]:
         return Card(
             "What limits it?",
             "The test set",
-            f"{size['distinct_pass']:,} distinct good parts can support a rate of "
-            f"{fmt.percent(size['best_supportable_far_fraction'])} at best; the target needs "
-            f"{size['required_distinct_pass']:,}.",
+            f"{size['distinct_pass']:,} distinct good parts and {size['distinct_defect']:,} distinct defects can support FAR "
+            f"{fmt.percent(size['best_supportable_far_fraction'])} and recall "
+            f"{fmt.percent(size['best_supportable_recall_fraction'])} at best.",
         )
     if p["fp"]:
         return Card(
             "What limits it?", "Overlap", "Several good parts score higher than the weakest defects: see the score chart."
         )
-    return Card("What limits it?", "Nothing seen", "Good parts and defects are fully separated on the KPI set.")
+    return Card("What limits it?", "Nothing seen", "On the KPI set every good part scores below every defect.")

@@ -14,6 +14,7 @@ from typing import Any
 
 from deft_aoi.analysis import kpi, kpi_output
 from deft_aoi.analysis.metric import Evaluation, from_record
+from deft_aoi.analysis.verdict import facts_of, sentence, verdict_of
 from deft_aoi.contract.files import sha256_file
 from deft_aoi.contract.schema import read_checked, write_checked
 from deft_aoi.loop import primary_metric
@@ -69,8 +70,7 @@ def evaluate(ctx: RunContext, label: str, _attempt: int) -> StageResult:
         "far_fraction": point["far_fraction"],
         "recall_fraction": point["recall_fraction"],
         "threshold": point["threshold"],
-        "verdict": report["verdict"] if decision is None else kpi.MET if decision.met else kpi.NOT_MET,
-        "kpi_met": kpi.is_met(report) if decision is None else decision.met,
+        **judgement(report, decision),
         "promoted": promoted,
         **primary_metric.state_of(decision),
     }
@@ -85,8 +85,22 @@ def evaluate(ctx: RunContext, label: str, _attempt: int) -> StageResult:
         "checkpoints_pruned": pruned,
     }
     refused = "" if comparison is None else f"; {comparison['reason']}"
-    said = kpi.verdict_sentence(report) if decision is None else f"{state['verdict']}: {state['primary_metric']}"
+    said = sentence(report, None, None if decision is None else decision.met)
+    if decision is not None:
+        said = f"{state['primary_metric']}; {said}"
     return StageResult(f"{label} ({chosen}): {said}{refused}"[:400], state, evidence)
+
+
+def judgement(report: dict[str, Any], decision: Evaluation | None) -> dict[str, Any]:
+    """What an iteration has on record of its verdict on the KPI set."""
+    facts = facts_of(report, None, None if decision is None else decision.met)
+    estimate = report["estimate"]
+    return {
+        "verdict": verdict_of(facts),
+        "kpi_met": facts.kpi,
+        "cross_validated": facts.cross_validated,
+        "cross_validated_far_fraction": None if estimate is None else estimate["far_fraction"],
+    }
 
 
 def kpi_report(ctx: RunContext, csv: Path, split: str, write_to: Path | None = None) -> tuple[dict[str, Any], Any]:
@@ -98,6 +112,7 @@ def kpi_report(ctx: RunContext, csv: Path, split: str, write_to: Path | None = N
         "content_ids": ids["content_id"].to_numpy(),
         "featureless": ids["featureless"].to_numpy(),
         "seconds_per_call": ctx.config.seconds_per_call,
+        "rules": ctx.config.judging,
     }
     report = kpi.analyze(frame, **common) if write_to is None else kpi_output.analyze_and_write(frame, write_to, **common)
     return report, frame
@@ -139,5 +154,6 @@ def _compare(
         target=ctx.config.target,
         max_new_escapes=ctx.config.max_new_escapes,
         judged=judged,
+        estimates=(before, judgement(report, decision)),
     )
     return {"with": before["label"], **result}

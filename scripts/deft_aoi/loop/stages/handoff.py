@@ -8,7 +8,7 @@ from typing import Any
 
 from deft_aoi.analysis import kpi
 from deft_aoi.contract.errors import DeftError, HardStop, UsageError
-from deft_aoi.contract.files import atomic_write_json, digest_json, digests_below, read_json, sha256_file
+from deft_aoi.contract.files import digest_json, digests_below, sha256_file
 from deft_aoi.contract.manifests import MANIFEST_NAME
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.schema import read_checked, write_checked
@@ -23,6 +23,7 @@ from deft_aoi.loop.stages.train import best_iteration, training_spec
 from deft_aoi.record import lock, log, publish
 from deft_aoi.record.state import load_state
 
+BASELINE, COMPARISON = "baseline", "holdout_comparison.json"
 HOLDOUT_KEYS = ("far_fraction", "far_interval", "recall_fraction", "recall_interval", "tp", "fp", "tn", "fn")
 
 
@@ -45,12 +46,18 @@ def hand_over(ctx: RunContext, _label: str, attempt: int) -> StageResult:
 
 def _outcome(run: RunPaths, best: dict[str, Any], body: dict[str, Any]) -> StageResult:
     holdout = body["holdout"]
-    text = f"{best['label']} handed over at threshold {best['threshold']!r}: {best['verdict']}"
+    text = f"{best['label']} handed over at threshold {best['threshold']!r}: {body['verdict']}"
     if holdout is not None:
         far, recall = 100 * holdout["far_fraction"], 100 * holdout["recall_fraction"]
         text += f"; hold-out FAR {far:.2f}%, recall {recall:.2f}%, AUROC {holdout['auroc']:.4f}"
     evidence = {**digests(run), "label": best["label"]}
-    return StageResult(text, {"best_iteration": best["label"], "status_at_end": body["status"]}, evidence)
+    state = {
+        "best_iteration": best["label"],
+        "status_at_end": body["status"],
+        "verdict": body["verdict"],
+        "verdict_sentence": body["verdict_sentence"],
+    }
+    return StageResult(text, state, evidence)
 
 
 def digests(run: RunPaths) -> dict[str, str]:
@@ -114,17 +121,26 @@ def _holdout_inputs(spec: Path, csv: Path, best: dict[str, Any]) -> str:
 
 
 def _figures(folder: Path) -> dict[str, Any]:
-    auroc = read_json(folder / "holdout_score.json", what="hold-out AUROC")["auroc"]
-    return handed_figures(read_checked(folder / "holdout.json", "holdout"), auroc)
+    baseline, paired = folder / BASELINE / "holdout.json", folder / COMPARISON
+    if not paired.exists():
+        return handed_figures(read_checked(folder / "holdout.json", "holdout"), None, None)
+    return handed_figures(
+        *(read_checked(f, "holdout") for f in (folder / "holdout.json", baseline)), read_checked(paired, "comparison")
+    )
 
 
-def handed_figures(figures: dict[str, Any], auroc: float) -> dict[str, Any]:
-    """What ``best_model.json`` says of the hold-out."""
-    return {**{k: figures["point"][k] for k in HOLDOUT_KEYS}, "auroc": auroc}
+def handed_figures(figures: dict[str, Any], baseline: dict[str, Any] | None, paired: dict[str, Any] | None) -> dict[str, Any]:
+    """What ``best_model.json`` says of the hold-out: of the model handed over and, where it is another, of the baseline."""
+    out = {k: figures["point"][k] for k in HOLDOUT_KEYS}
+    out |= {k: figures[k] for k in ("auroc", "says", "misses_p_value")}
+    if baseline is not None and paired is not None:
+        before = {k: baseline["point"][k] for k in HOLDOUT_KEYS}
+        out["baseline"] = before | {k: paired[k] for k in ("mcnemar_p_good_parts", "mcnemar_p_defects")}
+    return out
 
 
 def score_holdout(ctx: RunContext, best: dict[str, Any], attempt: int) -> dict[str, Any] | None:
-    """Score ``kpi/holdout_set.csv`` once, at the threshold that was fixed on the KPI set.
+    """Score ``kpi/holdout_set.csv`` once, with the model handed over and the baseline, at thresholds fixed on the KPI set.
 
     Returns:
         The figures; ``None`` where there is no hold-out.
@@ -139,25 +155,41 @@ def score_holdout(ctx: RunContext, best: dict[str, Any], attempt: int) -> dict[s
     if publish.adopt(final, inputs_digest=inputs) is None:
         out = Path(publish.attempt_dir(final, inputs_digest=inputs))
         score(ctx, "run", "handoff", "holdout", attempt, path, ctx.path(best["best_ckpt_path"]), out, len(split.frame))
-        figures, auroc = measure(ctx, out / "inference.csv", best["threshold"])
-        write_checked(out / "holdout.json", figures, "holdout")
-        atomic_write_json(out / "holdout_score.json", {"auroc": auroc})
+        write_checked(out / "holdout.json", measure(ctx, out / "inference.csv", best), "holdout")
+        first = {**ctx.iteration(BASELINE), "label": BASELINE}
+        if best["label"] != BASELINE:
+            base = derive.inference_spec(training_spec(ctx, BASELINE), csv=split.csv, images=split.layout.images_dir)
+            base_path, base_out = write_spec(ctx, "run", "holdout_baseline", base), out / BASELINE
+            checkpoint = ctx.path(first["best_ckpt_path"])
+            score(ctx, "run", "handoff", "holdout_baseline", attempt, base_path, checkpoint, base_out, len(split.frame))
+            write_checked(base_out / "holdout.json", measure(ctx, base_out / "inference.csv", first), "holdout")
+            write_checked(out / COMPARISON, paired(ctx, out, first, best), "comparison")
         publish.publish(out, final, inputs_digest=inputs)
     return _figures(final)
 
 
-def measure(ctx: RunContext, csv: Path, threshold: float) -> tuple[dict[str, Any], float]:
-    """``(figures at the threshold, AUROC)`` of a scored hold-out."""
+def paired(ctx: RunContext, folder: Path, first: dict[str, Any], best: dict[str, Any]) -> dict[str, Any]:
+    """Whether the loop helped on boards that took no part: both models on the same rows, each at its own threshold."""
+    from deft_aoi.analysis import compare
+
+    old: Any = scored_frame(ctx, folder / BASELINE / "inference.csv", "holdout")
+    new: Any = scored_frame(ctx, folder / "inference.csv", "holdout")
+    return compare.compare(old, new, first["threshold"], best["threshold"], target=ctx.config.target)
+
+
+def measure(ctx: RunContext, csv: Path, model: dict[str, Any]) -> dict[str, Any]:
+    """A scored hold-out at the threshold that an iteration's KPI set fixed."""
     frame: Any = scored_frame(ctx, csv, "holdout")
     ids = ctx.identities["holdout"]
-    figures = kpi.apply_threshold(
+    return kpi.apply_threshold(
         frame,
-        threshold,
+        model["threshold"],
         target=ctx.config.target,
         content_ids=ids["content_id"].to_numpy(),
         featureless=ids["featureless"].to_numpy(),
+        kpi_point=read_checked(ctx.path(model["kpi_json"]), "kpi")["target_point"],
+        rules=ctx.config.judging,
     )
-    return figures, float(kpi.analyze(frame)["auroc"])
 
 
 def render(ctx: RunContext) -> Path:
