@@ -30,7 +30,11 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--map", action="append", default=[], metavar="ROLE=COLUMN", help="columns of the CSV (see the examples)")
     p.add_argument("--images-root", type=Path, help="what the CSV's image cells are relative to (default: its folder)")
     p.add_argument("--lights", default="", help="lights at the end of the file names, comma-separated (default: none)")
-    p.add_argument("--pass-label", default="PASS", help="your label of a good part (default PASS)")
+    p.add_argument("--pass-label", default="PASS", help="your label of a good part, several with commas, in any case")
+    p.add_argument("--defect-label", action="append", default=[], metavar="LABEL", help="a defect although its name means good")
+    p.add_argument("--golden-by", choices=("file", "object_name"), help="where a golden has another path: by its file name")
+    p.add_argument("--delimiter", help="between the cells of the CSV (default: detected)")
+    p.add_argument("--encoding", help="of the CSV, such as cp1252, gbk, shift_jis (default: detected)")
     p.add_argument("--board-regex", help="its first group names the board, searched in the path below the label folder")
     p.add_argument("--fractions", default="train=0.3,validation=0.1,kpi=0.25,holdout=0.1,pool=0.25", help="share of each part")
     p.add_argument("--spec", type=Path, help="spec to start from, e.g. for TAO (default: one for the embedded engine)")
@@ -45,8 +49,10 @@ def run(args: argparse.Namespace) -> Result:
     from deft_aoi.workspaces.own_workspace import make_workspace
 
     fractions = parse_fractions(args.fractions)
-    samples, lights = find_samples(args)
-    report = make_workspace(samples, args.output, lights=lights, fractions=fractions, seed=args.seed, spec_file=args.spec)
+    samples, lights, notes = find_samples(args)
+    report = make_workspace(
+        samples, args.output, lights=lights, fractions=fractions, seed=args.seed, spec_file=args.spec, notes=notes
+    )
     return Result(report_text(report, args.output), report)
 
 

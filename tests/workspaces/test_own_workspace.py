@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -196,12 +197,12 @@ def test_bad_label_folders_are_refused(tmp_path: Path, old: str, new: str) -> No
         from_folders(test, golden, lights=("",), pass_label="OK", board_regex=None)
 
 
-def test_names_with_a_comma_are_refused_and_links_too(tmp_path: Path) -> None:
+def test_names_that_no_launcher_takes_are_changed_and_kept_in_a_column_and_links_are_refused(tmp_path: Path) -> None:
     test, golden = make_folders(tmp_path / "in")
     (test / "OK/B000/R0.png").rename(test / "OK/B000/R,0.png")
     (golden / "B000/R0.png").rename(golden / "B000/R,0.png")
-    with pytest.raises(HardStop, match="object_name"):
-        from_folders(test, golden, lights=("",), pass_label="OK", board_regex=None)
+    samples = from_folders(test, golden, lights=("",), pass_label="OK", board_regex=None)
+    assert [s.extra for s in samples if s.object_name == "R_0"] == [{"original_name": "R,0"}]
     os.symlink("/etc/hostname", test / "OK/B000/R9.png")
     with pytest.raises(HardStop, match="symbolic link"):
         from_folders(test, golden, lights=("",), pass_label="OK", board_regex=None)
@@ -283,3 +284,34 @@ def test_the_script_end_to_end(tmp_path: Path) -> None:
     neither = subprocess.run([sys.executable, str(SCRIPT), "--output", str(tmp_path / "x")], capture_output=True, text=True)
     assert neither.returncode == 2
     assert "--test DIR with --golden DIR" in neither.stderr
+
+
+def test_a_golden_of_that_file_name_stands_in_only_by_the_users_rule(tmp_path: Path) -> None:
+    test, golden = make_folders(tmp_path / "in")
+    (golden / "B000/R0.png").rename(golden / "only-here.png")
+    (test / "OK/B000/R0.png").rename(test / "OK/B000/only-here.png")
+    with pytest.raises(HardStop) as stop:
+        from_folders(test, golden, lights=("",), pass_label="OK", board_regex=None)
+    assert "--golden-by file" in stop.value.hint
+    notes: list[str] = []
+    from_folders(test, golden, lights=("",), pass_label="OK", board_regex=None, golden_by="file", notes=notes)
+    assert any(note.startswith("--golden-by file found 1 goldens") for note in notes)
+
+
+def test_good_parts_in_another_case_are_good_and_a_word_for_good_is_no_defect(tmp_path: Path) -> None:
+    test, golden = make_folders(tmp_path / "in")
+    samples = from_folders(test, golden, lights=("",), pass_label="ok", board_regex=None)
+    assert "ok" not in {s.label for s in samples}
+    with pytest.raises(HardStop) as stop:
+        from_folders(test, golden, lights=("",), pass_label="PASS", board_regex=None)
+    assert "--pass-label ok" in stop.value.hint
+
+
+def test_files_that_are_no_images_and_masks_are_counted(tmp_path: Path) -> None:
+    test, golden = make_folders(tmp_path / "in")
+    (test / "OK/B000/Thumbs.db").write_bytes(b"x")
+    shutil.copy(test / "OK/B000/R0.png", test / "OK/B000/R0_mask.png")
+    notes: list[str] = []
+    from_folders(test, golden, lights=("",), pass_label="OK", board_regex=None, notes=notes)
+    assert any('".db" 1' in note for note in notes)
+    assert any("1 masks" in note for note in notes)

@@ -235,7 +235,7 @@ def _check_header(path: StrPath, image: Image) -> None:
             "has more than 8 bits a channel",
             expected="8 bits a channel: TAO cuts the rest off, which leaves white where there was detail",
             found=f"pixel type {image.mode}, {deep} bits a channel" if deep > 8 else f"pixel type {image.mode}",
-            hint="convert it to 8 bits with the range that shows the part: make_workspace.py --bit-depth auto does it",
+            hint="convert it to 8 bits with the range that shows the part",
         )
     if _is_animated(image):
         raise ImageRefused(path, "has several frames", expected="one still picture", found="an animated or multi-page file")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deft_aoi.contract.changenet_csv import read_table
 from deft_aoi.contract.errors import HardStop, UsageError
+from deft_aoi.contract.images import EXTENSIONS
 from deft_aoi.contract.paths import resolve_under
-from deft_aoi.contract.text import PASS, check_name, normalize_label, quoted
+from deft_aoi.contract.text import quoted
+from deft_aoi.contract.user_table import read_user_table
+from deft_aoi.workspaces.own_names import canonical_label, refuse_good_as_defect, safe_name
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
+IMAGE_SUFFIXES = frozenset(EXTENSIONS)
 MAX_LISTED = 10
 
 
@@ -39,33 +42,18 @@ class Sample:
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
-def canonical_label(raw: str, pass_label: str, origin: str) -> str:
-    """The label as the workspace spells it. Raises HardStop naming ``origin``."""
-    if raw == pass_label:
-        return PASS
-    try:
-        return normalize_label(raw)
-    except HardStop as error:
-        error.message = f"{origin}: {error.message}"
-        error.hint = error.hint or "--pass-label names the label that means a good part"
-        raise
+def _kept_name(raw: str, name: str) -> dict[str, str]:
+    return {} if raw == name else {"original_name": raw}
 
 
-def _named(name: str, what: str, origin: str) -> str:
-    try:
-        return check_name(name, what)
-    except HardStop as error:
-        error.message = f"{origin}: {error.message}"
-        raise
-
-
-def _images_below(root: Path) -> list[str]:
-    """Relative POSIX paths of the images below ``root``, sorted; hidden entries are left out.
+def _images_below(root: Path, what: str, notes: list[str]) -> list[str]:
+    """Relative POSIX paths of the images below ``root``, sorted; what is left out is counted in ``notes``.
 
     Raises:
         HardStop: a symbolic link (its target could lie anywhere).
     """
     found = []
+    left_out: Counter[str] = Counter()
     for folder, dirs, files in os.walk(root):
         dirs[:] = sorted(d for d in dirs if not d.startswith("."))
         for name in [*dirs, *files]:
@@ -78,7 +66,26 @@ def _images_below(root: Path) -> list[str]:
         for name in files:
             if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
                 found.append(Path(folder, name).relative_to(root).as_posix())
-    return sorted(found)
+            else:
+                left_out["hidden" if name.startswith(".") else Path(name).suffix.lower() or "no suffix"] += 1
+    if left_out:
+        notes.append(
+            f"{left_out.total()} files of the {what} folder were left out: "
+            + ", ".join(f"{quoted(reason, 20)} {count}" for reason, count in left_out.most_common(8))
+        )
+    masks = (
+        {
+            p
+            for p in found
+            if (plain := re.sub(r"_(mask|gt|seg)$", "", os.path.splitext(p)[0])) != os.path.splitext(p)[0]  # noqa: PTH122
+            and any(plain + suffix in found_set for suffix in EXTENSIONS)
+        }
+        if (found_set := set(found))
+        else set()
+    )
+    if masks:
+        notes.append(f"{len(masks)} masks of the {what} folder were left out, first {quoted(min(masks), 120)}")
+    return sorted(p for p in found if p not in masks)
 
 
 def _split_light(stem: str, lights: tuple[str, ...]) -> tuple[str, int] | None:
@@ -123,11 +130,21 @@ def _group_lights(paths: list[str], lights: tuple[str, ...], what: str) -> dict[
     return {name: tuple(files[n] for n in range(len(lights))) for name, files in sorted(grouped.items())}
 
 
-def from_folders(test: Path, golden: Path, *, lights: tuple[str, ...], pass_label: str, board_regex: str | None) -> list[Sample]:
+def from_folders(
+    test: Path,
+    golden: Path,
+    *,
+    lights: tuple[str, ...],
+    pass_label: str,
+    board_regex: str | None,
+    golden_by: str | None = None,
+    defect_labels: Sequence[str] = (),
+    notes: list[str] | None = None,
+) -> list[Sample]:
     """Read ``test/<label>/[<board>/…]<name>`` and match each with its golden image.
 
-    The golden image has the same path below ``golden`` (with or without the label folder), else it is the only one there
-    of that name.
+    The golden image has the same path below ``golden`` (with or without the label folder). No other one stands in, unless
+    the user names the rule, ``golden_by``; its uses are counted.
 
     Args:
         test: folder whose sub-folders are labels.
@@ -136,6 +153,9 @@ def from_folders(test: Path, golden: Path, *, lights: tuple[str, ...], pass_labe
         pass_label: the folder of good parts.
         board_regex: its first group (or ``board``) found in the path below the label folder names the board; ``None``: the
             first folder below the label.
+        golden_by: ``file``: the only golden of that file name; ``object_name``: the first by name of several, too.
+        defect_labels: see :func:`deft_aoi.workspaces.own_names.refuse_good_as_defect`.
+        notes: what the user should know is appended.
 
     Raises:
         HardStop: see :func:`_group_lights`; no board; no golden image or several; a bad name or label.
@@ -143,8 +163,9 @@ def from_folders(test: Path, golden: Path, *, lights: tuple[str, ...], pass_labe
     for folder, what in ((test, "--test"), (golden, "--golden")):
         if not folder.is_dir():
             raise UsageError(f"{what} {quoted(folder, 200)} is not a folder")
-    tests = _group_lights(_images_below(test), lights, "test")
-    goldens = _group_lights(_images_below(golden), lights, "golden")
+    notes = [] if notes is None else notes
+    tests = _group_lights(_images_below(test, "test", notes), lights, "test")
+    goldens = _group_lights(_images_below(golden, "golden", notes), lights, "golden")
     if not tests:
         raise HardStop(
             "there is no test image",
@@ -155,6 +176,8 @@ def from_folders(test: Path, golden: Path, *, lights: tuple[str, ...], pass_labe
     for key in goldens:
         by_name.setdefault(key.rpartition("/")[2], []).append(key)
     samples = []
+    problems: list[HardStop] = []
+    fallbacks: list[str] = []
     for key, files in tests.items():
         label, _, below = key.partition("/")
         if not below:
@@ -164,31 +187,62 @@ def from_folders(test: Path, golden: Path, *, lights: tuple[str, ...], pass_labe
                 hint="put it below a folder that has its label's name",
             )
         origin = f"test image {quoted(files[0], 160)}"
-        match = _golden_of(key, below, goldens, by_name, origin)
+        try:
+            match = _golden_of(key, below, goldens, by_name, origin, golden_by)
+        except HardStop as error:
+            problems.append(error)
+            continue
+        if match not in (below, key):
+            fallbacks.append(f"{quoted(files[0], 80)} with {quoted(goldens[match][0], 80)}")
+        board, name = _board_of(below, board_regex, origin), below.rpartition("/")[2]
         samples.append(
             Sample(
                 origin,
-                _named(_board_of(below, board_regex, origin), "board", origin),
-                _named(below.rpartition("/")[2], "object_name", origin),
+                safe_name(board),
+                safe_name(name),
                 canonical_label(label, pass_label, origin),
                 tuple(resolve_under(test, f) for f in files),
                 tuple(resolve_under(golden, f) for f in goldens[match]),
+                _kept_name(name, safe_name(name)),
             )
         )
+    if problems:
+        raise _all_problems(problems)
+    if fallbacks:
+        notes.append(f"--golden-by {golden_by} found {len(fallbacks)} goldens: {'; '.join(fallbacks[:3])}")
+    refuse_good_as_defect([s.label for s in samples], pass_label, defect_labels)
     return samples
 
 
-def _golden_of(key: str, below: str, goldens: Mapping[str, object], by_name: Mapping[str, list[str]], origin: str) -> str:
+def _all_problems(problems: Sequence[HardStop]) -> HardStop:
+    """One stop for all of them, the first with its details."""
+    first = problems[0]
+    if len(problems) > 1:
+        first.message = f"{first.message} ({len(problems)} such: {'; '.join(p.message for p in problems[1:MAX_LISTED])})"
+    return first
+
+
+def _golden_of(
+    key: str,
+    below: str,
+    goldens: Mapping[str, object],
+    by_name: Mapping[str, list[str]],
+    origin: str,
+    golden_by: str | None,
+) -> str:
     for candidate in (below, key):
         if candidate in goldens:
             return candidate
     candidates = by_name.get(below.rpartition("/")[2], [])
-    if len(candidates) != 1:
+    if candidates and golden_by == "object_name":
+        return candidates[0]
+    if len(candidates) != 1 or golden_by is None:
         raise HardStop(
-            f"{origin}: {'no golden image' if not candidates else 'several golden images'}",
+            f"{origin}: {'several golden images' if len(candidates) > 1 else 'no golden image'}",
             expected=f"{quoted(below, 160)} below the golden folder, or one file of that name",
             found=", ".join(quoted(c, 100) for c in candidates[:5]) or "none",
-            hint="name the golden image like the test image",
+            hint="name the golden image like the test image"
+            + ("; --golden-by file takes the one of that file name, wherever it is" if candidates and not golden_by else ""),
         )
     return candidates[0]
 
@@ -252,44 +306,69 @@ def lights_of_map(mapping: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(by_role["input"])
 
 
-def from_csv(file: Path, mapping: Mapping[str, str], *, images_root: Path, pass_label: str) -> list[Sample]:
+def from_csv(
+    file: Path,
+    mapping: Mapping[str, str],
+    *,
+    images_root: Path,
+    pass_label: str,
+    defect_labels: Sequence[str] = (),
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    notes: list[str] | None = None,
+) -> list[Sample]:
     """Read samples from a user's CSV.
 
     Args:
         file: one row a part.
         mapping: role → column (:func:`parse_map`).
         images_root: what image cells are relative to.
-        pass_label: the label of a good part.
+        pass_label: the label of a good part; several with commas.
+        defect_labels: see :func:`deft_aoi.workspaces.own_names.refuse_good_as_defect`.
+        delimiter: of the file; detected where ``None``.
+        encoding: of the file; detected where ``None``.
+        notes: what the user should know is appended.
 
     Raises:
         HardStop: a mapped column is absent, or a cell cannot be used; the message names line and column.
     """
     lights = lights_of_map(mapping)
-    frame = read_table(file, what="data CSV", mandatory=tuple(dict.fromkeys(mapping.values())))
+    notes = [] if notes is None else notes
+    table = read_user_table(file, what="data CSV", wanted=list(mapping.values()), delimiter=delimiter, encoding=encoding)
+    notes += table.notes
     columns = {role: [mapping[f"{role}.{light}" if light else role] for light in lights] for role in ("input", "golden")}
     used = set(mapping.values()) | {"input_path", "golden_path", "label", "object_name", "boardname"}
     samples = []
-    for line, row in enumerate(frame.to_dict("records"), start=2):
+    problems: list[HardStop] = []
+    for line, row in zip(table.lines, table.frame.to_dict("records"), strict=True):
         origin = f"{file.name}, line {line}"
-        images = {role: tuple(_cell_image(images_root, row[c], c, origin) for c in columns[role]) for role in columns}
+        try:
+            images = {role: tuple(_cell_image(images_root, row[c], c, origin) for c in columns[role]) for role in columns}
+        except HardStop as error:
+            problems.append(error)
+            continue
         stem = images["input"][0].stem
         split = _split_light(stem, lights)
         name = row[mapping["object"]] if "object" in mapping else (split[0] if split else stem)
         samples.append(
             Sample(
                 origin,
-                _named(row[mapping["board"]], "board", origin),
-                _named(name, "object_name", origin),
+                safe_name(row[mapping["board"]]),
+                safe_name(name),
                 canonical_label(row[mapping["label"]], pass_label, origin),
                 images["input"],
                 images["golden"],
-                {str(k): v for k, v in row.items() if k not in used},
+                {str(k): v for k, v in row.items() if k not in used} | _kept_name(name, safe_name(name)),
             )
         )
+    if problems:
+        raise _all_problems(problems)
+    refuse_good_as_defect([s.label for s in samples], pass_label, defect_labels)
     return samples
 
 
 def _cell_image(root: Path, cell: str, column: str, origin: str) -> Path:
+    cell = cell.replace("\\", "/")
     try:
         path = resolve_under(root, cell)
     except HardStop as error:

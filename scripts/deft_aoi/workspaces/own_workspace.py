@@ -17,6 +17,7 @@ from deft_aoi.contract.spec import Spec, get, load_spec, put
 from deft_aoi.contract.text import PASS, check_name, quoted
 from deft_aoi.workspaces.board_split import split_boards
 from deft_aoi.workspaces.builder import SPLITS, WorkspaceBuilder, embedded_spec, encode
+from deft_aoi.workspaces.check_rows import SHIPPED_BATCH
 from deft_aoi.workspaces.own_data import Sample
 
 DEFAULT_FRACTIONS = "train=0.3,validation=0.1,kpi=0.25,holdout=0.1,pool=0.25"
@@ -45,6 +46,7 @@ def make_workspace(
     fractions: Mapping[str, float],
     seed: int,
     spec_file: Path | None = None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Deal samples to the parts of a new workspace.
 
@@ -55,6 +57,7 @@ def make_workspace(
         fractions: share of each part (:func:`deft_aoi.workspaces.board_split.parse_fractions`).
         seed: same data and seed, same workspace.
         spec_file: a spec to start from (for TAO); ``None``: a spec for the embedded engine.
+        notes: what was detected or left out before; the report begins with it.
 
     Returns:
         The report (schema ``workspace_report``).
@@ -68,7 +71,8 @@ def make_workspace(
         check_name(light, "light")
     with WorkspaceBuilder(output) as builder:
         contents = [_look(sample) for sample in samples]
-        kept, notes = _without_copies(samples, contents)
+        kept, copies = _without_copies(samples, contents)
+        notes = [*notes, *copies]
         clusters = _clusters([s for s, _ in kept], [c for _, c in kept])
         weights: dict[str, Counter[Any]] = defaultdict(Counter)
         for sample, _ in kept:
@@ -81,7 +85,11 @@ def make_workspace(
         for part, own in by_part.items():
             builder.write_split(part, [_write_sample(builder, part, s, lights, extension) for s in own])
         sides = sorted(c.side for _, c in kept)
-        builder.write_spec(_spec(lights, extension, sides[len(sides) // 2], spec_file))
+        spec = _spec(lights, extension, sides[len(sides) // 2], spec_file)
+        rows = min(len(by_part[part]) for part in ("train", "validation"))
+        if rows < int(get(spec, "dataset.classify.batch_size") or SHIPPED_BATCH):
+            put(spec, "dataset.classify.batch_size", rows)
+        builder.write_spec(spec)
         if len(clusters) < len(weights):
             notes.append(f"{len(weights)} boards in {len(clusters)} groups: boards that share a picture stay together")
         parameters = {"fractions": dict(fractions), "image_ext": extension, "lights": list(lights), "seed": seed}
@@ -173,10 +181,8 @@ def _check_parts(by_part: Mapping[str, Sequence[Sample]]) -> list[str]:
                 found=", ".join(f"{quoted(label)} {count}" for label, count in list(counts.items())[:10]) or "no rows",
                 hint="add boards with the missing class, or give the part a larger share with --fractions",
             )
-        if counts.total() < 16:
-            notes.append(
-                f"{part} has {counts.total()} rows: lower dataset.classify.batch_size in the spec (it must not exceed that)"
-            )
+        if part in ("train", "validation") and counts.total() < SHIPPED_BATCH:
+            notes.append(f"{part} has {counts.total()} rows: the spec's dataset.classify.batch_size is at most that")
     for label in sorted(set().union(*labels.values()) - {PASS}):
         absent = [part for part in ("kpi", "pool") if not labels[part][label]]
         if absent:
