@@ -27,6 +27,11 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--mined", type=Path, required=True, help="mined rows: workspace-relative, with provenance")
     p.add_argument("--previous", type=Path, help="previous iteration's training CSV (its provenance lies beside it)")
     p.add_argument("--output-dir", type=Path, required=True)
+    p.add_argument(
+        "--allow-near-duplicates",
+        action="store_true",
+        help="accept rows that show a validation, KPI or hold-out image in another dress (exact copies never)",
+    )
     return p
 
 
@@ -34,7 +39,12 @@ def run(args: argparse.Namespace) -> Result:
     from deft_aoi.analysis.dataset_files import assemble_training_csv
 
     text, data = assemble_training_csv(
-        args.workspace, iteration=args.iteration, mined=args.mined, previous=args.previous, output_dir=args.output_dir
+        args.workspace,
+        iteration=args.iteration,
+        mined=args.mined,
+        previous=args.previous,
+        output_dir=args.output_dir,
+        allow_near=args.allow_near_duplicates,
     )
     return Result(text, data)
 

@@ -23,6 +23,11 @@ def build_parser() -> argparse.ArgumentParser:
         description=lines[0], epilog="\n".join(lines[2:]), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("--workspace", type=Path, default=Path("~/workspace"), help="workspace to check (default ~/workspace)")
+    p.add_argument(
+        "--allow-near-duplicates",
+        action="store_true",
+        help="accept rows that show a validation, KPI or hold-out image in another dress (exact copies never)",
+    )
     p.add_argument("--write-fixed", type=Path, metavar="DIR", help="propose cleaned CSVs in DIR (must be new or empty)")
     return p
 
@@ -31,7 +36,7 @@ def run(args: argparse.Namespace) -> Result:
     from deft_aoi.workspaces.check_findings import write_fixed
     from deft_aoi.workspaces.check_workspace import check_workspace
 
-    report = check_workspace(args.workspace)
+    report = check_workspace(args.workspace, allow_near=args.allow_near_duplicates)
     data, text = report.as_dict(), report.text()
     if args.write_fixed is not None:
         written = write_fixed(report, args.write_fixed)

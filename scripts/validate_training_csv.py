@@ -26,6 +26,11 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--workspace", type=Path, required=True, help="its validation, KPI and hold-out sets are compared")
     p.add_argument("--images-dir", help="folder below the workspace that the rows are relative to")
     p.add_argument("--previous", type=Path, help="training CSV whose rows must all be in this one")
+    p.add_argument(
+        "--allow-near-duplicates",
+        action="store_true",
+        help="accept rows that show a validation, KPI or hold-out image in another dress (exact copies never)",
+    )
     p.add_argument("--write-fixed", type=Path, metavar="CSV", help="where a rule is broken, write a proposed clean copy here")
     return p
 
@@ -34,7 +39,12 @@ def run(args: argparse.Namespace) -> Result:
     from deft_aoi.analysis.dataset_files import validate_training_csv
 
     text, data = validate_training_csv(
-        args.csv, args.workspace, images_dir=args.images_dir, previous=args.previous, write_fixed=args.write_fixed
+        args.csv,
+        args.workspace,
+        images_dir=args.images_dir,
+        previous=args.previous,
+        write_fixed=args.write_fixed,
+        allow_near=args.allow_near_duplicates,
     )
     return Result(text, data)
 

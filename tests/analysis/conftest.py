@@ -65,7 +65,7 @@ class Builder:
         return pd.DataFrame([self.row(f"C{start + i}", start + i, labels[i], folder, f"B{i % 7}") for i in range(n)])
 
     def part(self, frame: pd.DataFrame, name: str = "set") -> Part:
-        return self.index.part(name, frame, self.layout, thumbs=True)
+        return self.index.part(name, frame, self.layout)
 
 
 @pytest.fixture

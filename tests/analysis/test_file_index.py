@@ -29,7 +29,7 @@ def test_the_cache_decodes_only_new_and_changed_files(build) -> None:
     first = b.part(frame).ids
     assert b.index.decoded == 5 + 2  # the golden of a good part is the same file here, that of a defect is not
     again = ContentIndex(b.root / ".deft" / "digests")
-    pd.testing.assert_frame_equal(again.digest_pairs(frame, b.layout, thumbs=True), first)
+    pd.testing.assert_frame_equal(again.digest_pairs(frame, b.layout), first)
     assert again.decoded == 0
     path = b.root / "a/C0_SolderLight.png"
     stat = path.stat()
@@ -47,7 +47,7 @@ def test_a_damaged_cache_costs_time_and_nothing_else(build, damage: bytes) -> No
     first = b.part(frame).ids
     next((b.root / ".deft/digests").iterdir()).write_bytes(damage)
     again = ContentIndex(b.root / ".deft" / "digests")
-    pd.testing.assert_frame_equal(again.digest_pairs(frame, b.layout, thumbs=True), first)
+    pd.testing.assert_frame_equal(again.digest_pairs(frame, b.layout), first)
     assert again.decoded == b.index.decoded == 5
 
 
@@ -62,7 +62,7 @@ def test_a_cache_with_any_bit_changed_is_not_believed(build) -> None:
     assert at >= 0, "the identity of the first image does not stand in the file as it is"
     cache.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     again = ContentIndex(b.root / ".deft" / "digests")
-    pd.testing.assert_frame_equal(again.digest_pairs(frame, b.layout, thumbs=True), first)
+    pd.testing.assert_frame_equal(again.digest_pairs(frame, b.layout), first)
     assert again.decoded == 5
 
 
@@ -227,16 +227,17 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(build, tmp_path: Pat
     assert len(sizes) == 2  # the second time, and not the third
 
 
-def test_identities_without_thumbnails_are_completed_when_those_are_asked_for(build, tmp_path: Path) -> None:
+def test_images_without_thumbnails_are_completed_when_those_are_asked_for(build, tmp_path: Path) -> None:
     b = build()
-    frame = b.frame(4)
-    assert "phash" not in ContentIndex(tmp_path / "c").digest_pairs(frame, b.layout).columns
+    paths = [p for column in identity.image_paths(b.frame(4), b.layout) for p in column]
+    first = ContentIndex(tmp_path / "c")
+    assert first.pixels(paths).thumb is None
     index = ContentIndex(tmp_path / "c")
-    pd.testing.assert_frame_equal(index.digest_pairs(frame, b.layout, thumbs=True), b.part(frame).ids)
-    assert index.decoded == 6
+    assert index.pixels(paths, thumbs=True).thumb is not None
+    assert index.decoded == len({Path(p).read_bytes() for p in paths})
     last = ContentIndex(tmp_path / "c")
-    last.digest_pairs(frame, b.layout)
-    last.digest_pairs(frame, b.layout, thumbs=True)
+    last.pixels(paths)
+    last.pixels(paths, thumbs=True)
     assert last.decoded == 0
 
 

@@ -153,35 +153,11 @@ def test_a_jpeg_copy_is_a_near_duplicate_and_another_part_is_not(build, tmp_path
     other = build(ext=".jpg")
     other.root = tmp_path / "kpi"
     frame = pd.DataFrame([other.row("J1", 3), other.row("J2", 500)])
-    kpi = b.index.part("KPI set", frame, ImageLayout(other.root, ("SolderLight",), ".jpg"), thumbs=True)
+    kpi = b.index.part("KPI set", frame, ImageLayout(other.root, ("SolderLight",), ".jpg"))
     assert leakage.find_leaks(train, kpi).empty
     near = leakage.near_duplicates(train, kpi)
     assert near[["line_a", "line_b"]].to_numpy().tolist() == [[5, 2]]
-    assert 0 < near["rmse"][0] < 8
-
-
-def test_near_duplicates_equal_comparing_every_pair(build) -> None:
-    b = build()
-    rng = np.random.default_rng(7)
-    rows = []
-    for i in range(24):
-        base = np.asarray(crop(i % 4)).astype(np.int16)
-        noisy = np.clip(base + rng.normal(0, rng.uniform(0, 14), base.shape), 0, 255).astype(np.uint8)
-        row = b.row(f"N{i}", i % 4)
-        b.save(Image.fromarray(noisy), "a", f"N{i}")
-        rows.append(row)
-    a, c = b.part(pd.DataFrame(rows[:12]), "a"), b.part(pd.DataFrame(rows[12:]), "b")
-    found = {(int(r.row_a), int(r.row_b)) for r in leakage.near_duplicates(a, c).itertuples()}
-    paths_a, paths_c = image_paths(a.frame, a.layout), image_paths(c.frame, c.layout)
-    expected = {
-        (i, j)
-        for i in range(12)
-        for j in range(12)
-        if leakage.pair_rmse([p[i] for p in paths_a], [p[j] for p in paths_c]) < 8
-        and a.ids["content_id"][i] != c.ids["content_id"][j]
-    }
-    assert found == expected
-    assert 5 < len(expected) < 140
+    assert 0 < near["residual"][0] < 2.5
 
 
 def test_shared_boards_are_listed(build) -> None:

@@ -190,10 +190,13 @@ def test_a_synthetic_pair_that_is_an_evaluation_pair_stops(make, tmp_path):
     now.mkdir(parents=True)
     staged = pairs.stage(pairs.scan(make.workspace, LIGHTS, ".png"), now, workspace=make.workspace, final_dir=now)
     built, _ = _build(make, tmp_path, sdg_rows=staged.rows)
-    kpi = {"kpi": {built.frame["content_id"].iloc[-1]}}
+    part = ContentIndex(tmp_path / "cache").part("KPI set", built.frame, ImageLayout(make.workspace.root, LIGHTS, ".png"))
+    last = part.take((part.frame["provenance"] == "sdg").to_numpy())
     with pytest.raises(HardStop, match="evaluation pairs"):
-        _build(make, tmp_path, sdg_rows=staged.rows, forbidden=kpi)
-    _build(make, tmp_path, sdg_rows=staged.rows, forbidden={"kpi": {built.frame["content_id"].iloc[0]}})
+        _build(make, tmp_path, sdg_rows=staged.rows, held_out={"kpi": last})
+    first = part.take((part.frame["sample_id"] == "real-00000000").to_numpy())
+    built, _ = _build(make, tmp_path, sdg_rows=staged.rows, held_out={"kpi": first})
+    assert built.frame["leak_kind"].tolist() == ["exact", "", "", ""]
 
 
 def test_growth_is_welcome_and_shrinking_or_changing_is_not(make, tmp_path):

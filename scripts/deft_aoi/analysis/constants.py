@@ -52,15 +52,22 @@ SECONDS_PER_CALL = 5.0
 SPLIT_FOLDS = 5
 """Folds by board of the split estimate: each fold is judged at the threshold that the other four choose."""
 
-THUMB_SIDE = 8
+THUMB_SIDE = 16
 """Side of the block-mean thumbnail that proposes near-duplicates."""
 
-NEAR_RMSE = 8.0
-"""Grey levels: two pairs whose images differ by less are near-duplicates. On DeepPCB a coarse hash alone proposes 31,000
-pairs; those below this are about 300, without a label conflict."""
+THUMB_BYTES = 4 + THUMB_SIDE * THUMB_SIDE
+"""Width and height of the image (at most 65535 told), then the thumbnail."""
 
-THUMB_SLACK = 1.0
-"""Thumbnails are rounded to whole grey levels, so the bound that proposes is wider by one."""
+NEAR_RMSE = 2.5
+"""Grey levels: below it two test images that were laid on each other are one image. On DeepPCB copies saved again as JPEG 70
+lie at up to 2, halved and doubled ones at up to 6."""
+
+SELF_DISTANCE = 8.0
+"""Grey levels by which an image must differ from its own shifts by two pixels, to be evidence of anything."""
+
+SELF_RATIO = 6.5
+"""By how much that must exceed the residual: with 16 grey levels the whole of ``NEAR_RMSE`` is allowed, in a soft photograph
+with 8 the half of it. A fixed 16 would leave out 8 of 10 parts of the demo line."""
 
 SCORE_NOISE = 1e-6
 """By how much the embedded engine's score of one part differs between batch sizes, numbers of threads and devices

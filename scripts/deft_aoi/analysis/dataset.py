@@ -192,6 +192,7 @@ def validate(
     previous: Part | None = None,
     provenance: pd.DataFrame | None = None,
     name: str = "training set",
+    allow_near: bool = False,
 ) -> dict[str, Any]:
     """Check a training set as a whole.
 
@@ -203,6 +204,7 @@ def validate(
         previous: the previous iteration's set, whose rows must all be there.
         provenance: (N,) provenance, which must go with the rows.
         name: how messages name the set.
+        allow_near: near-duplicates of ``against`` are the user's decision.
 
     Returns:
         Counts of schema ``dataset_check``.
@@ -218,7 +220,7 @@ def validate(
             hint="assemble this iteration again, or correct the base training set",
         )
     part = index.part(name, frame, layout)
-    raise_first(findings(part, provenance=provenance, previous=previous, against=against))
+    raise_first(findings(part, provenance=provenance, previous=previous, against=against, allow_near=allow_near))
     solid = ~part.ids["featureless"].to_numpy(dtype=bool)
     copies = int(part.ids["content_id"][solid].duplicated().sum())
     return {

@@ -61,7 +61,7 @@ def write_training_set(frame: pd.DataFrame, provenance: pd.DataFrame, csv: Path)
 
 
 def assemble_training_csv(
-    workspace_dir: Path, *, iteration: int, mined: Path, previous: Path | None, output_dir: Path
+    workspace_dir: Path, *, iteration: int, mined: Path, previous: Path | None, output_dir: Path, allow_near: bool = False
 ) -> tuple[str, dict[str, Any]]:
     """``assemble_training_csv.py``: nothing is written before the whole set has been checked.
 
@@ -78,7 +78,13 @@ def assemble_training_csv(
     recorded = None if previous is None else dataset.read_provenance(provenance_path(given(previous)))
     frame, provenance = assemble_file(before, given(mined), iteration=iteration, index=files.index, recorded=recorded)
     checked = dataset.validate(
-        frame, layout=before.layout, index=files.index, against=files.references(), previous=before, provenance=provenance
+        frame,
+        layout=before.layout,
+        index=files.index,
+        against=files.references(),
+        previous=before,
+        provenance=provenance,
+        allow_near=allow_near,
     )
     output_dir.mkdir(parents=True, exist_ok=True)
     target = training_csv(output_dir, f"iter{iteration}")
@@ -92,7 +98,13 @@ def assemble_training_csv(
 
 
 def validate_training_csv(
-    csv: Path, workspace_dir: Path, *, images_dir: str | None, previous: Path | None, write_fixed: Path | None
+    csv: Path,
+    workspace_dir: Path,
+    *,
+    images_dir: str | None,
+    previous: Path | None,
+    write_fixed: Path | None,
+    allow_near: bool = False,
 ) -> tuple[str, dict[str, Any]]:
     """``validate_training_csv.py``.
 
@@ -110,7 +122,8 @@ def validate_training_csv(
     before = None if previous is None else files.previous(given(previous))
     against = files.references()
     if write_fixed is not None:
-        found = findings(files.index.part(csv.name, frame, layout), provenance=provenance, previous=before, against=against)
+        part = files.index.part(csv.name, frame, layout)
+        found = findings(part, provenance=provenance, previous=before, against=against, allow_near=allow_near)
         _propose(frame, found, write_fixed)
     counts = dataset.validate(
         frame,
@@ -120,6 +133,7 @@ def validate_training_csv(
         previous=before,
         provenance=provenance,
         name=csv.name,
+        allow_near=allow_near,
     )
     labels = ", ".join(f"{shown_label(k, 24)} {v}" for k, v in list(counts["labels"].items())[:8])
     text = (

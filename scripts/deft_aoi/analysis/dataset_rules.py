@@ -10,7 +10,7 @@ import numpy as np
 
 from deft_aoi.analysis.coding import name_codes
 from deft_aoi.analysis.identity import Part
-from deft_aoi.analysis.leakage import find_leaks
+from deft_aoi.analysis.leakage import find_leaks, near_duplicates, near_stop
 from deft_aoi.analysis.scored import sample_id
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.table_reader import file_line
@@ -56,8 +56,9 @@ def findings(
     provenance: pd.DataFrame | None = None,
     previous: Part | None = None,
     against: Sequence[Part] = (),
+    allow_near: bool = False,
 ) -> list[Finding]:
-    """Check every rule; cheap ones first."""
+    """Check every rule; cheap ones first. ``allow_near``: near-duplicates of ``against`` are the user's decision."""
     checks = [
         _labels(part),
         _classes(part),
@@ -67,6 +68,7 @@ def findings(
         _shrunk(part, previous),
         _provenance(part, provenance),
         *(_leakage(part, other) for other in against),
+        *(_near(part, other) for other in against if not allow_near),
     ]
     return [f for f in checks if f is not None]
 
@@ -242,3 +244,11 @@ def _leakage(part: Part, other: Part) -> Finding | None:
         f"remove these rows from the {part.name}; check_data.py --write-fixed proposes a clean file",
         tuple(map(int, leaks["row_a"])),
     )
+
+
+def _near(part: Part, other: Part) -> Finding | None:
+    near = near_duplicates(part, other)
+    if near.empty:
+        return None
+    stop = near_stop(part.name, other.name, near)
+    return Finding("near_leakage", stop.message, stop.expected, stop.found, stop.hint, tuple(map(int, near["row_a"])))

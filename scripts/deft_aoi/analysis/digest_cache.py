@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from deft_aoi.analysis.constants import THUMB_SIDE
+from deft_aoi.analysis.constants import THUMB_BYTES
 from deft_aoi.contract.files import atomic_write_bytes
 from deft_aoi.contract.images import FileBytes, Stamp, has_own_extension, stamp_of
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-_THUMB = THUMB_SIDE * THUMB_SIDE
-FILE_NAME = "image_digests.v3"
+_THUMB = THUMB_BYTES
+FILE_NAME = "image_digests.v4"
 STAMP = ("size", "mtime_ns", "ctime_ns", "inode")
 
 
 class FileIdentity(NamedTuple):
-    """One image: SHA-256 of shape and RGB8 pixels, whether it is flat, its 8 x 8 grey thumbnail if that was asked for."""
+    """One image: SHA-256 of shape and RGB8 pixels, whether it is flat, its size and grey thumbnail if asked for."""
 
     digest: bytes
     flat: bool

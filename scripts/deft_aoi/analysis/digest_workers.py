@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO
 
-from deft_aoi.analysis.constants import THUMB_SIDE
+from deft_aoi.analysis.constants import THUMB_BYTES
 from deft_aoi.analysis.digest_cache import FileIdentity
 from deft_aoi.contract.images import FileBytes
 
@@ -33,7 +33,7 @@ MIN_FILES_EACH = 1_000
 MAX_WORKERS = 16
 """A machine may show more processors than a container is given; beyond this the parent's own part dominates anyway."""
 
-_RECORD = struct.Struct(f"??4q32s32s{THUMB_SIDE * THUMB_SIDE}s")  # answered, flat, stamp, SHA-256, pixels, thumbnail
+_RECORD = struct.Struct(f"??4q32s32s{THUMB_BYTES}s")  # answered, flat, stamp, SHA-256, pixels, thumbnail
 
 
 class Work(enum.Enum):

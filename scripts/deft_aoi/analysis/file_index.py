@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ Learned = tuple[FileBytes, FileIdentity | None]
 
 
 class Pixels(NamedTuple):
-    """What N images are: ``digest`` (N, 32) uint8, ``flat`` (N,) bool, ``thumb`` (N, 64) uint8 if asked for."""
+    """What N images are: ``digest`` (N, 32) uint8, ``flat`` (N,) bool, ``thumb`` (N, THUMB_BYTES) uint8 if asked for."""
 
     digest: np.ndarray
     flat: np.ndarray
@@ -70,7 +71,7 @@ def reason(error: Exception) -> str:
 def identify(image: Image.Image, *, thumb: bool = True) -> FileIdentity:
     """Digest (SHA-256 over shape and pixels), flatness and, if asked for, thumbnail of an RGB image.
 
-    The thumbnail (block means in grey levels) costs as much as the rest, and only the search for near-duplicates needs it.
+    The thumbnail (size, then block means in grey levels) costs as much as the rest; the search for near-duplicates needs it.
     """
     raw = image.tobytes()
     digest = hashlib.sha256(b"RGB8 %d %d\n" % image.size)
@@ -86,7 +87,7 @@ def _thumb(image: Image.Image) -> bytes:
         small = image.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BOX)
     else:  # the same block means, in half the time
         small = image.reduce((image.width // THUMB_SIDE, image.height // THUMB_SIDE))
-    return small.convert("L").tobytes()
+    return struct.pack("<HH", min(image.width, 0xFFFF), min(image.height, 0xFFFF)) + small.convert("L").tobytes()
 
 
 class FileIndex:

@@ -55,18 +55,18 @@ class Part:
 class ContentIndex(FileIndex):
     """Identities of rows; see :class:`deft_aoi.analysis.file_index.FileIndex` for its arguments and its cache."""
 
-    def digest_pairs(self, frame: pd.DataFrame, layout: ImageLayout, *, what: str = "set", thumbs: bool = False) -> pd.DataFrame:
+    def digest_pairs(self, frame: pd.DataFrame, layout: ImageLayout, *, what: str = "set") -> pd.DataFrame:
         """Identify every row.
 
         Args:
             frame: N ChangeNet rows.
             layout: how they name images.
             what: how messages name the set.
-            thumbs: also give ``phash``, which :func:`deft_aoi.analysis.leakage.near_duplicates` needs.
 
         Returns:
             Frame with the index of ``frame``: ``content_id`` (hex SHA-256 over the image digests, each light's input, then
-            each light's golden), ``featureless`` (bool), ``phash`` (bytes, 64 for each image: block-mean thumbnails).
+            each light's golden) and ``featureless`` (bool) tell the pair; ``test_id``, ``test_flat`` and ``test_thumb`` (bytes)
+            tell the test image alone, which is what leakage is about: the same part against another golden is the same part.
 
         Raises:
             HardStop: an image is missing or damaged, with the line, or a path leaves the layout's folder.
@@ -77,7 +77,7 @@ class ContentIndex(FileIndex):
         columns = image_paths(frame, layout)
         at = {path: i for i, path in enumerate(dict.fromkeys(p for column in columns for p in column))}
         try:
-            found = self.pixels(list(at), thumbs=thumbs)
+            found = self.pixels(list(at), thumbs=True)
         except FileNotFoundError as error:
             raise _missing(frame, columns, str(error.filename), what) from error
         except ImageRefused as error:
@@ -91,14 +91,18 @@ class ContentIndex(FileIndex):
         digests = np.concatenate([found.digest[image] for image in images], axis=1)
         ids = [hashlib.sha256(row).hexdigest() for row in _rows(digests)]
         flat = np.logical_and.reduce([found.flat[image] for image in images])
-        out = pd.DataFrame({"content_id": ids, "featureless": flat}, index=frame.index)
-        if found.thumb is not None:
-            out["phash"] = _rows(np.concatenate([found.thumb[image] for image in images], axis=1))
-        return out
+        tests = images[: len(layout.lights)]
+        assert found.thumb is not None
+        test = {
+            "test_id": [hashlib.sha256(row).hexdigest() for row in _rows(digests[:, : 32 * len(tests)])],
+            "test_flat": np.logical_and.reduce([found.flat[image] for image in tests]),
+            "test_thumb": _rows(np.concatenate([found.thumb[image] for image in tests], axis=1)),
+        }
+        return pd.DataFrame({"content_id": ids, "featureless": flat, **test}, index=frame.index)
 
-    def part(self, name: str, frame: pd.DataFrame, layout: ImageLayout, *, thumbs: bool = False) -> Part:
+    def part(self, name: str, frame: pd.DataFrame, layout: ImageLayout) -> Part:
         """A data set with its identities."""
-        return Part(name, frame, layout, self.digest_pairs(frame, layout, what=name, thumbs=thumbs))
+        return Part(name, frame, layout, self.digest_pairs(frame, layout, what=name))
 
 
 def _rows(matrix: np.ndarray) -> list[bytes]:
@@ -167,9 +171,9 @@ def distinct_counts(ids: pd.DataFrame) -> Mapping[str, int]:
     }
 
 
-def identities_of(split: Split, cache_dir: Path, *, thumbs: bool = False) -> pd.DataFrame:
-    """Content identity of every row of a split (decodes what the cache does not know); with thumbnails if asked for."""
-    return ContentIndex(cache_dir).digest_pairs(split.frame, split.layout, what=f"the {split.title}", thumbs=thumbs)
+def identities_of(split: Split, cache_dir: Path) -> pd.DataFrame:
+    """Content identity of every row of a split (decodes what the cache does not know)."""
+    return ContentIndex(cache_dir).digest_pairs(split.frame, split.layout, what=f"the {split.title}")
 
 
 def content_digest(identities: pd.DataFrame) -> str:

@@ -1,13 +1,14 @@
-"""Leakage between data sets by content: exact by digest, near by thumbnail and pixel distance."""
+"""Leakage between data sets, decided by the test image alone: exact by digest, near by what it shows."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft_aoi.analysis.constants import NEAR_RMSE, THUMB_SLACK
 from deft_aoi.analysis.identity import Part, image_paths
+from deft_aoi.analysis.near_duplicates import Load, match
 from deft_aoi.analysis.scored import sample_id
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.images import open_image
@@ -16,27 +17,25 @@ from deft_aoi.contract.text import quoted
 if TYPE_CHECKING:
     import pandas as pd
 
-BLOCK_ROWS = 1024
-
 
 def find_leaks(a: Part, b: Part) -> pd.DataFrame:
-    """Rows of ``a`` whose content is in ``b``; featureless pairs are exempt.
+    """Rows of ``a`` whose test image is one of ``b``, whatever its golden; constant test images identify nothing.
 
     Returns:
-        One line for each leaking row of ``a``, with the first row of ``b`` that has its content: ``row_a, row_b``
-        (positions from 0), ``line_a, line_b``, ``sample_a, sample_b``, ``label_a, label_b``, ``content_id``.
+        One line for each leaking row of ``a``, with the first row of ``b`` that has its test image: ``row_a, row_b``
+        (positions from 0), ``line_a, line_b``, ``sample_a, sample_b``, ``label_a, label_b``.
     """
     import pandas as pd
 
-    solid = ~b.ids["featureless"].to_numpy(dtype=bool)
-    first = pd.Series(np.arange(len(b.ids))[solid], index=b.ids["content_id"].to_numpy()[solid])
+    solid = ~b.ids["test_flat"].to_numpy(dtype=bool)
+    first = pd.Series(np.arange(len(b.ids))[solid], index=b.ids["test_id"].to_numpy()[solid])
     first = first[~first.index.duplicated()]
-    found = first.reindex(a.ids["content_id"].to_numpy())
-    hits = np.flatnonzero(found.notna().to_numpy() & ~a.ids["featureless"].to_numpy(dtype=bool))
-    return _pairs(a, b, hits, found.to_numpy()[hits].astype(np.int64), a.ids["content_id"].to_numpy()[hits])
+    found = first.reindex(a.ids["test_id"].to_numpy())
+    hits = np.flatnonzero(found.notna().to_numpy() & ~a.ids["test_flat"].to_numpy(dtype=bool))
+    return _pairs(a, b, hits, found.to_numpy()[hits].astype(np.int64))
 
 
-def _pairs(a: Part, b: Part, rows_a: Any, rows_b: Any, content: Any) -> pd.DataFrame:
+def _pairs(a: Part, b: Part, rows_a: Any, rows_b: Any) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(
@@ -49,13 +48,12 @@ def _pairs(a: Part, b: Part, rows_a: Any, rows_b: Any, content: Any) -> pd.DataF
             "sample_b": [sample_id(b.frame, int(r)) for r in rows_b],
             "label_a": [a.frame["label"].iat[int(r)] for r in rows_a],
             "label_b": [b.frame["label"].iat[int(r)] for r in rows_b],
-            "content_id": list(content),
         }
     )
 
 
 def refuse_leaks(a: Part, b: Part) -> None:
-    """Stop when a row of ``a`` has the content of a row of ``b``.
+    """Stop when a row of ``a`` has the test image of a row of ``b``.
 
     Raises:
         HardStop: naming both rows.
@@ -71,80 +69,73 @@ def refuse_leaks(a: Part, b: Part) -> None:
         )
 
 
-def near_duplicates(a: Part, b: Part, *, rmse: float = NEAR_RMSE) -> pd.DataFrame:
-    """Pairs that differ by less than ``rmse`` grey levels and are not exact copies.
-
-    Block means cannot differ more than the images they come from, so thumbnails closer than ``rmse`` (plus one level for
-    their rounding) propose every pair of equal size; the decoded images decide. Rows with one content are looked at once.
-
-    Args:
-        a: M rows.
-        b: N rows with as many lights.
-        rmse: root-mean-square distance over all images of a pair, in grey levels (0..255).
+def near_duplicates(a: Part, b: Part) -> pd.DataFrame:
+    """Rows of ``a`` whose test image is one of ``b`` in another dress (:mod:`deft_aoi.analysis.near_duplicates`).
 
     Returns:
-        The columns of :func:`find_leaks` and ``rmse``, ascending. Featureless pairs are exempt.
+        The columns of :func:`find_leaks` and ``residual``, by row of ``a``; exact copies are not among them.
     """
-    rows_a, rows_b = _once(a), _once(b)
-    out: list[tuple[int, int, float]] = []
-    if len(rows_a) and len(rows_b):
-        thumbs_a, thumbs_b = _thumbs(a, rows_a), _thumbs(b, rows_b)
-        ids_a, ids_b = a.ids["content_id"].to_numpy()[rows_a], b.ids["content_id"].to_numpy()[rows_b]
-        paths_a, paths_b = image_paths(a.frame, a.layout), image_paths(b.frame, b.layout)
-        for i, j in _proposals(thumbs_a, thumbs_b, rmse + THUMB_SLACK):
-            if ids_a[i] == ids_b[j]:
-                continue
-            row_a, row_b = int(rows_a[i]), int(rows_b[j])
-            distance = pair_rmse([p[row_a] for p in paths_a], [p[row_b] for p in paths_b])
-            if distance < rmse:
-                out.append((row_a, row_b, distance))
-    out.sort(key=lambda t: (t[2], t[0], t[1]))
-    found = _pairs(a, b, [t[0] for t in out], [t[1] for t in out], [a.ids["content_id"].iat[t[0]] for t in out])
-    found["rmse"] = [t[2] for t in out]
+    hits = match(a.ids, b.ids, _loader(a), _loader(b))
+    found = _pairs(a, b, hits["row_a"], hits["row_b"])
+    found["residual"] = hits["residual"]
     return found
 
 
-def _once(part: Part) -> Any:
-    """Positions of the first row of each content that is not featureless."""
-    keep = ~part.ids["featureless"].to_numpy(dtype=bool) & ~part.ids["content_id"].duplicated().to_numpy(dtype=bool)
-    return np.flatnonzero(keep)
+def refuse_near_duplicates(a: Part, b: Part) -> None:
+    """Stop when a test image of ``a`` is one of ``b`` in another dress.
+
+    Raises:
+        HardStop: naming both rows and the option that allows them.
+    """
+    near = near_duplicates(a, b)
+    if len(near):
+        raise near_stop(a.name, b.name, near)
 
 
-def _thumbs(part: Part, rows: Any) -> Any:
-    raw = b"".join(part.ids["phash"].to_numpy()[rows])
-    return np.frombuffer(raw, dtype=np.uint8).reshape(len(rows), -1).astype(np.float32)
+def near_stop(a: str, b: str, near: pd.DataFrame) -> HardStop:
+    """The error for near-duplicates of the set ``b`` in the set ``a``."""
+    first = near.iloc[0]
+    return HardStop(
+        f"leakage: line {first.line_a} of the {a} shows the test image of line {first.line_b} of the {b} in another dress "
+        "(re-encoded, moved, cropped, brighter, resized, flipped or turned)",
+        expected=f"no part of the {b} in the {a}, however its image was saved",
+        found=f"{quoted(first.sample_a, 120)} and {quoted(first.sample_b, 120)}, {first.residual:.1f} grey levels apart; "
+        f"{len(near)} such row(s)",
+        hint=f"remove these rows from the {a} (check_data.py --write-fixed proposes a clean file), or, where they are different "
+        "parts, --allow-near-duplicates",
+    )
 
 
-def _proposals(a: Any, b: Any, limit: float) -> list[tuple[int, int]]:
-    if a.shape[1] != b.shape[1]:
-        raise ValueError(f"both sets need as many images in a pair, got {a.shape[1]} and {b.shape[1]} thumbnail values")
-    bound = limit * limit * a.shape[1]
-    squares = np.einsum("ij,ij->i", b, b)
-    out: list[tuple[int, int]] = []
-    for start in range(0, len(a), BLOCK_ROWS):
-        block = a[start : start + BLOCK_ROWS]
-        for low in range(0, len(b), 64 * BLOCK_ROWS):
-            high = low + 64 * BLOCK_ROWS
-            distance = np.einsum("ij,ij->i", block, block)[:, None] + squares[None, low:high] - 2.0 * block @ b[low:high].T
-            i, j = np.nonzero(distance <= bound + 1e-3 * bound)
-            out += zip((i + start).tolist(), (j + low).tolist(), strict=True)
-    return out
+LEAK_COLUMNS = ("leak", "leak_kind", "leak_with")
 
 
-def pair_rmse(a: list[str], b: list[str]) -> float:
-    """Root-mean-square distance of two pairs over all their images, in grey levels; the larger image is scaled down."""
-    from PIL import Image
+def leaks_into(a: Part, held_out: Mapping[str, Part]) -> pd.DataFrame:
+    """Which rows of ``a`` may not be trained on, by any of the sets that judge.
 
-    total, n = 0.0, 0
-    for path_a, path_b in zip(a, b, strict=True):
-        one, two = open_image(path_a).convert("L"), open_image(path_b).convert("L")
-        if one.size != two.size:
-            size = (min(one.width, two.width), min(one.height, two.height))
-            one, two = (i.resize(size, Image.Resampling.BOX) for i in (one, two))
-        difference = np.asarray(one, dtype=np.float32) - np.asarray(two, dtype=np.float32)
-        total += float(np.sum(difference * difference, dtype=np.float64))
-        n += difference.size
-    return float(np.sqrt(total / n))
+    Returns:
+        (M,) frame of text, index of ``a``: ``leak`` (name of the set, empty for none), ``leak_kind`` (``exact`` or ``near``)
+        and ``leak_with`` (sample of that set). Exact goes before near, and the first set before the next.
+    """
+    import pandas as pd
+
+    out = pd.DataFrame("", index=range(len(a.frame)), columns=list(LEAK_COLUMNS))
+    for kind, find in (("exact", find_leaks), ("near", near_duplicates)):
+        for name, part in held_out.items():
+            free = out["leak"].to_numpy() == ""
+            if free.any():
+                rows = np.flatnonzero(free)
+                found = find(a.take(free), part)
+                out.loc[rows[found["row_a"]], list(LEAK_COLUMNS)] = [(name, kind, sample) for sample in found["sample_b"]] or ""
+    return out.set_axis(a.frame.index)
+
+
+def _loader(part: Part) -> Load:
+    paths = image_paths(part.frame, part.layout)[: len(part.layout.lights)]
+
+    def load(row: int) -> list[Any]:
+        return [np.asarray(open_image(column[row]).convert("L"), dtype=np.float32) for column in paths]
+
+    return load
 
 
 def shared_boards(a: pd.DataFrame, b: pd.DataFrame) -> list[str]:

@@ -29,6 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "seed": 1234,
     "automl_policy": "off",
     "air_gapped": False,
+    "allow_near_duplicates": False,
     "num_gpus": 1,
     "seconds_per_call": SECONDS_PER_CALL,
     "threshold_rule": "low_end",

@@ -18,6 +18,7 @@ from deft_aoi.loop.plan import Plan
 if TYPE_CHECKING:
     import pandas as pd
 
+    from deft_aoi.analysis.identity import Part
     from deft_aoi.platforms.base import Platform
 
 
@@ -68,6 +69,17 @@ class RunContext:
         from deft_aoi.analysis.identity import identities_of
 
         return {name: identities_of(split, self.digest_cache) for name, split in self.splits.items()}
+
+    @cached_property
+    def held_out(self) -> dict[str, Part]:
+        """The sets that judge, with identities: nothing of them is ever trained on."""
+        from deft_aoi.analysis.identity import Part
+
+        return {
+            name: Part(f"{name} set", split.frame, split.layout, self.identities[name])
+            for name, split in self.splits.items()
+            if name != "train"
+        }
 
     @property
     def digest_cache(self) -> Path:

@@ -42,6 +42,12 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
         help="recall in percent that the sample must support for a plain MET (default 99)",
     )
     run.add_argument("--stop-rule", help="cross_validated (default), or point: stop at the first point that meets the target")
+    run.add_argument(
+        "--allow-near-duplicates",
+        action="store_true",
+        default=None,
+        help="train on base rows that show a validation, KPI or hold-out image in another dress; on record, in the report",
+    )
     where = parser.add_argument_group("where it runs")
     where.add_argument("--platform", help="local, docker, slurm, kubernetes (default: local for embedded, docker for tao)")
     where.add_argument("--engine", help="embedded or tao (default: decided by the spec's backbone)")
@@ -92,6 +98,7 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
         "score_noise",
         "min_recall_support_pct",
         "stop_rule",
+        "allow_near_duplicates",
     )
     said = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.metric_plan:

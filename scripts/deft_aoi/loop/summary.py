@@ -37,6 +37,7 @@ _SHOWN_WHERE_SAID = (
     ("tao_version", "specs checked for TAO"),
     ("model_path", "SigLIP model"),
     ("air_gapped", "air-gapped"),
+    ("allow_near_duplicates", "near-duplicates in base training allowed"),
     ("queue_limit", "minutes a job may queue"),
     ("score_noise", "score noise"),
 )

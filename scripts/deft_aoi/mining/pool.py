@@ -5,19 +5,21 @@ bytes behind it and writes ``source_pool.parquet``, one row a sample and light: 
 golden_filepath, label, provenance, sha256, golden_sha256``. :func:`identify` decodes: identity is what the pixels are. It
 compares the pool with itself as it was and with the evaluation sets, and writes ``source_pool.csv``, one row a sample: the
 ChangeNet columns (paths relative to the workspace) and ``provenance`` (``real`` | ``sdg``), ``sample_id``, ``content_id``,
-``featureless``, ``defect_type``, ``pool_row`` (from 0; empty for ``sdg``). Nothing is mined from a pool that is not identified.
+``featureless``, ``defect_type``, ``pool_row`` (from 0; empty for ``sdg``), ``leak``, ``leak_kind``, ``leak_with`` (which
+evaluation set has the test image, ``exact`` or ``near``, and as which sample). Nothing is mined from a pool that is not
+identified.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deft_aoi.analysis.identity import image_paths
+from deft_aoi.analysis.identity import Part, image_paths
+from deft_aoi.analysis.leakage import LEAK_COLUMNS, leaks_into
 from deft_aoi.contract.changenet_csv import ImageLayout, read_changenet_csv, write_changenet_csv
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_bytes, sha256_bytes
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 CSV = "source_pool.csv"
 PARQUET = "source_pool.parquet"
 ROW_KEY = ("input_path", "golden_path", "object_name")
-_EXTRA = ("provenance", "sample_id", "content_id", "featureless", "defect_type", "pool_row")
+_EXTRA = ("provenance", "sample_id", "content_id", "featureless", "defect_type", "pool_row", *LEAK_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def identify(
     out_dir: Path,
     synth_now: Path | None = None,
     previous: Path | None = None,
-    forbidden: Mapping[str, AbstractSet[str]] | None = None,
+    held_out: Mapping[str, Part] | None = None,
 ) -> Pool:
     """Tell every row by its pixels and write ``source_pool.csv`` into ``out_dir``.
 
@@ -168,20 +170,26 @@ def identify(
         out_dir: written; must exist.
         synth_now: as for :func:`build`.
         previous: an earlier ``source_pool.csv`` of this run; its real rows must be a prefix of today's.
-        forbidden: name of a set (``kpi``, ``validation``, …) → content ids; a synthetic pair among them stops the run.
+        held_out: the sets that judge (``kpi``, ``validation``, …). Rows with one of their test images, exactly or in another
+            dress, are told in ``leak``, ``leak_kind`` and ``leak_with`` and never mined; a synthetic pair that is exactly one
+            stops the run.
 
     Raises:
         HardStop: images that are not decoded (all of them); the pool shrank or changed; a synthetic pair is an evaluation
             pair.
     """
     now = _current_paths(pool.frame, workspace, synth_now)
-    digests = index.digest_pairs(now, ImageLayout(workspace.root, pool.lights, pool.image_ext), what="mining pool")
+    part = index.part("mining pool", now, ImageLayout(workspace.root, pool.lights, pool.image_ext))
+    digests = part.ids
     frame = pool.frame.assign(
         content_id=digests["content_id"].astype("object"), featureless=digests["featureless"].to_numpy().astype(bool)
     )
-    _check_synthetic(frame, forbidden or {})
-    if previous is not None and previous.exists():
-        check_append_only(load(previous, pool.lights, pool.image_ext).frame, frame)
+    before = load(previous, pool.lights, pool.image_ext).frame if previous is not None and previous.exists() else None
+    if before is not None:
+        check_append_only(before, frame)
+    leaks = _leaks(frame, part, held_out or {}, before)
+    frame = frame.assign(**{name: leaks[name].to_numpy(object) for name in LEAK_COLUMNS})
+    _check_synthetic(frame)
     text = frame.assign(featureless=frame["featureless"].map({True: "true", False: "false"}).astype("object"))
     write_changenet_csv(text, out_dir / CSV)
     return replace(pool, frame=frame)
@@ -227,13 +235,41 @@ def _files_table(frame: pd.DataFrame, lights: tuple[str, ...], image_ext: str, d
     return table if len(lights) == 1 else table.take(np.arange(len(table)).reshape(len(lights), -1).T.ravel())
 
 
-def _check_synthetic(frame: pd.DataFrame, forbidden: Mapping[str, AbstractSet[str]]) -> None:
-    sdg = frame[(frame["provenance"] == "sdg") & ~frame["featureless"]]
-    found = [
-        f"{quoted(row.object_name)} is in {name}"
-        for name, ids in forbidden.items()
-        for row in sdg[sdg["content_id"].isin(ids)].itertuples()
-    ]
+def _leaks(frame: pd.DataFrame, part: Part, held_out: Mapping[str, Part], before: pd.DataFrame | None) -> pd.DataFrame:
+    """What :func:`leaks_into` tells of every row; rows that an earlier table of this run has judged keep its answer."""
+    import pandas as pd
+
+    known: dict[tuple[str, str], tuple[str, ...]] = {}
+    if before is not None and set(LEAK_COLUMNS) <= set(before.columns):
+        answers = before[list(LEAK_COLUMNS)].itertuples(index=False, name=None)
+        known = dict(zip(zip(before["sample_id"], before["content_id"], strict=True), answers, strict=True))
+    keys = list(zip(frame["sample_id"], frame["content_id"], strict=True))
+    new = pd.Series([key not in known for key in keys], index=part.frame.index)
+    fresh = iter(leaks_into(part.take(new), held_out).itertuples(index=False, name=None))
+    rows = [known[key] if key in known else next(fresh) for key in keys]
+    return pd.DataFrame(rows, columns=list(LEAK_COLUMNS))
+
+
+def leaking_contents(frame: pd.DataFrame) -> dict[str, set[str]]:
+    """Name of an evaluation set → contents of the rows of an identified pool that have one of its test images."""
+    leaking = frame[frame["leak"] != ""]
+    return {str(name): set(rows["content_id"]) for name, rows in leaking.groupby("leak")}
+
+
+def near_warning(frame: pd.DataFrame) -> list[str]:
+    """One line on rows that show an evaluation image in another dress, if there are any."""
+    near = frame[frame["leak_kind"] == "near"]
+    if near.empty:
+        return []
+    named = "; ".join(
+        f"{row.sample_id} ({quoted(row.object_name, 60)}) is {quoted(row.leak_with, 80)}" for row in near.head(3).itertuples()
+    )
+    return [f"{len(near)} pool rows show evaluation images in another dress and are never mined (near-duplicates): {named}"]
+
+
+def _check_synthetic(frame: pd.DataFrame) -> None:
+    sdg = frame[(frame["provenance"] == "sdg") & (frame["leak_kind"] == "exact")]
+    found = [f"{quoted(row.object_name)} is in {row.leak}" for row in sdg.itertuples()]
     if found:
         raise HardStop(
             f"{len(found)} pre-generated pairs are evaluation pairs",

@@ -52,7 +52,9 @@ def _rels(workspace: Workspace) -> dict[str, str]:
     }
 
 
-def check_leakage(workspace: Workspace, parts: dict[str, Part], pool: Part | None, found: list[Finding]) -> None:
+def check_leakage(
+    workspace: Workspace, parts: dict[str, Part], pool: Part | None, found: list[Finding], *, allow_near: bool = False
+) -> None:
     """Pixels, looks and boards that two parts share."""
     rels = _rels(workspace)
     every = parts | ({"pool": pool} if pool is not None else {})
@@ -73,7 +75,7 @@ def check_leakage(workspace: Workspace, parts: dict[str, Part], pool: Part | Non
                     level,
                     "leakage",
                     f"{rels[loser]}, line {file_line(a.frame, rows[0])}",
-                    f"{len(leaks)} rows have the pixels of rows of the {b.name}, first its line {line_b} "
+                    f"{len(leaks)} rows have the test image of rows of the {b.name}, first its line {line_b} "
                     f"({quoted(first.sample_b, 120)})",
                     "these rows are never mined; nothing to do"
                     if loser == "pool"
@@ -82,30 +84,35 @@ def check_leakage(workspace: Workspace, parts: dict[str, Part], pool: Part | Non
                     rows if loser != "pool" else (),
                 )
             )
+        if loser == "train" or (loser == "pool" and keeper != "train"):
+            _check_near(rels[loser], a, b, found, NOTE if loser == "pool" else WARNING if allow_near else ERROR)
         if loser == "train":
-            _check_near(rels[loser], a, b, found)
             _check_boards(rels[loser], a, b, found)
 
 
-def _check_near(rel: str, a: Part, b: Part, found: list[Finding]) -> None:
+def _check_near(rel: str, a: Part, b: Part, found: list[Finding], level: str) -> None:
     near = near_duplicates(a, b)
     if not len(near):
         return
     rows = _lines(a, near["row_a"])
     pairs = "; ".join(
         f"line {file_line(a.frame, _lines(a, [p.row_a])[0])} and line {file_line(b.frame, _lines(b, [p.row_b])[0])} "
-        f"(distance {p.rmse:.1f})"
+        f"({p.residual:.1f} grey levels apart)"
         for p in near.head(NEAR_LISTED).itertuples()
     )
-    message = f"{len(near)} pairs with the {b.name} look nearly the same: {pairs}"
+    message = (
+        f"{len(near)} rows show test images of the {b.name} in another dress (nearly the same: saved again, moved, cropped, "
+        f"brighter, resized, flipped or turned): {pairs}"
+    )
+    fix = {
+        NOTE: "these rows are never mined; nothing to do",
+        WARNING: "allowed by --allow-near-duplicates",
+        ERROR: f"remove the rows from the {a.name}, or, where they are different parts, --allow-near-duplicates",
+    }[level]
+    removed = rows if level == ERROR else ()
     found.append(
         Finding(
-            WARNING,
-            "near_duplicate",
-            f"{rel}, line {file_line(a.frame, rows[0])}",
-            message,
-            "look at them",
-            lines_of(rows, a.frame),
+            level, "near_duplicate", f"{rel}, line {file_line(a.frame, rows[0])}", message, fix, lines_of(rows, a.frame), removed
         )
     )
 

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def check_workspace(path: Path) -> CheckReport:
+def check_workspace(path: Path, *, allow_near: bool = False) -> CheckReport:
     """Check the workspace at ``path``; nothing in it is written (digests are cached in the user's cache folder).
+
+    ``allow_near``: near-duplicates of evaluation sets in training are the user's decision, and a warning.
 
     Raises:
         HardStop: there is no such folder, or its path breaks the path rule.
@@ -48,7 +50,7 @@ def check_workspace(path: Path) -> CheckReport:
     pool = _check_pool(workspace, spec, index, found, frames)
     pairs = _check_pairs(workspace, spec, found)
     check_rules(workspace, parts, found)
-    check_leakage(workspace, parts, pool, found)
+    check_leakage(workspace, parts, pool, found, allow_near=allow_near)
     check_pair_leakage(workspace, pairs, parts, index, found)
     check_statistics(workspace, parts, found)
     return CheckReport.of(str(workspace.root), found, frames)
@@ -105,7 +107,7 @@ def _part(source: Source, layout: ImageLayout, frame: pd.DataFrame, index: Conte
     if usable.empty:
         return None
     # The frame keeps its own index, so that findings name the file's lines.
-    return Part(source.what, usable, layout, index.digest_pairs(usable, layout, what=source.what, thumbs=True))
+    return Part(source.what, usable, layout, index.digest_pairs(usable, layout, what=source.what))
 
 
 def _check_pool(

@@ -26,7 +26,7 @@ def check_data(session: Checklist) -> None:
                 found=", ".join(f"{shown_label(k, 30)}: {v}" for k, v in labels.items()),
                 hint="add rows of the missing class: both PASS (in capitals, as TAO compares it) and defect rows are needed",
             )
-        session.identities[name] = identities_of(split, digest_cache_home(), thumbs=name in ("train", "kpi"))
+        session.identities[name] = identities_of(split, digest_cache_home())
         text = ", ".join(f"{shown_label(k, 20)} {v}" for k, v in list(labels.items())[:10])
         session.add(11, "ok", f"{name}: {len(split.frame)} rows ({text})")
     from deft_aoi.mining import pool
@@ -50,16 +50,16 @@ def check_leakage(session: Checklist) -> None:
     shared = leakage.shared_boards(splits["train"].frame, splits["kpi"].frame)
     if shared:
         session.add(11, "warn", f"{len(shared)} boards are in both the training and the KPI set")
-    near = leakage.near_duplicates(parts["train"], parts["kpi"])
-    if len(near):
-        first = near.iloc[0]
-        session.add(
-            11,
-            "warn",
-            f"{len(near)} training and KPI pairs are nearly the same picture, e.g. line {first.line_a} of the training set and "
-            f"line {first.line_b} of the KPI set",
-            "look at them: copies of one part make the KPI look better than it is",
-        )
+    for other in ("validation", "kpi", "holdout"):
+        if other not in parts:
+            continue
+        near = leakage.near_duplicates(parts["train"], parts[other])
+        if not len(near):
+            continue
+        stop = leakage.near_stop(parts["train"].name, parts[other].name, near)
+        if not (session.config and session.config.allow_near_duplicates):
+            raise stop
+        session.add(11, "warn", f"allowed by --allow-near-duplicates: {stop.message} (found: {stop.found})")
 
 
 def check_metric(session: Checklist, config: RunConfig) -> None:

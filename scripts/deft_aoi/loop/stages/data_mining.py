@@ -12,7 +12,6 @@ from deft_aoi.contract.files import atomic_write_bytes, digest_json, digests_bel
 from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages.dataset import previous_training
 from deft_aoi.loop.stages.embedding import embed, encoder_for
-from deft_aoi.loop.stages.prestage import forbidden
 from deft_aoi.loop.stages.rca import read_gaps
 from deft_aoi.loop.stages.train import publish_digest
 from deft_aoi.mining import outputs, pairs, pool, select
@@ -63,7 +62,7 @@ def mine(ctx: RunContext, label: str, attempt: int) -> StageResult:
             exclusions=select.Exclusions(
                 training_ids=frozenset(training.ids.loc[~training.ids["featureless"], "content_id"]),
                 training_keys=frozenset(pool.row_keys(training.frame)),
-                leaks=forbidden(ctx),
+                leaks=pool.leaking_contents(built.frame),
             ),
             previous_kept=_previous_kept(ctx, label),
         )
@@ -76,7 +75,7 @@ def mine(ctx: RunContext, label: str, attempt: int) -> StageResult:
         _keep_pool_embeddings(ctx, built, store)
         extra = {
             "decoded": decoded,
-            "warnings": list(mined.warnings),
+            "warnings": [*pool.near_warning(built.frame), *mined.warnings],
             "mining_config": config.as_dict(),
             "rejected": {reason: count for reason, count in mined.rejected.items() if count},
             "leaks": mined.leaks,
@@ -95,7 +94,7 @@ def refresh_pool(ctx: RunContext, out: Path) -> pool.Pool:
     previous = ctx.run.synth_pool / pool.CSV
     lights, ext, index = specs.lights(ctx.spec), specs.image_ext(ctx.spec), ContentIndex(ctx.digest_cache)
     built = pool.build(ctx.workspace, lights, ext, index=index, out_dir=out, sdg_rows=staged.rows)
-    built = pool.identify(built, ctx.workspace, index=index, out_dir=out, previous=previous, forbidden=forbidden(ctx))
+    built = pool.identify(built, ctx.workspace, index=index, out_dir=out, previous=previous, held_out=ctx.held_out)
     for name in (pool.CSV, pool.PARQUET):
         data = (out / name).read_bytes()
         if (ctx.run.synth_pool / name).read_bytes() != data:

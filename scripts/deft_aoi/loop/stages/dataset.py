@@ -66,19 +66,15 @@ def assemble(ctx: RunContext, label: str, _attempt: int) -> StageResult:
         dataset_files.write_training_set(frame, provenance, out / csv.name)
         publish.publish(out, final, inputs_digest=inputs)
     frame, recorded = read_changenet_csv(csv, what=f"training set of {label}"), _provenance(ctx, label)
-    against = [
-        Part(f"{name} set", split.frame, split.layout, ctx.identities[name])
-        for name, split in ctx.splits.items()
-        if name != "train"
-    ]
     checked = dataset.validate(
         frame,
         layout=previous.layout,
         index=index,
-        against=against,
+        against=list(ctx.held_out.values()),
         previous=previous,
         provenance=recorded,
         name=f"training set of {label}",
+        allow_near=ctx.config.allow_near_duplicates,
     )
     kinds = checked["provenance"]
     state = {"train_rows": len(frame), "train_added": len(frame) - len(previous.frame), "train_sdg": kinds.get("sdg", 0)}

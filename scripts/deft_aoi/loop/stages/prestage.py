@@ -28,7 +28,7 @@ def prestage(ctx: RunContext, _label: str, _attempt: int) -> StageResult:
         index = ContentIndex(ctx.digest_cache)
         built = pool.build(ctx.workspace, lights, ext, index=index, out_dir=out, sdg_rows=staged.rows, synth_now=out)
         # Here rather than before the first mining: a damaged image is found while somebody looks, not after the training.
-        pool.identify(built, ctx.workspace, index=index, out_dir=out, synth_now=out, forbidden=forbidden(ctx))
+        pool.identify(built, ctx.workspace, index=index, out_dir=out, synth_now=out, held_out=ctx.held_out)
         publish.publish(out, final, inputs_digest=inputs)
     built = pool.load(final / pool.CSV, lights, ext)
     state = {"pool": built.counts, "pairs": len(found.pairs)}
@@ -39,13 +39,3 @@ def prestage(ctx: RunContext, _label: str, _attempt: int) -> StageResult:
         state,
         evidence,
     )
-
-
-def forbidden(ctx: RunContext) -> dict[str, set[str]]:
-    """Contents that may never be trained on: validation, KPI, hold-out (featureless pairs identify nothing)."""
-    out = {}
-    for name in ("validation", "kpi", "holdout"):
-        if name in ctx.identities:
-            ids = ctx.identities[name]
-            out[name] = set(ids.loc[~ids["featureless"], "content_id"])
-    return out
