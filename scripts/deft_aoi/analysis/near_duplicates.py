@@ -102,12 +102,14 @@ def match(a: pd.DataFrame, b: pd.DataFrame, load_a: Load, load_b: Load) -> pd.Da
         for i, tries in _proposals(*_thumbs(a, rows_a), _thumbs(b, sample.rows)[0], sample):
             images = load_a(rows_a[i])
             best: tuple[float, int] | None = None
-            for j, turn, share in tries if images is not None else ():
+            if images is None:
+                continue
+            for j, turn, share in tries:
                 found = compare([_turned(image, turn) for image in images], sample.images[j], share)
                 if found.confirmed and (best is None or found.residual < best[0]):
                     best = found.residual, sample.rows[j]
             if best is not None:
-                confirmed[a["test_id"].iat[rows_a[i]]] = best[1], best[0]
+                confirmed[str(a["test_id"].iat[rows_a[i]])] = best[1], best[0]
     hits = [(r, *confirmed[t]) for r, t in enumerate(a["test_id"]) if t in confirmed]
     return pd.DataFrame(hits, columns=["row_a", "row_b", "residual"]).astype({"row_a": "int64", "row_b": "int64"})
 
