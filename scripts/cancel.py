@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from deft_aoi.loop.cli_driver import cancel_running
+    from deft_aoi.loop.interrupts import cancel_running
 
     names = cancel_running(args.results_dir)
     return Result("cancelled: " + ", ".join(names) if names else "no job was running", {"cancelled": names})

@@ -23,10 +23,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from deft_aoi.loop.cli_driver import describe_next
+    from deft_aoi.loop.run_text import describe_next
 
-    text, data = describe_next(args.results_dir)
-    return Result(text, data)
+    return Result(*describe_next(args.results_dir))
 
 
 def main(argv: list[str] | None = None) -> int:

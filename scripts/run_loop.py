@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 2 arguments; 3 hard stop (the best checkpoint so far is handed over); 4 something is missing; 5 approval
 needed; 6 another driver holds the run; 7 a job failed (run it again to continue); 8 the KPI was not met
-(only with --fail-on-not-met).
+(only with --fail-on-not-met); 9 canceled by the user; 10 --wait ran out and the driver goes on.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--results-dir", metavar="DIR", help="continue this run")
     parser.add_argument("--yes", action="store_true", help="a person's approval, given in advance, of the plan that results")
-    parser.add_argument("--until-agent", action="store_true", help="return where judgement is due (spot-check, report)")
-    parser.add_argument("--detach", action="store_true", help="go on in the background and return at once")
+    parser.add_argument("--until-agent", action="store_true", help="return when a review is needed (spot check, report)")
+    parser.add_argument("--detach", action="store_true", help="run in the background and return at once")
     parser.add_argument("--wait", type=float, metavar="SECONDS", help="wait at most so long for a detached driver")
+    parser.add_argument("--in-background", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--fail-on-not-met", action="store_true", help="exit 8 when the run ends without meeting the KPI")
     add_plan_arguments(parser)
     return parser

@@ -8,7 +8,7 @@ from deft_aoi.agent.transcript import Recorder, captured
 
 PRINTED = """run /w/results/run_20260101_120000
 baseline rca             3.0 s  baseline: 8 weak samples in /w/results/run_20260101_120000
-judgement due: look at /w/results/run_20260101_120000/baseline/rca_results/2026/weak_overview.png (numbered)
+review needed: open /w/results/run_20260101_120000/baseline/rca_results/2026/weak_overview.png (numbered)
 then: python scripts/run_loop.py --results-dir /w/results/run_20260101_120000 --until-agent"""
 
 
@@ -36,4 +36,4 @@ def test_a_plain_word_stays_what_the_model_said(tmp_path):
 
 def test_no_mark_holds_a_number_that_another_run_has_not(tmp_path):
     _, capture = recorded(tmp_path, path="/w/results/run_20260101_120000/baseline/rca_results/2026/weak_overview.png")
-    assert [rule["after"] for rule in capture.values()] == ["judgement due: look at "]
+    assert [rule["after"] for rule in capture.values()] == ["review needed: open "]

@@ -109,7 +109,7 @@ def test_status_says_where_the_run_stands(run_dir, begun):
     begun("baseline", "train", "started")
     done = call("status.py", "--results-dir", str(run_dir))
     assert done.returncode == 0
-    assert "in flight: baseline train" in done.stdout
+    assert "running: baseline train" in done.stdout
     assert len(done.stdout.splitlines()) <= 15
     data = json.loads(call("status.py", "--results-dir", str(run_dir), "--json").stdout)
     assert (data["status"], data["seq"]) == ("running", 4)

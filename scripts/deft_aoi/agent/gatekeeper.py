@@ -31,23 +31,28 @@ class Gatekeeper:
     approve_first: bool = False
     shown: str = field(default="", init=False)
     summary: str = field(default="", init=False)
+    approved: str = field(default="", init=False)
+    """The plan that was approved since it was shown; its approval is consumed by the run that it opens."""
 
     def after_preflight(self, output: str) -> str:
         """Takes notice of a Summary that a script printed; returns what the model is told beside it."""
         plan = plans.read_pending()
         if plan is None or plan["digest"] not in _DIGEST.findall(output):
             return ""
-        self.shown, self.summary = str(plan["digest"]), output.partition("\n")[2]
+        self.shown, self.summary, self.approved = str(plan["digest"]), output.partition("\n")[2], ""
         if self.approve_first:
             self.approve_first = False
             plans.write_approval(self.shown, "yes-flag", "--yes", self.session)
+            self.approved = self.shown
             return "\n[gate] The person started this session with --yes: this plan is approved. Start the loop."
         return "\n[gate] Not approved yet. End your turn: the person reads this Summary and answers."
 
     @property
     def waiting(self) -> bool:
         """True while a plan has been shown by pre-flight and not approved."""
-        return bool(self.shown) and plans.read_approval(self.shown) is None
+        if self.shown and plans.read_approval(self.shown) is not None:
+            self.approved = self.shown
+        return bool(self.shown) and self.approved != self.shown
 
     def put_to_person(self, text: str) -> str:
         """Shows a text (and the Summary, while a plan waits) and returns the person's words with what they mean."""
@@ -59,4 +64,5 @@ class Gatekeeper:
         if reason:
             return f"{words}\n[gate] This is not an approval ({reason}); plan {self.shown[:12]} stays closed."
         plans.write_approval(self.shown, "terminal", words, self.session)
+        self.approved = self.shown
         return f"{words}\n[gate] Approval of plan {self.shown[:12]} is on record. Start the loop."

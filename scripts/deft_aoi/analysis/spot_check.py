@@ -76,6 +76,13 @@ def excluded_ids(path: Path) -> tuple[str, ...]:
     return tuple(e["sample_id"] for e in load(path)["verdicts"] if e["verdict"] in EXCLUDING)
 
 
+def side(label: str, weakness: float) -> str:
+    """What the model does with a weak sample, in words."""
+    if label == "PASS":
+        return "false alarm" if weakness > 0 else "good part near the threshold"
+    return "missed defect" if weakness >= 0 else "defect near the threshold"
+
+
 def tally(path: Path) -> dict[str, int]:
     """Number of samples by verdict."""
     found = [e["verdict"] for e in load(path)["verdicts"]]

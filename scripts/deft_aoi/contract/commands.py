@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 WHEEL_DATA = Path(__file__).resolve().parents[1] / "_bundle"
 """What a wheel carries of the checkout's top level; there is no such folder in a checkout or plugin."""
@@ -18,3 +19,11 @@ def command(verb: str) -> str:
         ``python scripts/run_loop.py`` in a checkout or plugin, ``deft run_loop`` where a wheel is installed.
     """
     return f"deft {verb}" if WHEEL_DATA.is_dir() else f"python scripts/{verb}.py"
+
+
+class CommandResult(NamedTuple):
+    """What a verb has to say: lines for a person or an agent, the same as JSON, and its exit code."""
+
+    text: str
+    data: dict[str, Any]
+    exit_code: int = 0

@@ -89,6 +89,13 @@ class JobFailed(DeftError):
     label = "job failed"
 
 
+class Canceled(DeftError):
+    """The user canceled what was running."""
+
+    exit_code = 9
+    label = "canceled"
+
+
 class JobLost(JobFailed):
     """A job ended without an exit code: its host restarted, or somebody killed what watched over it. Worth another try."""
 

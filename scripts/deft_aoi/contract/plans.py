@@ -4,7 +4,7 @@ They lie in the user's state folder, outside every workspace, and are written by
 
     $XDG_STATE_HOME/deft-aoi/plans/<digest>.json            the plan that pre-flight resolved
     $XDG_STATE_HOME/deft-aoi/plans/pending.json             {digest, workspace, ts} of the newest one
-    $XDG_STATE_HOME/deft-aoi/plans/<digest>.approval.json   {digest, how, words, ts, session}
+    $XDG_STATE_HOME/deft-aoi/plans/<digest>.approval.json   {digest, how, words, ts, session, run, opened}
 
 Agent hooks load this module before every command of the skill, so it imports nothing but ``os``, ``json`` and
 ``time``. An approval is evidence and an interlock: somebody who may write the user's files can forge one.
@@ -107,7 +107,9 @@ def write_approval(digest: str, how: str, words: str, session: str = "") -> str:
 
 
 def read_approval(digest: str) -> dict[str, Any] | None:
-    """The approval of exactly this plan, or None.
+    """The approval of exactly this plan that has not opened a run yet, or None: an approval is for one run.
+
+    Where it names a run without a log, opening that run was interrupted; it is that run which is opened.
 
     Raises:
         HardStop: the file is damaged, belongs to another user, or approves another digest.
@@ -119,7 +121,13 @@ def read_approval(digest: str) -> dict[str, Any] | None:
         return None
     if record.get("digest") != digest or record.get("how") not in HOWS:
         raise _damaged(path, "an approval of the plan that it is named for", "another digest or an unknown author")
-    return record
+    used = record.get("opened") or os.path.exists(os.path.join(str(record.get("run") or "/nowhere"), "loop_log.jsonl"))
+    return None if used else record
+
+
+def consume_approval(approval: dict[str, Any], run: str, *, opened: bool) -> None:
+    """Says which run an approval opens: its folder's path before that is made, and ``opened`` once its log has begun."""
+    _write(os.path.join(plans_dir(), f"{approval['digest']}.approval.json"), {**approval, "run": run, "opened": opened})
 
 
 def _now() -> str:

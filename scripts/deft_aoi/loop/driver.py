@@ -1,51 +1,76 @@
-"""The driver: runs stage after stage from disk, one driver a run, until the loop ends or judgement is due."""
+"""The driver: runs stage after stage from disk, one driver a run, until the loop ends or a review is needed."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deft_aoi.contract.errors import Blocked, DeftError, HardStop, JobFailed, JobLost, UsageError
+from deft_aoi.analysis.verdict import fails, shown_verdict
+from deft_aoi.contract.errors import Blocked, DeftError, HardStop, JobFailed, JobLost, KpiNotMet, UsageError
 from deft_aoi.contract.paths import RunPaths, iteration_label
 from deft_aoi.contract.text import printable
 from deft_aoi.loop import gate, stages
 from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.next_step import Step, next_step
 from deft_aoi.loop.published import require_published, sweep_published
+from deft_aoi.loop.review import Review, review_due
+from deft_aoi.loop.stages import train
 from deft_aoi.loop.stages.dataset import training_set
 from deft_aoi.platforms import credentials
-from deft_aoi.record import file_system, lock, log, provenance
+from deft_aoi.platforms.redact import known_secrets, redact
+from deft_aoi.record import driver_exit, file_system, lock, log, provenance
+from deft_aoi.record.driver_exit import DriverOptions
 from deft_aoi.record.log_event import MAX_LINE, spell
 from deft_aoi.record.log_file import error_from_os
 
 Say = Callable[[str], None]
 MAX_SUMMARY = 400
-KEPT = ("state", "files", "image_ids", "image_files")
+NEVER_TRIMMED = ("state", "files", "image_ids", "image_files")
 """What an event is for: the change of the view, and what it vouches for or pins."""
 FRAME_BYTES = 600
 """The rest of a line: names, numbers, time, key (128), two digests."""
+INTERRUPTED = 130
+FOREGROUND = DriverOptions()
 MAX_LOST = 2
 """A lost job is launched again so often (its training resumes); then a person should look at the host."""
 
 
 @dataclass(frozen=True)
-class Driven:
+class DriverResult:
     """How far a call to :func:`drive` came.
 
     Attributes:
         step: what is next (``step.done`` when the run is complete).
-        judgement: what is due from whoever judges: ``spot_check``, ``report`` or empty.
+        review: what is due from whoever reviews, or nothing.
         stages_run: stages that this call finished.
+        exit_code: 8 where the run ended without meeting the KPI and the caller asked for that code.
     """
 
     step: Step
-    judgement: str
+    review: Review | None
     stages_run: int
+    exit_code: int = 0
+
+
+def require_run(root: Path) -> None:
+    """Refuse a folder that is no run.
+
+    Raises:
+        UsageError: it has no log.
+    """
+    if not RunPaths(root).log.exists():
+        raise UsageError(
+            f"{printable(root.name)} is not a run",
+            expected="a folder results/run_<time> with loop_log.jsonl",
+            found=printable(root, 200),
+            hint="open one: preflight.py, then the user's approval, then run_loop.py --workspace W",
+        )
 
 
 def open_context(results_dir: Path, say: Say, progress: Say) -> RunContext:
@@ -57,13 +82,7 @@ def open_context(results_dir: Path, say: Say, progress: Say) -> RunContext:
     """
     root = Path(results_dir).expanduser().resolve()
     run = RunPaths(root)
-    if not run.log.exists():
-        raise UsageError(
-            f"{root.name} is not a run",
-            expected="a folder results/run_<time> with loop_log.jsonl",
-            found=str(root),
-            hint="open one: preflight.py, approve.py, init_deft_state.py (or run_loop.py --workspace W)",
-        )
+    require_run(root)
     credentials.load(run.workspace.env_file)
     plan, config, warnings = gate.require_open(run, run.workspace)
     ctx = RunContext(run, run.workspace, plan, config, say, progress)
@@ -75,15 +94,21 @@ def open_context(results_dir: Path, say: Say, progress: Say) -> RunContext:
 
 
 def drive(
-    results_dir: Path, *, say: Say, progress: Say, until_agent: bool = False, limit: int | None = None, named: str | None = None
-) -> Driven:
-    """Run stages until the run is complete.
+    results_dir: Path,
+    *,
+    say: Say,
+    progress: Say,
+    options: DriverOptions = FOREGROUND,
+    limit: int | None = None,
+    named: str | None = None,
+) -> DriverResult:
+    """Run stages until the run is complete; how this ended is left in ``run/driver.exit``.
 
     Args:
         results_dir: the run's folder.
         say: called with one line for each stage.
         progress: called with live progress.
-        until_agent: return after each RCA and after the final report, where judgement is due.
+        options: ``until_agent`` returns where a review is needed.
         limit: run at most so many stages.
         named: the stage that the caller believes is next.
 
@@ -95,24 +120,71 @@ def drive(
         HardStop: a gate fired; the best checkpoint so far has been handed over and the report written.
         JobFailed: a job failed; the run can be continued.
         Blocked: something is absent that can be supplied, such as space; the run can be continued.
+        Canceled: the user canceled it; the run can be continued.
         UsageError: ``named`` is not what comes next.
     """
     root = Path(results_dir).expanduser().resolve()
-    with lock.DriverLock(root):
+    require_run(root)
+    with lock.DriverLock(root), _recorded_end(root, options) as codes:
         ctx = open_context(root, say, progress)
+        driver_exit.write_start(root, options, gate_open=True)
         sweep_published(ctx.run, ctx.state())
-        done = 0
-        while True:
-            step = next_step(ctx.state(), ctx.config)
-            if step.done or (limit is not None and done >= limit):
-                return Driven(step, "", done)
-            if named is not None and step.stage != named:
-                raise UsageError(f"{named} is not next", expected=f"{step.label} {step.stage}: {step.why}", found=named)
-            run_step(ctx, step)
-            done += 1
-            if until_agent and step.stage in ("rca", "report"):
-                due = "spot_check" if step.stage == "rca" else "report"
-                return Driven(next_step(ctx.state(), ctx.config), due, done)
+        result = _drive_stages(ctx, options, limit, named)
+        codes.append(result.exit_code)
+    return result
+
+
+def _drive_stages(ctx: RunContext, options: DriverOptions, limit: int | None, named: str | None) -> DriverResult:
+    done = 0
+    while True:
+        step = next_step(ctx.state(), ctx.config)
+        if step.done or (limit is not None and done >= limit):
+            code = exit_code(ctx.state(), options) if step.done else 0
+            return DriverResult(step, review_due(ctx.run, ctx.state(), ctx.config), done, code)
+        if named is not None and step.stage != named:
+            raise UsageError(f"{named} is not next", expected=f"{step.label} {step.stage}: {step.why}", found=named)
+        run_step(ctx, step)
+        done += 1
+        if options.until_agent and step.stage == "rca":
+            review = review_due(ctx.run, ctx.state(), ctx.config)
+            if review is not None:
+                return DriverResult(next_step(ctx.state(), ctx.config), review, done)
+
+
+def exit_code(state: dict[str, Any], options: DriverOptions) -> int:
+    """8 when a complete run did not meet its KPI, or its hold-out contradicts it, and the caller asked for that code."""
+    if not options.fail_on_not_met:
+        return 0
+    best = train.best_iteration(state)
+    return 0 if best is not None and not fails(shown_verdict(state, best["label"])) else KpiNotMet.exit_code
+
+
+@contextlib.contextmanager
+def _recorded_end(root: Path, options: DriverOptions) -> Iterator[list[int]]:
+    """Leave on disk how this driver ends, while it still holds the run; the exit code of a success is put into the list."""
+    driver_exit.write_start(root, options, gate_open=False)
+    codes: list[int] = []
+    try:
+        yield codes
+    except DeftError as error:
+        _write_exit(root, error.exit_code, {**error.as_dict(), "label": error.label})
+        raise
+    except KeyboardInterrupt:
+        _write_exit(root, INTERRUPTED, {"label": "interrupted", "message": "the driver was interrupted; its job goes on"})
+        raise
+    except BaseException as error:
+        _write_exit(root, 1, {"label": "bug", "message": f"{type(error).__name__}: {printable(str(error), 200)}"})
+        raise
+    driver_exit.write_exit(root, codes[-1] if codes else 0, None)
+
+
+def _write_exit(root: Path, code: int, error: dict[str, Any]) -> None:
+    secrets = known_secrets(os.environ)
+    masked = {
+        key: redact(value.encode(errors="replace"), secrets).decode(errors="replace") if isinstance(value, str) else value
+        for key, value in error.items()
+    }
+    driver_exit.write_exit(root, code, masked)
 
 
 def run_step(ctx: RunContext, step: Step) -> None:
@@ -189,7 +261,7 @@ def _as_blocked(error: Blocked | OSError, step: Step) -> Blocked:
     return refused
 
 
-def _of_step(ctx: RunContext, step: Step, *statuses: str) -> list[dict[str, Any]]:
+def events_of(ctx: RunContext, step: Step, *statuses: str) -> list[dict[str, Any]]:
     return [e for e in ctx.events() if e["status"] in statuses and (e["iter"], e["stage"]) == (step.label, step.stage)]
 
 
@@ -198,7 +270,7 @@ def _attempt(ctx: RunContext, step: Step) -> int:
 
     A stage that was only blocked goes on with the same attempt: its job, which may have finished, is adopted.
     """
-    return 1 + sum(e["data"].get("exit_code") != Blocked.exit_code for e in _of_step(ctx, step, "ok", "error"))
+    return 1 + sum(e["data"].get("exit_code") != Blocked.exit_code for e in events_of(ctx, step, "ok", "error"))
 
 
 def _record(ctx: RunContext, step: Step, attempt: int, outcome: StageResult, seconds: float) -> None:
@@ -211,19 +283,19 @@ def _record(ctx: RunContext, step: Step, attempt: int, outcome: StageResult, sec
         stage=step.stage,
         status="ok",
         summary=outcome.summary[:MAX_SUMMARY],
-        data=_fitting(outcome.summary[:MAX_SUMMARY], data),
+        data=trim_to_line_limit(outcome.summary[:MAX_SUMMARY], data),
         op_id=f"{step.label}/{step.stage}/{attempt}",
         duration_sec=round(seconds, 3),
     )
 
 
-def _fitting(summary: str, data: dict[str, Any]) -> dict[str, Any]:
+def trim_to_line_limit(summary: str, data: dict[str, Any]) -> dict[str, Any]:
     """The data, without its largest tables where the event would not fit into its line.
 
     A finished stage must be recordable, and labels of any script take six bytes a character in the log. What is left out
     lies in the stage's own files.
     """
-    tables = [key for key, value in data.items() if isinstance(value, (dict, list)) and key not in KEPT]
+    tables = [key for key, value in data.items() if isinstance(value, (dict, list)) and key not in NEVER_TRIMMED]
     out = dict(data)
     for key in sorted(tables, key=lambda key: -len(spell(data[key]))):
         if len(spell(out)) + len(spell(summary)) <= MAX_LINE - FRAME_BYTES:
@@ -233,7 +305,7 @@ def _fitting(summary: str, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _record_error(ctx: RunContext, step: Step, attempt: int, error: DeftError, seconds: float) -> None:
-    blocked = f"-{len(_of_step(ctx, step, 'error')) + 1}" if isinstance(error, Blocked) else ""
+    blocked = f"-{len(events_of(ctx, step, 'error')) + 1}" if isinstance(error, Blocked) else ""
     log.append(
         ctx.run.root,
         iter_label=step.label,

@@ -77,6 +77,11 @@ def approve(plan: Plan, *, typed: str, how: str) -> None:
     plans.write_approval(plan["digest"], how, typed.strip())
 
 
+def is_approved(digest: str) -> bool:
+    """Whether an approval of this plan waits to open a run."""
+    return plans.read_approval(digest) is not None
+
+
 def require_approval(digest: str) -> dict[str, Any]:
     """The approval on record for exactly this plan.
 

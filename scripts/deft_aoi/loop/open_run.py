@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from deft_aoi.contract import plans
 from deft_aoi.contract.checkpoint_scan import scan_checkpoint
-from deft_aoi.contract.errors import ApprovalNeeded, HardStop
+from deft_aoi.contract.commands import command
+from deft_aoi.contract.errors import ApprovalNeeded, DeftError, HardStop, RunLocked
 from deft_aoi.contract.files import copy_hashed, digest_json, fsync_dir, fsync_tree, sha256_file
 from deft_aoi.contract.paths import RunPaths, Workspace, digest_cache_home
 from deft_aoi.contract.schema import write_checked
@@ -18,7 +22,7 @@ from deft_aoi.contract.text import quoted
 from deft_aoi.loop import gate
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.plan import Plan, require_unchanged
-from deft_aoi.record import file_system, log, state
+from deft_aoi.record import file_system, lock, log, state, status
 from deft_aoi.record.log_file import LOG
 
 
@@ -35,18 +39,27 @@ def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
 
     Raises:
         ApprovalNeeded: no approval, or an input changed since.
+        RunLocked: a driver works in the workspace, or an unfinished run of this plan exists.
         HardStop: the folder already holds a record, or lies elsewhere.
         Blocked: its file system cannot hold a run.
     """
-    approval = gate.require_approval(plan["digest"])
+    with _one_opening():
+        return _open_run(plan, results_dir)
+
+
+def _open_run(plan: Plan, results_dir: Path | None) -> RunPaths:
     workspace = Workspace.at(plan["workspace"])
+    require_no_driver(workspace)
+    require_no_unfinished(workspace, plan["digest"])
+    approval = gate.require_approval(plan["digest"])
     config = RunConfig(plan["config"], plan["sources"])
     warnings = require_unchanged(plan, workspace, config, digest_cache_home())
-    run = RunPaths(_folder(workspace, results_dir))
+    run = RunPaths(_folder(workspace, results_dir, approval.get("run")))
     if run.log.exists():
         raise HardStop(
             f"{run.root.name} already has a record", found=str(run.log), hint="continue it with run_loop.py --results-dir"
         )
+    plans.consume_approval(approval, str(run.root), opened=False)
     run.jobs.mkdir(parents=True, exist_ok=True)
     run.logs.mkdir(exist_ok=True)
     promised = file_system.require(run.run)
@@ -59,6 +72,7 @@ def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
         "plan_digest": plan["digest"],
         "plan_sha256": sha256_file(run.plan),
         "approved_by": approval["how"],
+        "approved_at": approval["ts"],
         "config": _on_record(plan["config"]),
         "warnings": warnings[:5],
         **adopted,
@@ -73,7 +87,61 @@ def open_run(plan: Plan, *, results_dir: Path | None = None) -> RunPaths:
         data=data,
         op_id="run/approve/1",
     )
+    plans.consume_approval(approval, str(run.root), opened=True)
     return run
+
+
+@contextlib.contextmanager
+def _one_opening() -> Iterator[None]:
+    """Two commands that open runs at the same time: one after the other, so that one approval opens one run."""
+    folder = Path(plans.plans_dir())
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / "opening.lock").open("ab") as handle:
+        with contextlib.suppress(OSError):  # a home without locks: the run's folder is still made by one of the two
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _runs(workspace: Workspace) -> list[Path]:
+    return [run for run in sorted(workspace.results.glob("*")) if RunPaths(run).log.exists()]
+
+
+def require_no_driver(workspace: Workspace) -> None:
+    """One driver a workspace.
+
+    Raises:
+        RunLocked: a driver holds one of its runs.
+    """
+    for run in _runs(workspace):
+        who = lock.holder(run)
+        if who is not None:
+            raise RunLocked(
+                f"a driver is running in this workspace: {run.name}",
+                expected="one run at a time",
+                found=who,
+                hint=f"wait with: {command('run_loop')} --results-dir {run} --wait 500   (or end its job: "
+                f"{command('cancel')} --results-dir {run})",
+            )
+
+
+def require_no_unfinished(workspace: Workspace, digest: str) -> None:
+    """An unfinished run of this plan is continued, not begun a second time.
+
+    Raises:
+        RunLocked: there is one.
+    """
+    for run in _runs(workspace):
+        try:
+            view = state.load_state(run)
+        except DeftError:
+            continue  # a damaged record: verify_run.py and repair_run.py are for it
+        if view["plan_digest"] == digest and not status.is_over(view):
+            raise RunLocked(
+                f"an unfinished run of this plan exists: {run.name}",
+                expected="that run continued, or ended",
+                found=f"{run}: {view['status']}",
+                hint=f"continue it: {command('run_loop')} --results-dir {run}",
+            )
 
 
 def _on_record(config: dict[str, Any]) -> dict[str, Any]:
@@ -81,25 +149,25 @@ def _on_record(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "metric_plan": digest_json(config["metric_plan"])} if "metric_plan" in config else config
 
 
-def _folder(workspace: Workspace, results_dir: Path | None) -> Path:
+def _folder(workspace: Workspace, results_dir: Path | None, interrupted: str | None) -> Path:
+    """The run's folder, made when the approval names it: one that was asked for, of an interrupted opening, or a new one."""
     if results_dir is not None:
         real = Path(os.path.realpath(results_dir))
         if real.parent != workspace.results:
             raise HardStop(
                 "the results folder is not below the workspace", expected=f"{workspace.results}/run_<name>", found=str(real)
             )
-        real.mkdir(parents=True, exist_ok=True)
         links = [name for name in ("run", "run/adopted", "run/jobs", "run/logs", LOG) if (real / name).is_symlink()]
         if links:
             raise HardStop(
                 f"{real.name}/{links[0]} is a symbolic link", expected="a run's own files and folders", hint="remove the link"
             )
         return real
-    workspace.results.mkdir(exist_ok=True)
+    if interrupted and Path(interrupted).parent == workspace.results:
+        return Path(interrupted)
     for attempt in range(60):
         folder = workspace.results / time.strftime("run_%Y%m%d_%H%M%S", time.gmtime(time.time() + attempt))
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir()
+        if not folder.exists():
             return folder
     raise HardStop("no free run name in this minute", found=str(workspace.results))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.text import printable
-from deft_aoi.record import lock, log, state, transitions
+from deft_aoi.record import driver_exit, lock, log, state, transitions
 from deft_aoi.record.log_file import LOG, StrPath
 
 if TYPE_CHECKING:
@@ -40,12 +40,13 @@ def run_status(results_dir: StrPath) -> tuple[str, dict[str, Any]]:
         *_iterations(view),
     ]
     if running is not None:
-        lines.append(f"  in flight: {running['iter']} {running['stage']} since {running['ts']}")
+        lines.append(f"  running: {running['iter']} {running['stage']} since {running['ts']}")
     elif (following := transitions.next_stage(view)) is not None:
         lines.append(f"  next in order: {following[0]} {following[1]}")
     if view["open_error"]:
         lines.append(f"  error: {printable(view['open_error']['summary'], 200)}")
-    lines.append(f"  driver: {held}" if held else "  driver: none")
+    last = driver_exit.last_driver(root)
+    lines.append(f"  driver: {held}" if held else f"  driver: none{_last_end(last)}")
     lines += [f"  {event_line(event)}" for event in events[-LAST_EVENTS:]]
     data = {
         "status": view["status"],
@@ -57,8 +58,18 @@ def run_status(results_dir: StrPath) -> tuple[str, dict[str, Any]]:
         "open_error": view["open_error"],
         "in_flight": {k: running[k] for k in ("iter", "stage", "ts")} if running else None,
         "driver": held,
+        "last_driver": None if held or last is None else {"exit_code": last.exit_code, "error": last.error},
     }
     return "\n".join(lines), data
+
+
+def _last_end(last: driver_exit.LastDriver | None) -> str:
+    if last is None:
+        return ""
+    if last.exit_code is None:
+        return "; the last one ended without an exit code: it was killed or its host restarted"
+    error = f": {printable(last.error.get('message', ''), 160)}" if last.error else ""
+    return f"; the last one ended with exit {last.exit_code}{error}"
 
 
 def event_line(event: Event) -> str:
@@ -70,6 +81,11 @@ def finished(results_dir: StrPath) -> bool:
     """Whether the loop has ended and its report is on record."""
     view = state.load_state(os.path.realpath(os.path.expanduser(results_dir)))
     return view["status"] in state.ENDED and "report" in view["run"]["stages"]
+
+
+def is_over(view: dict[str, Any]) -> bool:
+    """Whether a run asks for no driver any more; one that a hard stop ended is over, with its report or without."""
+    return view["status"] in state.ENDED and ("report" in view["run"]["stages"] or view["status"] == "hard_stop")
 
 
 def _running(events: list[Event]) -> Event | None:
