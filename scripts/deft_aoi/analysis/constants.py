@@ -71,4 +71,4 @@ with 8 the half of it. A fixed 16 would leave out 8 of 10 parts of the demo line
 
 SCORE_NOISE = 1e-6
 """By how much the embedded engine's score of one part differs between batch sizes, numbers of threads and devices
-(benchmarks/score_noise.py measures it): ``low_end`` hands over a threshold that far above the last good part."""
+(assumed, not measured yet): ``low_end`` hands over a threshold that far above the last good part."""
