@@ -103,8 +103,9 @@ def test_a_training_that_was_cut_short_is_not_a_success(finished, checkpoint):
 def test_a_status_file_that_speaks_of_an_earlier_job_does_not_count(finished, checkpoint):
     out, log, _ = finished(TRAIN)
     launched = (out / "status.json").stat().st_mtime_ns + 1
-    time.sleep(0.01)
-    checkpoint(out, "model_epoch_011_step_00144.pth")
+    made = out / "model_epoch_011_step_00144.pth"
+    checkpoint(out, made.name)
+    os.utime(made, ns=(launched + 1, launched + 1))
     assert failed("train", out, exit_code=0, log_path=log, launched_ns=launched).known_error.id == "no-success-sentence"
 
 

@@ -29,6 +29,7 @@ def request(tmp_path: Path, kind: str, *, image: dict[str, Any], events: list[di
     run = SimpleNamespace(jobs=tmp_path / "jobs", root=tmp_path)
     context: Any = SimpleNamespace(
         config=config,
+        platform=SimpleNamespace(uses_this_machines_gpus=False),
         plan={"images": {"visual_changenet": image, "embedding": image}},
         run=run,
         workspace=SimpleNamespace(root=tmp_path, cache_dir=tmp_path / ".deft"),
