@@ -42,6 +42,7 @@ def test_a_container_gets_exactly_this(tmp_path: Path, engine: str, kind: str) -
     )
     context = SimpleNamespace(
         config=config,
+        platform=SimpleNamespace(uses_this_machines_gpus=False),
         plan={"images": {"visual_changenet": IMAGE, "embedding": IMAGE}},
         workspace=SimpleNamespace(root=tmp_path),
         run=SimpleNamespace(jobs=tmp_path / "jobs"),

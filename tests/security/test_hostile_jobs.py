@@ -13,7 +13,8 @@ import pytest
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import fsync_tree, open_log, read_json, sha256_file
 from deft_aoi.engines import success
-from deft_aoi.platforms import base, supervise
+from deft_aoi.platforms import supervise
+from deft_aoi.platforms.job_files import log_tail
 from deft_aoi.record import publish
 
 CANARY = secrets.token_hex(16)
@@ -94,7 +95,7 @@ def test_a_log_is_never_written_through_what_the_job_put_in_its_place(places, ki
         os.mkfifo(log)
     if "link" in kind and kind != "hard link":
         with pytest.raises(HardStop):
-            base.tail_lines(log, 10)
+            log_tail(log, 10)
     fd = open_log(log, append=append)
     os.write(fd, b"said")
     os.close(fd)
