@@ -101,7 +101,7 @@ def case(opened):
 
 def open_run(workspace, state, digest):
     folder = state / "deft-aoi/plans"
-    (folder / f"{digest}.approval.json").write_text(json.dumps({"digest": digest, "how": "terminal", "words": "go"}))
+    (folder / f"{digest}.approval.json").write_text(json.dumps({"digest": digest, "how": "terminal", "words": "go", "ts": "2026-01-01T00:00:00Z"}))
     done = call("init_deft_state.py", state, "--plan-digest", digest)
     assert done.returncode == 0, done.stderr
     return next((workspace / "results").iterdir())
