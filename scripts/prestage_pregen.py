@@ -36,9 +36,10 @@ def run(args: argparse.Namespace) -> Result:
     from deft_aoi.contract.errors import UsageError
     from deft_aoi.contract.paths import RunPaths, Workspace
     from deft_aoi.loop import gate
-    from deft_aoi.loop.cli_driver import run_in_front
+    from deft_aoi.loop.cli_driver import run_driver
     from deft_aoi.mining import embed_pool, pairs, pregen_staging
     from deft_aoi.record import log
+    from deft_aoi.record.driver_exit import DriverOptions
 
     workspace, paths = Workspace.at(args.workspace), RunPaths(Path(args.results_dir).expanduser().resolve())
     if paths.workspace.root != workspace.root:
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> Result:
     if not recorded:
         if args.force:
             pregen_staging.discard(paths.synth_pool)
-        text, data, code = run_in_front(str(paths.root), script=__file__, extra=[], limit=1, named="prestage")
+        text, data, code = run_driver(str(paths.root), script=__file__, options=DriverOptions(), limit=1, named="prestage")
     else:
         data, code = pairs.check_unchanged(workspace, paths.synth_pool), 0
         text = f"staged before: {data['pairs']} pairs, {data['files_checked']} files unchanged"
