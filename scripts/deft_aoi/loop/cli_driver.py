@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deft_aoi.contract import errors
 from deft_aoi.contract.commands import CommandResult
 from deft_aoi.contract.errors import DeftError, HardStop, JobLost, RunLocked
 from deft_aoi.contract.paths import RunPaths, Workspace
@@ -217,10 +216,12 @@ def killed_error(root: Path, options: DriverOptions) -> DeftError:
 
 def restored(code: int, error: dict[str, Any]) -> DeftError:
     """The error that a driver left on disk."""
-    kinds = {kind.exit_code: kind for kind in (*DeftError.__subclasses__(),)}
-    kind = getattr(errors, str(error.get("error", "")), None)
-    if not (isinstance(kind, type) and issubclass(kind, DeftError) and kind.exit_code == code):
-        kind = kinds.get(code, DeftError)
+    kinds = [DeftError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    of_code = [kind for kind in kinds if kind.exit_code == code]
+    named = [kind for kind in of_code if kind.__name__ == error.get("error")]
+    kind = (named or of_code or kinds)[0]
     parts = {name: str(error.get(key, "")) for name, key in (("expected", "expected"), ("found", "found"), ("hint", "try"))}
     found = kind(str(error.get("message", "unknown error")), **parts)
     found.exit_code, found.label = code, str(error.get("label") or found.label)
