@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 MACHINERY = re.compile(
-    r"loop_log\.jsonl|deft_state\.json|run/(log\.lock|log\.index.*|run\.lock|reserve.*|torn|jobs|logs|ops)(/.*)?"
+    r"loop_log\.jsonl|deft_state\.json|run/(log\.lock|log\.index.*|run\.lock|driver\.(start|exit)|reserve.*|torn|jobs|logs|ops)(/.*)?"
 )
 LEFTOVER = re.compile(r"((run/(specs/)?|\.deft/.*/)?\.[^/]+\.tmp)|.*/[^/]+\.stale(/.*)?")
 TIMED = re.compile(r"(.*/)?(status\.json|[a-z_]+\.log|DEFT_Loop_Report\.html|iter[0-9]+_summary\.md)")

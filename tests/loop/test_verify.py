@@ -21,7 +21,7 @@ from .conftest import deft
 
 CHAIN = ("loop_log.jsonl", "deft_state.json")
 MANIFESTS = ("_MANIFEST.json", "_EVALUATE.json")
-MACHINERY = re.compile(r"run/(reserve|run\.lock|log\.(lock|index)|jobs/.*)|iter1_summary\.md")
+MACHINERY = re.compile(r"run/(reserve|run\.lock|driver\.(start|exit)|log\.(lock|index)|jobs/.*)|iter1_summary\.md")
 """What no digest is on record of; a summary is written for people, who may add to it."""
 
 

@@ -40,9 +40,10 @@ iter1/mining_filter/{{pool_embed.log,targets_embed.log}}
 iter1/dataset/{{train_combined_iter1.csv,train_combined_iter1_provenance.csv}}
 {{synth_pool,run/holdout}}/_MANIFEST.json {{baseline,iter1}}/{{train,inference,rca_results}}/_MANIFEST.json
 iter1/{{routing_results,anomalygen,mining_filter,dataset}}/_MANIFEST.json
-run/{{plan.json,reserve,run.lock,log.lock,log.index,data_requests.json,gap_ledger.parquet}}
-run/specs/{{baseline,iter1}}-{{train,inference}}.yaml run/specs/iter1-embed-{{pool,targets}}.yaml run/specs/run-holdout.yaml
-run/holdout/{{holdout.json,holdout_score.json,inference.csv,inference.log,experiment.yaml,status.json}}
+run/{{plan.json,reserve,run.lock,driver.start,driver.exit,log.lock,log.index,data_requests.json,gap_ledger.parquet}}
+run/specs/{{baseline,iter1}}-{{train,inference}}.yaml run/specs/iter1-embed-{{pool,targets}}.yaml run/specs/{{run-holdout,run-holdout_baseline}}.yaml
+run/holdout/{{holdout.json,inference.csv,inference.log,experiment.yaml,status.json,holdout_comparison.json}}
+run/holdout/baseline/{{holdout.json,inference.csv,inference.log,experiment.yaml,status.json}}
 run/jobs/deft-*.{{job,run,exit}}.json run/jobs/.deft-*.lock
 """
 """Section 7 of the design and what ``run/`` holds; ``TIME`` is a folder named by a time."""
@@ -91,7 +92,7 @@ def test_files_that_we_write_never_name_an_attempt_folder(finished: Path) -> Non
 def test_next_stage_says_that_nothing_is_left(finished: Path) -> None:
     said = deft("next_stage", "--results-dir", finished)
     assert said.code == 0
-    assert "nothing is left to do" in said.out
+    assert "run complete; report" in said.out
 
 
 def test_a_spot_check_is_on_record_and_is_no_ones_sentence(finished_copy: Path) -> None:

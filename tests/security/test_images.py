@@ -115,6 +115,7 @@ REFUSED: dict[str, tuple[str, Callable[[], bytes]]] = {
     "SVG as .png": ("x.png", lambda: b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>"),
     "PPM as .bmp": ("x.bmp", lambda: b"P6 4 4 255\n" + bytes(48)),
     "16-bit grey PNG": ("x.png", lambda: _save(Image.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20) * 100), "PNG")),
+    "16-bit RGB PNG": ("x.png", lambda: png(4, 4, zlib.compress((b"\0" + bytes(range(24))) * 4), bits=16, colour=2)),
     "32-bit float TIFF": ("x.tif", lambda: _save(Image.fromarray(np.ones((8, 8), dtype=np.float32)), "TIFF")),
 }
 
@@ -130,7 +131,6 @@ ACCEPTED: dict[str, tuple[str, Callable[[], bytes]]] = {
     "palette PNG": ("x.png", lambda: _save(picture().convert("P"), "PNG")),
     "PNG with alpha": ("x.png", lambda: _save(picture().convert("RGBA"), "PNG")),
     "1-bit PNG": ("x.png", lambda: _save(picture().convert("1"), "PNG")),
-    "16-bit RGB PNG": ("x.png", lambda: png(4, 4, zlib.compress((b"\0" + bytes(range(24))) * 4), bits=16, colour=2)),
     "EXIF-rotated JPEG": (
         "x.jpg",
         lambda: _save(picture(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"),

@@ -272,7 +272,7 @@ def test_a_prepared_results_folder_with_a_link_is_refused(tmp_path: Path, name: 
     (root / name).parent.mkdir(parents=True)
     (root / name).symlink_to(tmp_path)
     with pytest.raises(HardStop, match="symbolic link"):
-        _folder(Workspace(tmp_path / "ws"), root)
+        _folder(Workspace(tmp_path / "ws"), root, None)
 
 
 def test_a_fifo_in_the_place_of_the_credentials_is_not_waited_for(tmp_path: Path) -> None:
