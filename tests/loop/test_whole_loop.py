@@ -41,7 +41,8 @@ iter1/dataset/{{train_combined_iter1.csv,train_combined_iter1_provenance.csv}}
 {{synth_pool,run/holdout}}/_MANIFEST.json {{baseline,iter1}}/{{train,inference,rca_results}}/_MANIFEST.json
 iter1/{{routing_results,anomalygen,mining_filter,dataset}}/_MANIFEST.json
 run/{{plan.json,reserve,run.lock,driver.start,driver.exit,log.lock,log.index,data_requests.json,gap_ledger.parquet}}
-run/specs/{{baseline,iter1}}-{{train,inference}}.yaml run/specs/iter1-embed-{{pool,targets}}.yaml run/specs/{{run-holdout,run-holdout_baseline}}.yaml
+run/specs/{{baseline,iter1}}-{{train,inference}}.yaml run/specs/iter1-embed-{{pool,targets}}.yaml
+run/specs/{{run-holdout,run-holdout_baseline}}.yaml
 run/holdout/{{holdout.json,inference.csv,inference.log,experiment.yaml,status.json,holdout_comparison.json}}
 run/holdout/baseline/{{holdout.json,inference.csv,inference.log,experiment.yaml,status.json}}
 run/jobs/deft-*.{{job,run,exit}}.json run/jobs/.deft-*.lock
