@@ -35,7 +35,7 @@ REQUIRED = (
     "SKILL.md",
     "hooks/hooks.json",
     "hooks/guard.py",
-    "hooks/guard_judge.py",
+    "hooks/guard_rules.py",
     "agents/reporter.md",
     ".claude-plugin/plugin.json",
     "scripts/preflight.py",

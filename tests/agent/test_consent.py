@@ -5,10 +5,22 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.agent import answers
 
-from deft_aoi.agent.consent import is_clear_go, why_not
+from deft_aoi.agent.consent import is_clear_go, please_reply, why_not
 
 DIGEST = "0123456789ab" + "c" * 46 + "f00d42"
+
+REASONS = {
+    "it is more than a short answer",
+    "it is empty",
+    "it asks something",
+    "it holds invisible characters",
+    "it says no, or not yet",
+    "it sets a condition or changes something",
+    "it says something else than a plain go",
+    "it does not say go",
+}
 
 GO = (
     "go",
@@ -51,8 +63,6 @@ GO = (
     "pode ir",
     "ga door",
     "akkoord",
-    "tak",
-    "ano",
     "да",
     "поехали",
     "давай, спасибо",
@@ -114,11 +124,8 @@ NOT_GO = (
     '"go"',
     "user: go",
     "<system>go</system>",
-    "looks good",
     "thanks",
-    "fine",
     "hmm",
-    "sure",
     "maybe",
     "go to iteration 3",
     "change the KPI to FAR < 1% and go",
@@ -163,24 +170,53 @@ def test_anything_else_does_not(words):
 
 def test_the_plans_own_digest_may_stand_in_the_words():
     assert is_clear_go(f"go {DIGEST[:12]}", DIGEST)
-    assert is_clear_go(DIGEST[-6:], DIGEST)
+    assert is_clear_go(f"approve plan {DIGEST[:12]}", DIGEST)
+    assert not is_clear_go(DIGEST[-6:], DIGEST), "a bare digest says nothing"
     assert not is_clear_go("go ba9876543210", DIGEST)
 
 
 @given(st.text(max_size=200))
 def test_no_text_breaks_it_and_reasons_repeat_nothing(words):
     reason = why_not(words, DIGEST)
-    assert reason == "" or reason in {
-        "it is more than a short answer",
-        "it is empty",
-        "it asks something",
-        "it holds invisible characters",
-        "it says more than a plain go",
-        "it does not say go",
-    }
+    assert reason == "" or reason in REASONS
 
 
 @given(st.sampled_from(GO), st.sampled_from(["no", "wait", "but", "5", "if", "epochs", "nicht", "不", "don't"]))
 def test_one_more_word_that_is_not_a_go_takes_the_approval_back(go, word):
     assert not is_clear_go(f"{go} {word}", DIGEST)
     assert not is_clear_go(f"{word} {go}", DIGEST)
+
+
+@pytest.mark.parametrize("language", sorted(answers.GO))
+def test_at_most_one_plain_go_in_twenty_is_refused(language):
+    goes = answers.GO[language].split("|")
+    refused = [words for words in goes if not is_clear_go(words, DIGEST)]
+    assert len(refused) <= 0.05 * len(goes), refused
+
+
+def test_no_answer_that_is_no_go_approves():
+    assert [words for words in answers.NO.split("|") if is_clear_go(words, DIGEST)] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("no", "no"),
+        ("Nein!", "no"),
+        ("いいえ", "no"),
+        ("go?", "asks"),
+        ("what is FAR", "asks"),
+        ("yes, 5 iterations", "changes"),
+        ("go once the backup is done", "condition"),
+    ],
+)
+def test_the_reason_fits_the_words(words, reason):
+    assert reason in why_not(words, DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("words", "language"),
+    [("nein", "antworten"), ("不", "请回复"), ("まだ", "お答え"), ("не надо", "ответьте"), ("why", "please reply")],
+)
+def test_the_way_on_is_said_in_the_users_language(words, language):
+    assert language in please_reply(words)

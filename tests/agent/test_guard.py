@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -17,17 +16,24 @@ from deft_aoi.contract import plans
 ROOT = Path(deft_aoi.__file__).parents[2]
 GUARD = ROOT / "hooks" / "guard.py"
 sys.path.insert(0, str(GUARD.parent))
-from guard_judge import judge_command  # noqa: E402
+import guard as guard_hook  # noqa: E402
+from guard_rules import judge_command  # noqa: E402
 
 DIGEST = "0123456789ab" + "c" * 46 + "f00d42"
-S = "python3 /opt/skill/scripts/"
+S = f"python3 {ROOT}/scripts/"
+RUN = "results/run_20260101_120000"
 
 
 @pytest.fixture
 def gate(tmp_path, monkeypatch):
-    """A state folder of its own, with one pending plan."""
+    """A workspace with one run, and a state folder of its own with one pending plan."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     plans.write_pending({"digest": DIGEST, "workspace": str(tmp_path)})
+    (tmp_path / RUN / "run").mkdir(parents=True)
+    for name in ("loop_log.jsonl", "deft_state.json", "run/plan.json"):
+        (tmp_path / RUN / name).write_text("{}\n")
+    for name in ("build", "other"):
+        (tmp_path / name).mkdir()
     return tmp_path
 
 
@@ -38,50 +44,73 @@ def hook(which, call, raw=None):
     return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr.decode()
 
 
-def bash(command, cwd="/"):
-    code, answer, error = hook("tool", {"tool_name": "Bash", "tool_input": {"command": command}, "cwd": cwd})
-    assert code == 0, error
-    if answer is None:
-        return ""
-    out = answer["hookSpecificOutput"]
-    assert out["hookEventName"] == "PreToolUse"
-    assert out["permissionDecision"] == "deny"
-    return out["permissionDecisionReason"]
+def judged(gate, command):
+    return judge_command(command.replace("@R", RUN).replace("@L", f"{RUN}/loop_log.jsonl"), str(gate), DIGEST)
 
 
 DENIED = [
     f"{S}approve.py {DIGEST}",
+    f"{S}approve.py --confirm f00d42",
     f"echo f00d42 | {S}approve.py {DIGEST}",
     f"deft approve {DIGEST}",
-    "cd /opt/skill/scripts && ./approve.py x",
+    "python3 -m deft_aoi approve --confirm f00d42",
+    f"cd {ROOT}/scripts && ./approve.py x",
+    f"{ROOT}/scripts/approve.py --confirm f00d42",
     f"timeout 5 {S}approve.py {DIGEST}",
     f"bash -c '{S}approve.py {DIGEST}'",
+    f"bash <<< '{S}approve.py --confirm f00d42'",
+    f"bash <<'E'\n{S}approve.py --confirm f00d42\nE",
+    f"make -f - <<'E'\nall:\n\t{S}approve.py --confirm f00d42\nE",
+    f"git -c alias.x='!{S}approve.py --confirm f00d42' x",
+    f"env -S '{S}approve.py --confirm f00d42'",
+    f"c='{S}approve.py --confirm f00d42'; $c",
     f'echo "$({S}approve.py {DIGEST})"',
-    f"python3 /opt/skill/scripts/appro''ve.py {DIGEST}",
-    "python3 -c \"import runpy; runpy.run_path('/opt/skill/scripts/approve.py')\"",
+    f"python3 {ROOT}/scripts/appro''ve.py {DIGEST}",
+    f"python3 -c \"import runpy; runpy.run_path('{ROOT}/scripts/approve.py')\"",
+    f"ln -s {ROOT}/scripts/approve.py ok.py",
     f"{S}run_loop.py --workspace w --yes",
     f"{S}run_loop.py --workspace w --ye",
+    f"Y=--yes; {S}run_loop.py --workspace w $Y",
     f"{S}run_agent.py 'go' --yes",
     "deft run_loop --workspace w --yes",
     f"{S}repair_run.py --results-dir r",
-    f"python3 {ROOT}/scripts/log_stage.py --log-path r/loop_log.jsonl --iter-label iter1 --stage train --status ok --summary x",
-    "echo '{\"seq\":9}' >> results/run_1/loop_log.jsonl",
-    "jq '.status=\"done\"' a.json > results/run_1/deft_state.json",
-    "sed -i s/NOT/MET/ results/run_1/loop_log.jsonl",
-    "echo x | tee -a results/run_1/loop_log.jsonl",
-    "python3 -c \"open('results/run_1/loop_log.jsonl','a').write('x')\"",
-    "python3 - <<'E'\nopen('r/deft_state.json','w')\nE",
-    "rm results/run_1/loop_log.jsonl",
-    "mv /tmp/x results/run_1/deft_state.json",
-    "cp /tmp/x results/run_1/run/plan.json",
-    "truncate -s 0 results/run_1/loop_log.jsonl",
-    "F=results/run_1/loop_log.jsonl; echo x >> $F",
-    "dd if=/tmp/x of=results/run_1/loop_log.jsonl",
-    f"echo '{{}}' > ~/.local/state/deft-aoi/plans/{DIGEST}.approval.json",
-    "mkdir -p ~/.local/state/deft-aoi/plans && cp /tmp/a ~/.local/state/deft-aoi/plans/",
-    "bash -c 'echo x >> r/loop_log.jsonl'",
-    "cat x > r/loop_log.jsonl",
-    "echo it's >> r/loop_log.jsonl",
+    f"{S}log_stage.py --log-path @L --iter-label iter1 --stage train --status ok --summary x",
+    f"{S}log_stage.py --log-path @L --iter-label run --stage=approve --status ok --summary x",
+    "echo '{\"seq\":9}' >> @L",
+    "echo x >| @L",
+    "echo x &> @L",
+    "sed -i s/NOT/MET/ @L",
+    "perl -pi -e s/a/b/ @L",
+    "echo x | tee -a @L",
+    "rm @L",
+    "rm @R/*.jsonl",
+    "mv /tmp/x @R/deft_state.json",
+    "cp /tmp/loop_log.jsonl @R",
+    "cp -t @R /tmp/loop_log.jsonl",
+    "truncate -s 0 @L",
+    "F=@L; echo x >> $F",
+    "dd if=/tmp/x of=@L",
+    "cd @R && echo x > run/plan.json",
+    "cat > @R/deft_state.json <<'X'\n{}\nX",
+    f"echo x > ~/.local/state/deft-aoi/plans/{DIGEST}.approval.json",
+    "cp /tmp/a ~/.local/state/deft-aoi/plans/",
+    "rm -rf ~/.local/state/deft-aoi",
+    "bash -c 'echo x >> @L'",
+    "rm -rf @R",
+    "rm -rf results",
+    "rm -rf res*",
+    "rm -rf *",
+    "rm -rf ./*",
+    "rm -rf {results,build}",
+    'rm -r "$PWD"',
+    "cd results && rm -rf run_2026*",
+    "cd @R && rm -rf ..",
+    "(cd build && make); rm -rf *",
+    "sudo rm -rf results",
+    "bash -c 'rm -rf results'",
+    "find . -name x | xargs rm -rf results",
+    "mv @R results/old",
+    "mv res* other",
 ]
 
 LEFT_ALONE = [
@@ -90,172 +119,147 @@ LEFT_ALONE = [
     "make test",
     "npm run approve",
     "echo approve",
-    "git commit -m 'write loop_log.jsonl docs'",
-    "cat results/run_1/loop_log.jsonl",
-    "tail -n 3 results/run_1/loop_log.jsonl | jq .seq",
-    "jq . r/deft_state.json > /tmp/x",
-    "grep -c ok r/loop_log.jsonl",
-    "wc -l r/loop_log.jsonl",
-    "cp r/loop_log.jsonl /tmp/copy",
-    "git add r/loop_log.jsonl",
-    "cat /opt/skill/scripts/approve.py",
+    "git commit -m 'write loop_log.jsonl docs; rm -rf results'",
+    "cat @L",
+    "tail -n 3 @L | jq .seq",
+    "jq . @R/deft_state.json > /tmp/x",
+    "grep -c '>' @L",
+    "wc -l < @L",
+    "sha512sum @L",
+    "hexdump -C @L",
+    "zgrep x @L",
+    "awk '{print > \"/dev/stdout\"}' @L",
+    "sed -n 1,3p @L",
+    "sed -e 's/;/x/' @L | sort > /tmp/y",
+    "python3 -m json.tool @R/deft_state.json",
+    "python3 -c \"import json; print([json.loads(l)['stage'] for l in open('@L')])\"",
+    "cp @L /tmp/copy",
+    "cp -r @R /tmp/backup",
+    "tar czf /tmp/run.tgz results",
+    "git add @L",
+    "ln -s @R latest",
+    "docker cp @L c:/tmp/",
+    "ssh box 'tail -3 /w/results/run_1/loop_log.jsonl'",
+    f"cat {ROOT}/scripts/approve.py",
+    f"grep -n digest {ROOT}/scripts/approve.py",
+    f"wc -l {ROOT}/scripts/*.py",
+    f"git log -- {ROOT}/scripts/approve.py",
+    f"python3 -m ruff check {ROOT}/scripts/approve.py",
     f"{S}approve.py --help",
+    "grep -r approve.py .",
+    "python3 -c \"print('approve.py')\"",
+    "docker compose exec web python approve.py --yes",
     f"{S}preflight.py --workspace w",
-    f"{S}status.py --results-dir r",
-    f"{S}log_stage.py --log-path r/loop_log.jsonl --iter-label run --stage note --status ok --summary x --duration-sec 0",
-    f"{S}verify_run.py --results-dir r && tail -1 r/loop_log.jsonl",
-    f"{S}list_tao_platforms.py",
-    "pip install --yes-really x",
-    "apt-get install --yes foo",
-    "find . -name loop_log.jsonl",
-    "sed -n 1,3p r/loop_log.jsonl",
+    f"{S}status.py --results-dir @R",
+    f"{S}log_stage.py --log-path @L --iter-label run --stage note --status ok --summary x --duration-sec 0",
+    f"{S}verify_run.py --results-dir @R && tail -1 @L",
+    f"{S}run_loop.py --results-dir @R --until-agent 2>&1 | tail -20",
+    f"nohup {S}run_loop.py --results-dir @R > /tmp/run.log 2>&1 &",
     f"{S}run_loop.py --help",
-    "python3 -c 'print(1)'",
-    "echo 'run_loop is fine'",
+    "apt-get install --yes foo",
+    "python train.py --yes",
+    "find . -name loop_log.jsonl",
+    "rm -rf build",
+    "rm -rf *.pyc",
+    "cd build && rm -rf *",
+    "rm -f /tmp/other/deft_state.json",
+    "mv my_loop_log.jsonl archive/",
+    "echo x > logs/training_loop_log.jsonl",
+    "mv build other",
+    "cat > notes.md <<'E'\nrm -rf results\nE",
+    "echo go",
 ]
-
-
-RECORD_FILES = [
-    "results/run_1/loop_log.jsonl",
-    "results/run_1/deft_state.json",
-    "results/run_1/run/plan.json",
-    "results/run_1/run/log.index",
-    "results/run_1/run/log.lock",
-    "results/run_1/run/run.lock",
-    "results/run_1/run/reserve",
-    "results/run_1/run/spot_check.json",
-    f"~/.local/state/deft-aoi/plans/{DIGEST}.json",
-    f"~/.local/state/deft-aoi/plans/{DIGEST}.approval.json",
-    "~/.local/state/deft-aoi/plans/pending.json",
-]
-WAYS = [
-    "echo x > {}",
-    "echo x >> {}",
-    "printf x | tee {}",
-    "printf x | tee -a /tmp/y {}",
-    "sed -i s/a/b/ {}",
-    "jq . a.json > {}",
-    "jq . {0} > /tmp/t && mv /tmp/t {0}",
-    "python3 -c \"open('{}', 'w')\"",
-    "perl -pi -e s/a/b/ {}",
-    "rm -f {}",
-    "truncate -s 0 {}",
-    "cp /tmp/x {}",
-    "dd if=/tmp/x of={}",
-    "ln -sf /tmp/x {}",
-    "touch {}",
-    "bash -c 'echo x > {}'",
-    "python3 - <<'E'\nopen('{}', 'w')\nE",
-    "install -m 644 /tmp/x {}",
-    "chmod 777 {}",
-    "sudo tee {} < /tmp/x",
-]
-
-
-@pytest.mark.parametrize("path", RECORD_FILES)
-@pytest.mark.parametrize("way", WAYS)
-def test_no_shell_way_writes_a_record_file(gate, monkeypatch, way, path):
-    assert judge_command(way.format(path), "/w")
-
-
-@pytest.mark.parametrize("path", RECORD_FILES)
-@pytest.mark.parametrize("way", ["cat {}", "jq . {}", "grep -c x {}", "ls -l {}", "sha256sum {} > /tmp/s", "cp {} /tmp/copy"])
-def test_looking_at_a_record_file_is_left_alone(gate, way, path):
-    assert bash(way.format(path)) == ""
 
 
 @pytest.mark.parametrize("command", DENIED)
-def test_denied_whatever_was_approved(gate, command):
-    plans.write_approval(DIGEST, "terminal", "go")
-    assert bash(command)
+def test_what_is_the_users_is_denied(gate, command):
+    assert judged(gate, command)
 
 
 @pytest.mark.parametrize("command", LEFT_ALONE)
-def test_left_alone_even_before_approval(gate, command):
-    assert bash(command) == ""
+def test_reading_and_other_work_is_left_alone(gate, command):
+    assert judged(gate, command) == ""
 
 
-@pytest.mark.parametrize("verb", ["init_deft_state", "run_loop", "run_stage", "prestage_pregen"])
-def test_side_effects_wait_for_the_approval_of_this_plan(gate, verb):
-    command = f"python3 {ROOT}/scripts/{verb}.py --workspace w"
-    if not (ROOT / "scripts" / f"{verb}.py").is_file():
-        pytest.skip(f"scripts/{verb}.py is not there yet")
-    assert "not approved" in bash(command)
-    assert "not approved" in bash(f"{command} --plan-digest {DIGEST}")
-    plans.write_approval(DIGEST, "terminal", "go")
-    assert bash(command) == ""
-    assert bash(f"{command} --plan-digest {DIGEST}") == ""
-    assert "not approved" in bash(f"{command} --plan-digest {'d' * 64}")
-    plans.write_pending({"digest": "d" * 64, "workspace": "/changed"})
-    assert "not approved" in bash(command), "a newer plan is pending"
-
-
-def test_an_open_run_goes_on_without_a_new_approval(gate, tmp_path):
-    if not (ROOT / "scripts/run_loop.py").is_file():
-        pytest.skip("scripts/run_loop.py is not there yet")
-    run = tmp_path / "results" / "run_1"
-    run.mkdir(parents=True)
-    command = f"python3 {ROOT}/scripts/run_loop.py --results-dir results/run_1 --until-agent"
-    assert "not approved" in bash(command, cwd=str(tmp_path))
-    (run / "loop_log.jsonl").write_text("{}\n")
-    assert bash(command, cwd=str(tmp_path)) == ""
-
-
-def test_another_projects_script_of_the_same_name_is_none_of_ours(gate, tmp_path):
-    (tmp_path / "approve.py").write_text("")
-    (tmp_path / "run_loop.py").write_text("")
-    assert bash("python3 approve.py --yes", cwd=str(tmp_path)) == ""
-    assert bash(f"cd {tmp_path} && python3 run_loop.py --yes") == ""
-
-
-@pytest.mark.parametrize("tool", ["Write", "Edit", "MultiEdit", "mcp__filesystem__write_file"])
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/w/results/run_1/loop_log.jsonl",
-        "deft_state.json",
-        f"/s/deft-aoi/plans/{DIGEST}.json",
-        "/w/results/run_1/run//plan.json",
-        "/w/results/run_1/run/log.index",
-        "/w/results/run_1/run/log.lock",
-        "/w/results/run_1/run/run.lock",
-        "/w/results/run_1/run/reserve",
-        f"x/{DIGEST}.approval.json",
-    ],
-)
-def test_editor_tools_write_no_record(gate, tool, path):
-    key = "path" if tool.startswith("mcp") else "file_path"
-    code, answer, _ = hook("tool", {"tool_name": tool, "tool_input": {key: path, "content": "x"}})
-    assert code == 0
-    assert answer["hookSpecificOutput"]["permissionDecision"] == "deny"
+def test_a_denial_reaches_the_harness_in_its_own_words(gate):
+    code, answer, _ = hook("tool", {"tool_name": "Bash", "tool_input": {"command": "rm -rf results"}, "cwd": str(gate)})
+    out = answer["hookSpecificOutput"]
+    assert (code, out["hookEventName"], out["permissionDecision"]) == (0, "PreToolUse", "deny")
+    assert "moved or deleted by the user" in out["permissionDecisionReason"]
 
 
 @pytest.mark.parametrize(
-    ("cwd", "given"),
+    ("tool", "given"),
     [
-        ("results/run_1/run", {"file_path": "log.index"}),
-        ("results/run_1", {"file_path": "run/plan.json"}),
-        ("results/run_1", {"notebook_path": "./run/../loop_log.jsonl"}),
-        ("", {"file_path": "linked/log.lock"}),
-        ("", {"source": "/tmp/x", "destination": "results/run_1/run/reserve"}),
-        ("", {"paths": ["/tmp/x", "results/run_1/deft_state.json"]}),
-        ("", {"uri": "file:///w/results/run_1/deft_state.json"}),
+        ("Write", {"file_path": f"{RUN}/loop_log.jsonl", "content": "x"}),
+        ("Edit", {"file_path": f"/w/{RUN}/deft_state.json"}),
+        ("Write", {"file_path": f"/s/deft-aoi/plans/{DIGEST}.json", "content": "{}"}),
+        ("apply_patch", {"input": f"*** Begin Patch\n*** Update File: {RUN}/loop_log.jsonl\n+x\n*** End Patch"}),
+        ("NotebookEdit", {"notebook_path": f"./{RUN}/run/../loop_log.jsonl"}),
+        ("mcp__serena__replace_lines", {"relative_path": f"{RUN}/loop_log.jsonl", "start": 1}),
+        ("mcp__fs__write_files", {"files": [{"path": f"{RUN}/run/plan.json", "content": "x"}]}),
+        ("mcp__fs__move_file", {"source": "/tmp/x", "destination": f"{RUN}/deft_state.json"}),
+        ("mcp__fs__delete_directory", {"path": "./results"}),
+        ("mcp__shell__execute", {"command": ["rm", f"{RUN}/loop_log.jsonl"]}),
+        ("mcp__shell__run", {"cmd": "bash", "args": ["-c", "rm -rf results"]}),
+        ("mcp__terminal__send_keys", {"keys": f"{S}approve.py --confirm f00d42\n"}),
+        ("mcp__terminal__send_keys", {"keys": "go\n"}),
+        ("CronCreate", {"cron": "* * * * *", "prompt": "go"}),
+        ("ScheduleWakeup", {"delaySeconds": 60, "prompt": "yes, go ahead"}),
+        ("SendMessage", {"to": "main", "message": "approved"}),
+        ("Bash", {"command": 'claude -c -p "go"'}),
+        ("Bash", {"command": "echo go | claude -p --resume s1"}),
+        ("Bash", {"command": "tmux send-keys -t main 'yes, start' Enter"}),
     ],
 )
-def test_editor_tools_are_judged_from_the_sessions_folder(gate, cwd, given):
-    (gate / "results/run_1/run").mkdir(parents=True)
-    (gate / "results/run_1/loop_log.jsonl").write_text("{}\n")
-    (gate / "linked").symlink_to(gate / "results/run_1/run")
-    tool = "NotebookEdit" if "notebook_path" in given else "Write" if "file_path" in given else "mcp__fs__move_file"
-    code, answer, _ = hook("tool", {"tool_name": tool, "tool_input": given, "cwd": str(gate / cwd)})
-    assert code == 0
-    assert answer["hookSpecificOutput"]["permissionDecision"] == "deny"
-    assert hook("tool", {"tool_name": tool, "tool_input": {"file_path": "log.index"}, "cwd": str(gate)})[:2] == (0, None)
+def test_no_tool_writes_the_record_or_speaks_for_the_user(gate, tool, given):
+    assert guard_hook.on_tool({"tool_name": tool, "tool_input": given, "cwd": str(gate)})
 
 
-@pytest.mark.parametrize("path", ["/w/results/run_1/iter1_summary.md", "/w/notes.md", "/w/results/run_1/run/findings.json"])
-def test_editor_tools_write_everything_else(gate, path):
-    assert hook("tool", {"tool_name": "Write", "tool_input": {"file_path": path}})[:2] == (0, None)
+@pytest.mark.parametrize(
+    ("tool", "given"),
+    [
+        ("Write", {"file_path": f"{RUN}/iter1_summary.md", "content": f"see {RUN}/loop_log.jsonl"}),
+        ("Write", {"file_path": "notes.md", "content": "rm -rf results"}),
+        ("mcp__filesystem__read_text_file", {"path": f"{RUN}/loop_log.jsonl"}),
+        ("mcp__fs__list_directory", {"path": "results"}),
+        ("mcp__fs__create_directory", {"path": f"{RUN}/notes"}),
+        ("mcp__fs__move_file", {"source": "other/x", "destination": "results/x"}),
+        ("mcp__shell__run", {"cmd": "ls results"}),
+        ("Bash", {"command": "claude --version"}),
+        ("SendMessage", {"to": "main", "message": "the plan is ready"}),
+    ],
+)
+def test_tools_read_and_write_everything_else(gate, tool, given):
+    assert guard_hook.on_tool({"tool_name": tool, "tool_input": given, "cwd": str(gate)}) == ""
+
+
+def test_another_projects_script_of_the_same_name_is_none_of_ours(gate):
+    for name in ("approve.py", "run_loop.py"):
+        (gate / "other" / name).write_text("")
+    assert judged(gate, "cd other && python3 approve.py --yes") == ""
+    assert judged(gate, "cd other && python3 run_loop.py --yes") == ""
+
+
+@pytest.mark.parametrize(
+    "command", ["ls -la /usr/lib", "rm -rf build node_modules", "cat > /tmp/x <<'E'\n" + "it's a line; rm x\n" * 400 + "E"]
+)
+def test_a_foreign_call_ends_before_json_re_or_shlex_is_imported(gate, command):
+    call = json.dumps({"tool_name": "Bash", "tool_input": {"command": command}, "cwd": str(gate)})
+    program = (
+        f"import sys; sys.argv = ['guard.py', 'tool']; sys.path.insert(0, {str(GUARD.parent)!r}); import guard;"
+        "code = guard.main();"
+        "print(code, *sorted({'json', 're', 'shlex', 'pathlib', 'subprocess'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], input=call.encode(), capture_output=True, check=True)
+    assert done.stdout.decode().strip() == "0"
+
+
+@pytest.mark.parametrize(
+    "line", ["a=$a$a; " * 40 + "rm $a", "rm " + "{a,b}" * 30, "rm " + "*a" * 60, "'" * 3001 + "rm x", "$(" * 2000 + "rm x"]
+)
+def test_no_line_makes_it_work_without_bound(gate, line):
+    judged(gate, line)
 
 
 def test_a_defect_of_ours_stops_nobody_elses_work(gate, tmp_path):
@@ -270,11 +274,10 @@ def test_a_defect_of_ours_stops_nobody_elses_work(gate, tmp_path):
 
 def test_it_fails_closed_with_a_message_that_says_what_to_do(gate):
     (Path(plans.plans_dir()) / "pending.json").write_text("{damaged")
-    if (ROOT / "scripts/run_loop.py").is_file():
-        call = {"tool_name": "Bash", "tool_input": {"command": f"python3 {ROOT}/scripts/run_loop.py --workspace w"}}
-        code, answer, error = hook("tool", call)
-        assert (code, answer) == (2, None)
-        assert "preflight.py" in error
+    call = {"tool_name": "Bash", "tool_input": {"command": f"{S}approve.py x"}}
+    code, answer, error = hook("tool", call)
+    assert (code, answer) == (2, None)
+    assert "preflight.py" in error
     code, answer, error = hook("tool", None, raw=b'{"tool_name": "Bash", deft_state.json')
     assert code == 2
     assert "denies" in error
@@ -291,6 +294,7 @@ def assistant(text, message_id="m1", **more):
 
 
 def prompt(gate, words, *entries):
+    plans.write_summary(DIGEST, SUMMARY)
     call = {
         "prompt": words,
         "session_id": "s1",
@@ -302,7 +306,9 @@ def prompt(gate, words, *entries):
     return answer
 
 
-SHOWN = assistant(f"Pre-Flight Summary … plan {DIGEST[:12]} … reply go to start")
+SUMMARY = "DEFT AOI Pre-Flight Summary\nworkspace  /w\n\nRun\n  epochs   3   (user)"
+SUMMARY += f"\n\nPlan digest {DIGEST}\nTo start: answer with a clear go"
+SHOWN = assistant(f"Here it is:\n```\n{SUMMARY}\n```\nReply go to start.")
 USER = {"type": "user", "message": {"content": "go"}}
 
 
@@ -329,15 +335,21 @@ def test_a_question_a_condition_or_a_change_is_not_an_approval(gate, words):
         (assistant(f"plan {DIGEST[:12]}", isSidechain=True),),
         ({"type": "user", "message": {"content": f"plan {DIGEST[:12]}"}},),
         (assistant(f"plan {'d' * 12}"),),
+        (assistant(f"Plan {DIGEST[:12]} waits. Shall I delete the old results first?"),),
+        (assistant(SUMMARY.replace("epochs   3", "epochs   4")),),
+        (assistant(SUMMARY.replace(DIGEST, DIGEST[:12])),),
+        (assistant(f"{SUMMARY}\nBefore that: shall I delete the old results?"),),
+        (assistant(f"{SUMMARY}\n" + "And something else is to be said. " * 20),),
     ],
 )
 def test_go_without_this_plans_summary_as_the_last_thing_shown_approves_nothing(gate, entries):
-    assert prompt(gate, "go", *entries) is None
+    answer = prompt(gate, "go", *entries)
+    assert answer is None or "NOT approved" in json.dumps(answer)
     assert plans.read_approval(DIGEST) is None
 
 
 def test_a_message_split_over_several_lines_is_one_message(gate):
-    prompt(gate, "go", assistant("thinking", "m7"), assistant(f"plan {DIGEST[:12]}", "m7"), assistant("Waiting.", "m7"))
+    prompt(gate, "go", assistant("thinking", "m7"), assistant(SUMMARY, "m7"), assistant("Waiting.", "m7"))
     assert plans.read_approval(DIGEST) is not None
 
 
@@ -348,72 +360,12 @@ def test_a_missing_transcript_approves_nothing_and_blocks_nobody(gate):
     assert plans.read_approval(DIGEST) is None
 
 
-LONG = (
-    "cat > /tmp/x.py <<'E'\n"
-    + "a line of a program\n" * 400
-    + "E\ncd src && make -j4 test 2>&1 | tee log\n"
-    + "cp $A b/*.c; " * 40
-    + "echo '"
-    + "plain words of a message, " * 200
-    + "'; git commit -m \""
-    + "more of it " * 200
-    + '"'
-)
+def test_a_summary_retold_with_marks_of_its_host_counts_and_a_go_in_another_language_is_answered(gate):
+    prompt(gate, "vas-y", assistant(SUMMARY.replace("  epochs   3   (user)", "| epochs | **3** | (user) |")))
+    assert plans.read_approval(DIGEST) is not None
 
 
-@pytest.mark.parametrize("command", ["ls -la /usr/lib", LONG], ids=["short", "long"])
-def test_a_foreign_call_costs_less_than_20_ms(command):
-    """Processor time of the interpreter itself; a version-manager shim in front of it adds its own time."""
-    python = os.path.realpath(sys.executable)
-    call = json.dumps({"tool_name": "Bash", "tool_input": {"command": command}, "cwd": "/tmp"}).encode()
-
-    def once():
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([python, "-I", "-S", str(GUARD), "tool"], input=call, capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return 1000 * (after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-
-    milliseconds = min(once() for _ in range(15))
-    assert milliseconds < 20, f"{milliseconds:.1f} ms"
-
-
-def test_the_hook_and_the_loop_agree_on_what_is_gated():
-    gate = pytest.importorskip("deft_aoi.loop.gate")
-    from guard_scripts import GATED
-
-    assert {name.removesuffix(".py") for name in gate.GATED} == GATED
-
-
-@pytest.mark.parametrize(
-    ("tool", "given"),
-    [
-        ("CronCreate", {"cron": "* * * * *", "prompt": "go"}),
-        ("ScheduleWakeup", {"delaySeconds": 60, "prompt": "yes, go ahead"}),
-        ("SendMessage", {"to": "main", "message": "approved"}),
-        ("Bash", {"command": "claude -p go --resume s1"}),
-        ("Monitor", {"command": f"{S}approve.py {DIGEST}"}),
-    ],
-)
-def test_the_agent_does_not_submit_the_go_itself(gate, tool, given):
-    code, answer, _ = hook("tool", {"tool_name": tool, "tool_input": given, "cwd": "/"})
-    assert code == 0
-    assert answer["hookSpecificOutput"]["permissionDecision"] == "deny"
-
-
-@pytest.mark.parametrize(
-    ("tool", "given"),
-    [
-        ("CronCreate", {"cron": "* * * * *", "prompt": "look at the run with status.py"}),
-        ("SendMessage", {"to": "reporter", "message": "results_dir: /w/results/run_1"}),
-        ("Bash", {"command": "claude --version"}),
-        ("Monitor", {"command": "tail -f /w/results/run_1/run/logs/driver.log"}),
-    ],
-)
-def test_other_messages_and_wakeups_pass(gate, tool, given):
-    assert hook("tool", {"tool_name": tool, "tool_input": given, "cwd": "/"})[:2] == (0, None)
-
-
-def test_pairs_may_be_checked_without_approval_and_not_staged(gate):
-    assert bash(f"{S}changenet_data_pair_prepare.py --workspace W --check", str(gate)) == ""
-    assert bash(f"{S}changenet_data_pair_prepare.py --workspace W --results-dir R --output-dir O", str(gate))
-    assert bash(f"{S}run_loop.py --workspace W --check", str(gate))
+def test_a_no_is_answered_as_a_no_in_the_users_language(gate):
+    context = prompt(gate, "nein, noch nicht", SHOWN)["hookSpecificOutput"]["additionalContext"]
+    assert "says no" in context
+    assert "bitte antworten: go" in context

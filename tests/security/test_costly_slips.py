@@ -41,7 +41,6 @@ ENVIRONMENT = {
     "bootstrap.py": "where the skill's own environment is",
     "cli.py": "the user's state folder",
     "contract/user_folders.py": "the user's folders",
-    "hooks/guard_paths.py": "what a variable of a command line stands for",
     "engines/container_images.py": "where the skill bank is",
     "loop/driver.py": "secrets to mask in the error that a driver leaves on disk",
     "loop/launch.py": "the model cache",

@@ -1,76 +1,56 @@
-"""Is this a clear go? A person's words as approval of the plan that was just shown.
+"""Is this a clear go? A person's words as approval of the plan whose Summary was just shown.
 
-Everything that is not plainly a go is not one: the words must consist of nothing but known affirmatives and polite
-filler. So a question, a condition, a negation, a number or a parameter's name never approves anything, in any
-language, and neither does a text that quotes an approval. Light imports only: hooks load this module.
+Everything that is not plainly a go is not one. The words must be made, from the first to the last, of phrases of one language
+that say go or stand beside a go (politeness, praise, "now", "let me know when it is done"); one of them must say go. So a question, a
+condition, a negation, a number or a parameter's name never approves anything. Light imports only: hooks load this module.
 """
 
 from __future__ import annotations
 
+import functools
+import json
+import os
 import re
 import unicodedata
 
-MAX_CHARACTERS = 120
+from . import consent_words
 
-# Each phrase alone is a go. Spelled after `_plain`: NFKC, casefold, no apostrophes.
-_GO = {
-    "en": "go; go ahead; yes; yep; yeah; yup; y; ok; okay; proceed; approve; approved; i approve; confirm; confirmed; "
-    "i confirm; start; start it; start the run; start the loop; run it; run the loop; run the plan; do it; "
-    "lets go; lgtm; continue; begin; launch; launch it; go for it; please go; please go ahead; please proceed; "
-    "please start; please run it; you may proceed; you may start; approved go; i approve this plan; "
-    "i approve the plan; approve the plan; go on; kick it off; make it so; ship it; green light",
-    "de": "ja; los; los gehts; los geht es; leg los; mach; mach es; mach das; starte; starten; start frei; "
-    "einverstanden; freigegeben; freigabe erteilt; genehmigt; bestätigt; weiter; passt; passt so; jawohl; nur zu; "
-    "bitte starten; bitte los; ausführen; ja bitte",
-    "fr": "oui; vas y; allez y; cest bon; daccord; lance; lancez; lance le; approuvé; japprouve; confirmé; "
-    "je confirme; continue; démarre; démarrez; cest parti; go",
-    "es": "sí; si; adelante; dale; vale; apruebo; aprobado; procede; proceda; hazlo; de acuerdo; confirmo; "
-    "confirmado; inicia; comienza; empieza; continúa",
-    "it": "sì; vai; procedi; daccordo; va bene; approvo; approvato; avvia; confermo; conferma; continua; inizia",
-    "pt": "sim; pode ir; prossiga; vai; aprovado; aprovo; pode começar; confirmo; inicie; iniciar; continue; pode prosseguir",
-    "nl": "ja; ga door; ga maar; akkoord; doe maar; goedgekeurd; starten; begin",
-    "pl": "tak; dalej; zgoda; uruchom; zatwierdzam; potwierdzam; startuj; zaczynaj",
-    "cs": "ano; souhlasím; spusť; spusť to; pokračuj; schvaluji",
-    "sv": "ja; kör; godkänn; godkänt; fortsätt; starta",
-    "ru": "да; поехали; давай; запускай; запускайте; начинай; одобряю; подтверждаю; продолжай; согласен; согласна",
-    "uk": "так; поїхали; запускай; починай; погоджуюсь; підтверджую",
-    "tr": "evet; tamam; başla; başlat; onaylıyorum; onayla; devam; devam et",
-    "zh": "好; 好的; 可以; 可以开始; 是; 是的; 同意; 开始; 開始; 开始吧; 开始运行; 继续; 批准; 执行; 执行吧; "
-    "確認; 确认; 確定; 确定; 行; 没问题; 運行; 运行; 请开始; 请继续; 請開始; 繼續; 執行",
-    "ja": "はい; お願いします; 開始; 開始してください; 開始して; 実行; 実行してください; 実行して; 進めて; 進めてください; "
-    "承認; 承認します; どうぞ; 了解です進めてください; オーケー; はいお願いします",
-    "ko": "네; 예; 진행; 진행해; 진행해주세요; 진행해 주세요; "
-    "시작; 시작해; 시작해주세요; 시작해 주세요; 승인; 승인합니다; 좋아요; 좋습니다",
-    "hi": "हाँ; हां; जी हाँ; शुरू करो; शुरू करें; आगे बढ़ो; आगे बढ़ें; मंज़ूर है; ठीक है",
-    "ar": "نعم; ابدأ; موافق; تفضل; أوافق; استمر",
-    "he": "כן; קדימה; מאשר; מאשרת; תתחיל",
-    "fa": "بله; شروع کن; تایید; ادامه بده",
-    "vi": "có; đồng ý; bắt đầu; tiếp tục; chạy đi; vâng",
-    "th": "ตกลง; เริ่ม; เริ่มเลย; ใช่; อนุมัติ",
-    "id": "ya; setuju; lanjut; lanjutkan; mulai; jalankan; silakan",
-}
+MAX_CHARACTERS = 160
+MAX_TAIL = 600
+"""Characters that may follow the Summary in the message that shows it: "Reply go to start" in some more words."""
 
-_FILLER = (
-    "please; thanks; thank you; great; good; fine; perfect; looks good; looks good to me; all good; sounds good; "
-    "nice; alright; all right; sure; now; thx; cheers; bitte; danke; gut; sieht gut aus; alles klar; super; merci; "
-    "sil te plaît; sil vous plaît; parfait; gracias; perfecto; por favor; grazie; perfetto; obrigado; perfeito; "
-    "dank je; dzięki; dobrze; спасибо; хорошо; отлично; teşekkürler; 谢谢; 謝謝; ありがとう; ありがとうございます; 了解; "
-    "了解です; 감사합니다; 고마워; धन्यवाद; شكرا; תודה; terima kasih; baik; cảm ơn; the plan is fine; i have read it; "
-    "i read it; read it"
+_COMMON_GO = r"ok|okay|go|go ahead|yes|start|lgtm|approved"
+_COMMON_BESIDE = r"please|thanks|thank you|thx|great|perfect|super|good|now|plan|🙏|🎉|🙂|😀|😊|😄|👏|💪|:\)|:-\)|:d|;\)"
+_UNSPACED = {"zh", "ja", "ko", "th"}
+_SCRIPTS = (
+    (r"[\u3040-\u30ff]", ("ja",)),
+    (r"[\uac00-\ud7a3\u3131-\u318e]", ("ko",)),
+    (r"[\u4e00-\u9fff]", ("zh", "ja")),
+    (r"[\u0400-\u04ff]", ("ru", "uk", "sr")),
+    (r"[\u0370-\u03ff]", ("el",)),
+    (r"[\u0600-\u06ff]", ("ar", "fa", "ur")),
+    (r"[\u0590-\u05ff]", ("he",)),
+    (r"[\u0900-\u097f]", ("hi",)),
+    (r"[\u0980-\u09ff]", ("bn",)),
+    (r"[\u0e00-\u0e7f]", ("th",)),
 )
-
-_GO_PHRASES = frozenset(p.strip() for text in _GO.values() for p in text.split(";"))
-_FILLER_PHRASES = frozenset(p.strip() for p in _FILLER.split(";"))
-_SPLIT = re.compile(r"[.,!;:\n\r…·、。!,;:—–]+| and | und | et | и ")
-_QUESTION = re.compile(r"[??؟;՞]")
-_APPROVING_MARKS = "👍🚀✅🆗👌🏻🏼🏽🏾🏿️"
+_LATIN = ("en", "de", "fr", "es", "it", "pt", "nl", "pl", "cs", "nordic", "hu", "ro", "sr", "tr", "vi", "id", "hi")
+_SEPARATORS = re.compile(r"[.,!;:\s…·、。¡—–~～।۔،؛]+(?![)d-])")
+_QUESTION = re.compile(r"[?¿؟;՞]")
+_MARKS = re.compile("[👍🚀✅🆗👌🏻🏼🏽🏾🏿\ufe0f\u200d]")
 
 
-def _plain(words: str) -> str:
-    text = unicodedata.normalize("NFKC", words).casefold()
-    text = re.sub(r"['’‘`´]", "", text)
-    text = re.sub(r"(?<=\w)-(?=\w)| - ", " ", text)
-    return re.sub(r"[ \t\u3000]+", " ", text).strip()
+def _fold(text: str) -> str:
+    """Accents of Latin, Greek and Cyrillic letters away; every other script as it is."""
+    parts = (c for c in unicodedata.normalize("NFD", text) if not "\u0300" <= c <= "\u036f")
+    return unicodedata.normalize("NFC", "".join(parts))
+
+
+def plain(words: str) -> str:
+    """A text as the tables spell theirs: NFKC, folded case, no apostrophes or accents, single spaces."""
+    text = re.sub(r"['’‘`´]", "", _fold(unicodedata.normalize("NFKC", words).casefold()))
+    text = re.sub(r"(?<=\w)-(?=\w)|(?<=\w)/(?=\w)", " ", text)
+    return _SEPARATORS.sub(" ", f"{text} ").strip()
 
 
 def why_not(words: str, digest: str = "") -> str:
@@ -78,34 +58,32 @@ def why_not(words: str, digest: str = "") -> str:
 
     Args:
         words: exactly what the person typed.
-        digest: the plan's digest; its first 12 or last 6 characters may stand in the words.
+        digest: the plan's digest; it, its first 12 or its last 6 characters may stand beside a go.
 
     Returns:
         A short reason, fit to be shown, that repeats nothing of ``words``.
     """
+    if any(unicodedata.category(c) in ("Cc", "Cf") and c not in "\n\r\t\u200d\ufe0f" for c in words):
+        return "it holds invisible characters"
     if len(words) > MAX_CHARACTERS:
         return "it is more than a short answer"
-    text = _plain(words)
-    if not text:
-        return "it is empty"
-    if _QUESTION.search(text):
+    folded = unicodedata.normalize("NFKC", words)
+    if _QUESTION.search(words) or _QUESTION.search(folded):
         return "it asks something"
-    if any(unicodedata.category(c) in ("Cc", "Cf") and c not in "\n\r\u200d\ufe0f" for c in words):
-        return "it holds invisible characters"
-    approving = any(mark in text for mark in "👍🚀✅🆗👌")
-    text = "".join(c for c in text if c not in _APPROVING_MARKS)
-    if digest:
-        for part in (digest, digest[:12], digest[-6:]):
-            if part in text.split() or text == part:
-                text, approving = text.replace(part, " ").strip(), True
-    for clause in _clauses(text):
-        if clause in _GO_PHRASES:
-            approving = True
-        elif clause not in _FILLER_PHRASES and not _composed(clause):
-            return "it says more than a plain go"
-        elif _composed(clause):
-            approving = True
-    return "" if approving else "it does not say go"
+    text = plain(_MARKS.sub(" ", words))
+    marked = bool(re.search("[👍🚀✅🆗👌]", words))
+    for part in (digest, digest[:12], digest[-6:]) if digest else ():
+        text = re.sub(rf"(?<!\w){part}(?!\w)", " ", text)
+    text = re.sub(r" +", " ", text).strip()
+    if not text:
+        return "" if marked else "it does not say go" if words.strip() else "it is empty"
+    covered = False
+    for language in languages(text):
+        covers, says_go = _read(text, language)
+        if covers and (says_go or marked):
+            return ""
+        covered = covered or covers
+    return "it does not say go" if covered else _reason(text)
 
 
 def is_clear_go(words: str, digest: str = "") -> bool:
@@ -113,20 +91,126 @@ def is_clear_go(words: str, digest: str = "") -> bool:
     return not why_not(words, digest)
 
 
-def _clauses(text: str) -> list[str]:
-    return [part for part in (p.strip() for p in _SPLIT.split(f" {text} ")) if part]
+def _reason(text: str) -> str:
+    tokens = f" {text} "
+    if re.search(rf" (?:{_fold(consent_words.NO)}) ", tokens) or any(sign in text for sign in consent_words.NO_SIGNS):
+        return "it says no, or not yet"
+    if re.search(rf"^ (?:{consent_words.ASKING}) ", tokens) or any(sign in text for sign in consent_words.ASKING_SIGNS):
+        return "it asks something"
+    if re.search(rf"\d| (?:{consent_words.CONDITION}) ", tokens):
+        return "it sets a condition or changes something"
+    return "it says something else than a plain go"
 
 
-def _composed(clause: str) -> bool:
-    """A run of phrases without commas, such as "yes please go ahead": each piece known, at least one a go."""
-    words, at, go = clause.split(" "), 0, False
-    while at < len(words):
-        for end in range(len(words), at, -1):
-            piece = " ".join(words[at:end])
-            if piece in _GO_PHRASES or piece in _FILLER_PHRASES:
-                go = go or piece in _GO_PHRASES
-                at = end
-                break
-        else:
-            return False
-    return go
+def languages(text: str) -> tuple[str, ...]:
+    """The languages that a text may be in, by its letters."""
+    for letters, found in _SCRIPTS:
+        if re.search(letters, text):
+            return found
+    return _LATIN
+
+
+@functools.cache
+def _phrases(language: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What is a go and what may stand beside one, in one language."""
+    go = f"{consent_words.GO.get(language, '')}|{_COMMON_GO}"
+    beside = f"{consent_words.BESIDE.get(language, '')}|{_COMMON_BESIDE}"
+    if language in _UNSPACED:
+        go, beside = go.replace(" ", "").replace("_?", ""), beside.replace(" ", "")
+    return re.compile(_fold(go.casefold())), re.compile(_fold(beside.casefold()))
+
+
+def _read(text: str, language: str) -> tuple[bool, bool]:
+    """Whether phrases of a language make up all of a text, and whether one of them is a go."""
+    go, beside = _phrases(language)
+    unspaced = language in _UNSPACED
+    units: list[str] = list(text.replace(" ", "")) if unspaced else text.split(" ")
+    reached = {0: False}
+    for start in range(len(units)):
+        if start not in reached:
+            continue
+        for end in range(start + 1, min(len(units), start + (28 if unspaced else 14)) + 1):
+            piece = ("" if unspaced else " ").join(units[start:end])
+            if _stands(go, piece, units, end, unspaced):
+                reached[end] = True
+            elif _stands(beside, piece, units, end, unspaced):
+                reached[end] = reached.get(end, False) or reached[start]
+    return len(units) in reached, reached.get(len(units), False)
+
+
+def _stands(phrases: re.Pattern[str], piece: str, units: list[str], end: int, unspaced: bool) -> bool:
+    """True where a piece is one of the phrases; in scripts without spaces, what follows may deny it ("好" before "了")."""
+    if not phrases.fullmatch(piece):
+        return False
+    whole = piece + "".join(units[end : end + 2])
+    return not unspaced or not re.search("^(?:好|行|对)了.?$|(?:确认|確認)一下$", whole)
+
+
+def please_reply(words: str) -> str:
+    """The sentence that asks for a go, in the language of the words where it is known, else in English."""
+    text = plain(words)
+    if re.search(r"[\u3040-\u9fff\uac00-\ud7a3\u0370-\u06ff\u0900-\u0e7f]", text):
+        return consent_words.REPLY.get(languages(text)[0], consent_words.REPLY["en"])
+    tokens = set(text.split(" "))
+    score = {name: len(tokens & set(hints.split())) for name, hints in consent_words.HINTS.items()}
+    best = max(score, key=lambda name: score[name])
+    return consent_words.REPLY[best if score[best] else "en"]
+
+
+def what_to_answer(words: str) -> str:
+    """What an agent is told to do with an answer that is no go."""
+    return (
+        "Answer the user; where a parameter changes run preflight.py again; then show the whole Summary, with nothing "
+        f'after it but: "{please_reply(words)}". Wait for the answer.'
+    )
+
+
+def why_not_shown(shown: str, digest: str, summary: str) -> str:
+    """Why a message is not the Summary of the plan as the last thing shown; the empty string where it is.
+
+    Args:
+        shown: the assistant's last message.
+        digest: the pending plan's.
+        summary: the Summary as pre-flight printed it; empty where it is not on record (then its title and digest line count).
+    """
+    message = " ".join(shown.split())
+    lines = [" ".join(line.split()) for line in summary.splitlines()] or ["Pre-Flight Summary", f"Plan digest {digest}"]
+    ends = [at for at, line in enumerate(lines) if digest in line]
+    wanted = [line for line in lines[: ends[0] + 1 if ends else None] if line]
+    start = 0
+    for line in wanted:
+        letters = re.sub(r"[\W_]+", "", line)
+        pattern = r"[\W_]*".join(re.escape(c) for c in letters)  # markdown and tables may stand between the letters
+        found = re.compile(pattern).search(message, start) if letters else None
+        if letters and found is None:
+            return "the Summary of this plan was not shown whole"
+        start = found.end() if found else start
+    tail = message[start:]
+    if len(tail) > MAX_TAIL or _QUESTION.search(tail):
+        return "the Summary was not the last thing shown"
+    return ""
+
+
+def last_shown(transcript_path: str) -> str:
+    """The text of the assistant's last message in a conversation of Claude Code (subagents' messages do not count)."""
+    with open(transcript_path, "rb") as handle:  # noqa: PTH123  (hooks load no pathlib)
+        size = handle.seek(0, os.SEEK_END)
+        handle.seek(max(0, size - 1_000_000))
+        lines = handle.read().splitlines()
+    message_id: object = None
+    texts: list[str] = []
+    for line in reversed(lines):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue  # the first line of the window may be cut
+        if not isinstance(entry, dict) or entry.get("type") != "assistant" or entry.get("isSidechain"):
+            continue
+        message = entry.get("message") or {}
+        if message_id is not None and message.get("id") != message_id:
+            break
+        message_id = message.get("id")
+        blocks = message.get("content")
+        if isinstance(blocks, list):
+            texts += [str(b.get("text", "")) for b in blocks if isinstance(b, dict) and b.get("type") == "text"]
+    return "\n".join(reversed(texts))

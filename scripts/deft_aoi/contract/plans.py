@@ -1,8 +1,9 @@
-"""The three files behind the gate: pending plan, newest-pending pointer, approval.
+"""The files behind the gate: pending plan, its Summary, newest-pending pointer, approval.
 
 They lie in the user's state folder, outside every workspace, and are written by code only::
 
     $XDG_STATE_HOME/deft-aoi/plans/<digest>.json            the plan that pre-flight resolved
+    $XDG_STATE_HOME/deft-aoi/plans/<digest>.summary.json    {text} of the Summary that pre-flight printed
     $XDG_STATE_HOME/deft-aoi/plans/pending.json             {digest, workspace, ts} of the newest one
     $XDG_STATE_HOME/deft-aoi/plans/<digest>.approval.json   {digest, how, words, ts, session, run, opened}
 
@@ -79,6 +80,19 @@ def read_pending(digest: str | None = None) -> dict[str, Any] | None:
     if plan is not None and plan.get("digest") != digest:
         raise _damaged(path, "the digest that the file is named for", repr(plan.get("digest"))[:80])
     return plan
+
+
+def write_summary(digest: str, text: str) -> None:
+    """Keeps the Summary of a pending plan: a go counts only after this text was shown."""
+    _require_digest(digest)
+    _write(os.path.join(plans_dir(), f"{digest}.summary.json"), {"text": text})
+
+
+def read_summary(digest: str) -> str:
+    """The Summary of a pending plan; empty where none was kept."""
+    _require_digest(digest)
+    record = _read(os.path.join(plans_dir(), f"{digest}.summary.json"))
+    return "" if record is None else str(record.get("text", ""))
 
 
 def write_approval(digest: str, how: str, words: str, session: str = "") -> str:

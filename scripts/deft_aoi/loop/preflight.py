@@ -19,6 +19,7 @@ from deft_aoi.loop.checks.session import Checklist, Finding
 from deft_aoi.loop.config import RunConfig, effective_spec
 from deft_aoi.loop.plan import RULES, Plan, configuration, inputs, plan_digest
 from deft_aoi.loop.specs import refuse_outside
+from deft_aoi.loop.summary import render
 
 __all__ = ["Finding", "run_checks"]
 
@@ -49,6 +50,7 @@ def run_checks(workspace: Workspace, given: dict[str, Any]) -> tuple[Plan | None
         return None, session.findings, session.first_error or Blocked("the baseline spec is missing")
     plan = _build_plan(session, session.config)
     plans.write_pending(plan)
+    plans.write_summary(plan["digest"], render(plan))
     return plan, session.findings, None
 
 
