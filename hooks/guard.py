@@ -4,7 +4,7 @@
 user's words are a clear go, it records them as approval. ``guard.py tool`` (PreToolUse): denies the agent what is the user's.
 All other calls pass untouched, and end before ``json`` is imported.
 
-A denial is a JSON object on stdout; where this file itself fails on a call of the skill it exits 2, which blocks the call. It is an
+A denial is a JSON object on stdout; where this file itself fails on a call of the skill it exits 2, which blocks the call. An
 interlock against mistakes: the control is the permission prompt of the harness.
 """
 
