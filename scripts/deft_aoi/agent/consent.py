@@ -1,8 +1,8 @@
 """Is this a clear go? A person's words as approval of the plan whose Summary was just shown.
 
-Everything that is not plainly a go is not one. The words must be made, from the first to the last, of phrases of one language
-that say go or stand beside a go (politeness, praise, "now", "let me know when it is done"); one of them must say go. So a question,
-a condition, a negation, a number or a parameter's name never approves anything. Light imports only: hooks load this module.
+Everything that is not plainly a go is not one. The words must be made, from the first to the last, of phrases of one
+language that say go or stand beside a go (politeness, praise, "now", "let me know when it is done"); one of them must say go.
+So a question, a condition, a negation, a number or a parameter's name never approves anything. Hooks load this module.
 """
 
 from __future__ import annotations
