@@ -67,8 +67,9 @@ def planted_instruction(workspace, home):
 
 
 def open_run(workspace, home):
-    """A run that a person opened and drove to its first judgement."""
-    script("run_loop", home, "--workspace", str(workspace), *QUICK, "--max-iterations", "1", "--yes", "--until-agent")
+    """A run that a person opened and drove to its first review."""
+    far = ["--training-epochs", "1", "--kpi-target", "FAR < 0.0001% at recall=100%", "--top-k-per-label", "2"]
+    script("run_loop", home, "--workspace", str(workspace), *far, "--max-iterations", "1", "--yes", "--until-agent")
     return next((workspace / "results").iterdir())
 
 
