@@ -138,7 +138,7 @@ def _environment(home: Path, url: str) -> dict[str, str]:
         "XDG_CACHE_HOME": str(home / "cache"),
         "XDG_DATA_HOME": os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share"),
         "ANTHROPIC_BASE_URL": url,
-        "ANTHROPIC_API_KEY": "replay",
+        "ANTHROPIC_API_KEY": "replay",  # pragma: allowlist secret
         "PYTHONPATH": os.pathsep.join(paths),
         "HTTP_PROXY": "http://127.0.0.1:9",
         "HTTPS_PROXY": "http://127.0.0.1:9",

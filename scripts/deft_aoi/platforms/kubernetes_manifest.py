@@ -104,9 +104,8 @@ def _container(request: JobRequest, options: Mapping[str, str]) -> dict[str, Any
     image = request.image or ""
     if request.image_digest and "@" not in image:
         image = f"{image}@{request.image_digest}"  # the node pulls exactly the approved content
-    env: list[dict[str, Any]] = [
-        {"name": k, "value": v} for k, v in ({"HOME": "/tmp", "USER": "deft", "LOGNAME": "deft"} | dict(request.env)).items()
-    ]  # nosec B108 - the container's own /tmp
+    home = {"HOME": "/tmp", "USER": "deft", "LOGNAME": "deft"}  # nosec B108 - the container's own /tmp
+    env: list[dict[str, Any]] = [{"name": k, "value": v} for k, v in (home | dict(request.env)).items()]
     env += [{"name": n, "valueFrom": {"secretKeyRef": {"name": options["secret"], "key": n}}} for n in request.secret_names]
     if request.nodes > 1:
         env += [
