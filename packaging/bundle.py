@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 NAME = "tao-run-deft-aoi"
+AGENT_PLUGINS_SCHEMA = "https://agent-plugins.org/schemas/1.0.0/plugin.schema.json"
 ROOT = Path(__file__).resolve().parents[1]
 
 INCLUDED_FOLDERS = (
@@ -60,6 +61,28 @@ def tracked(root: Path = ROOT) -> list[str]:
     )
 
 
+def for_other_hosts(root: Path = ROOT) -> dict[str, str]:
+    """Files that hosts other than Claude Code look for: path → text.
+
+    An Agent Plugins 1.0.0 host reads ``plugin.json`` (its fields are closed) and ``skills/<name>/SKILL.md``; Codex and
+    Cursor list a skill only from a child folder of ``skills``. The skill itself stays at the top, beside its scripts.
+    """
+    claude = json.loads((root / ".claude-plugin/plugin.json").read_text(encoding="utf-8"))
+    front = (root / "SKILL.md").read_text(encoding="utf-8").split("---\n")[1]
+    pointer = (
+        f"---\n{front}---\n\n# DEFT loop for PCB inspection\n\nThe skill's folder is `../../` from this file. "
+        "Read [SKILL.md](../../SKILL.md) there now and follow it;\nevery path in it is relative to that folder.\n"
+    )
+    found = {
+        "plugin.json": json.dumps({"$schema": AGENT_PLUGINS_SCHEMA, **claude}, indent=2) + "\n",
+        f"skills/{NAME}/SKILL.md": pointer,
+    }
+    for name in (".codex-plugin/plugin.json", ".cursor-plugin/plugin.json"):
+        manifest = json.loads((root / name).read_text(encoding="utf-8"))
+        found[name] = json.dumps({**manifest, "skills": "./skills/"}, indent=2) + "\n"
+    return found
+
+
 def build(output: Path, root: Path = ROOT) -> Path:
     """Writes the folder anew and returns its path.
 
@@ -78,7 +101,13 @@ def build(output: Path, root: Path = ROOT) -> Path:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / name, copy)
         copy.chmod(0o644)
-        digests[name] = hashlib.sha256(copy.read_bytes()).hexdigest()
+    made = for_other_hosts(root)
+    for name, text in made.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_text(text, encoding="utf-8")
+        (target / name).chmod(0o644)
+    for name in sorted({*names, *made}):
+        digests[name] = hashlib.sha256((target / name).read_bytes()).hexdigest()
     manifest = {
         "name": NAME,
         "version": json.loads((root / ".claude-plugin/plugin.json").read_text())["version"],

@@ -36,6 +36,30 @@ def test_every_file_is_listed_with_its_digest_and_nothing_else_is_there(bundle):
     assert bundle.name == "tao-run-deft-aoi"
 
 
+def test_other_hosts_find_the_skill_where_they_look(bundle):
+    plugin = json.loads((bundle / "plugin.json").read_text())
+    assert plugin["$schema"] == "https://agent-plugins.org/schemas/1.0.0/plugin.schema.json"
+    assert set(plugin) <= {"$schema", "name", "version", "description", "author", "license", "keywords"}
+    pointer = bundle / "skills" / plugin["name"] / "SKILL.md"
+    assert pointer.read_text().split("---\n")[1] == (bundle / "SKILL.md").read_text().split("---\n")[1]
+    for host in (".codex-plugin", ".cursor-plugin"):
+        skills = bundle / json.loads((bundle / host / "plugin.json").read_text())["skills"]
+        assert [p.parent.name for p in skills.glob("*/SKILL.md")] == [plugin["name"]]
+
+
+def test_no_document_of_the_bundle_has_a_dead_link(bundle):
+    import re
+
+    documents = [p for p in bundle.rglob("*.md") if p.name != "README.md"]  # README also links the repository's docs
+    assert len(documents) > 10
+    dead = []
+    for path in documents:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+            if not (path.parent / link).exists():
+                dead.append(f"{path.relative_to(bundle)}: {link}")
+    assert dead == []
+
+
 def test_no_bytecode_no_weights_no_tests(bundle):
     names = [str(p.relative_to(bundle)) for p in bundle.rglob("*")]
     assert names

@@ -74,10 +74,10 @@ def test_limits():
         assert trigger in head["description"]
 
 
-def test_tools_are_a_comma_list_and_the_version_is_not_quoted():
-    """Comma-separated: the scanner reads no other form, and the CLI loads the skill with it (test_claude_code)."""
+def test_tools_are_separated_by_spaces_and_the_version_is_not_quoted():
+    """As the Agent Skills specification writes them: headless Claude Code refuses the skill with a comma list."""
     head, raw, _ = front_matter(SKILL)
-    assert head["allowed-tools"] == "Read, Bash, Write, Task"
+    assert head["allowed-tools"] == "Read Bash Write Task"
     assert re.search(r"^  version: \d+\.\d+\.\d+$", raw, re.MULTILINE)
     manifest = json.loads((ROOT / ".claude-plugin/plugin.json").read_text())
     assert str(head["metadata"]["version"]) == manifest["version"] == deft_aoi.__version__

@@ -219,9 +219,10 @@ def restored(code: int, error: dict[str, Any]) -> DeftError:
     kinds = [DeftError]
     for kind in kinds:
         kinds += kind.__subclasses__()
-    of_code = [kind for kind in kinds if kind.exit_code == code]
+    # Those of contract/errors alone: others take more than the four parts.
+    of_code = [kind for kind in kinds if kind.exit_code == code and kind.__module__ == DeftError.__module__]
     named = [kind for kind in of_code if kind.__name__ == error.get("error")]
-    kind = (named or of_code or kinds)[0]
+    kind = (named or of_code or [DeftError])[0]
     parts = {name: str(error.get(key, "")) for name, key in (("expected", "expected"), ("found", "found"), ("hint", "try"))}
     found = kind(str(error.get("message", "unknown error")), **parts)
     found.exit_code, found.label = code, str(error.get("label") or found.label)

@@ -42,6 +42,8 @@ def append_manual_event(args: argparse.Namespace) -> tuple[log.Ack, str]:
             hint="a person runs approve.py, then init_deft_state.py opens the run",
         )
     data = _data(args.data)
+    if args.stage == "note" and "files" in data:
+        raise UsageError("a note records no files", expected="--data without the key files", found=_quoted(str(data["files"])))
     said = _quoted(args.summary)
     if args.stage == "note":
         summary = said
