@@ -61,12 +61,14 @@ def test_the_same_row_twice_is_refused_even_when_it_is_flat(build) -> None:
         dataset.validate(twice, layout=b.layout, index=b.index)
 
 
-def test_mined_rows_without_provenance_are_refused(build) -> None:
+def test_rows_of_the_users_own_pool_are_real_and_an_unknown_provenance_is_refused(build) -> None:
     b = build()
     base = b.part(b.frame(6), "base")
-    mined = b.part(b.frame(4, start=50, folder="pool"), "mined rows")
+    own = b.frame(4, start=50, folder="pool")
     with pytest.raises(HardStop, match="lack their provenance"):
-        dataset.assemble(base, mined, iteration=1)
+        dataset.assemble(base, b.part(own.assign(provenance="synthetic"), "mined rows"), iteration=1)
+    _frame, origin = dataset.assemble(base, b.part(own, "mined rows"), iteration=1)
+    assert origin["provenance"].tolist() == ["real"] * 10
 
 
 @pytest.mark.parametrize(

@@ -198,3 +198,12 @@ def test_an_unreadable_end_counts_as_none(tmp_path: Path) -> None:
     assert last is not None
     assert last.exit_code is None
     assert driver_exit.killed(RunPaths(tmp_path).root, last)
+
+
+@pytest.mark.parametrize("name", ["TaoJobFailed", "JobFailed", "Unheard"])
+def test_a_kept_error_is_restored_with_its_four_parts_whatever_its_class_takes(name):
+    from deft_aoi.loop.cli_driver import restored
+
+    kept = {"error": name, "message": "train failed", "expected": "a", "found": "b", "try": "c", "label": "job failed"}
+    error = restored(7, kept)
+    assert (error.exit_code, error.message, error.expected, error.found, error.hint) == (7, "train failed", "a", "b", "c")

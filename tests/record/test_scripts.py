@@ -67,6 +67,7 @@ def test_only_a_note_keeps_its_words_and_they_are_quoted(run_dir, begun):
         ("run", "approve", (), 5),
         ("baseline", "train", ("--data", "{"), 2),
         ("baseline", "train", ("--data", "[]"), 2),
+        ("run", "note", ("--data", '{"files": {"run/spot_check.json": "0"}}'), 2),
         ("baseline", "train", ("--duration-sec", "-1"), 3),
         ("baseline", "train", ("--duration-sec", "nan"), 3),
         ("baseline", "train", ("--op-id", "a b"), 3),

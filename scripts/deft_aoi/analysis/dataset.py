@@ -155,12 +155,14 @@ def _previous_provenance(previous: Part, recorded: pd.DataFrame | None) -> pd.Da
 
 def _mined_provenance(mined: Part, iteration: int) -> pd.DataFrame:
     frame = mined.frame
-    kinds = frame["provenance"] if "provenance" in frame.columns else None
-    if kinds is None or not kinds.isin(KINDS).all():
+    if "provenance" not in frame.columns:  # a table of the user's own pool: synthetic rows always come with the column
+        frame = frame.assign(provenance="real")
+    kinds = frame["provenance"]
+    if not kinds.isin(KINDS).all():
         raise HardStop(
             "mined rows lack their provenance",
             expected="a column provenance with real or sdg in every row",
-            found="no such column" if kinds is None else quoted(kinds[~kinds.isin(KINDS)].iloc[0]),
+            found=quoted(kinds[~kinds.isin(KINDS)].iloc[0]),
             hint="take the mining_pool.csv that knn_mine.py wrote",
         )
     out = frame[["input_path", "golden_path", "object_name", "label"]].reset_index(drop=True)
