@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deft_aoi.analysis import gaps
 from deft_aoi.analysis.constants import (
     MARGIN_BAND_OF_EVAL_MARGIN,
     MARGIN_BAND_PROBABILITY,
@@ -22,6 +23,7 @@ from deft_aoi.analysis.identity import image_paths
 from deft_aoi.analysis.scored import check_scored, sample_ids, weakness
 from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.text import quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,3 +130,22 @@ def find_gaps(
         "row": rows[order].astype(np.int64),
     }
     return pd.DataFrame({c: out[c] for c in GAP_COLUMNS})
+
+
+def read_gaps(path: Path) -> pd.DataFrame:
+    """Read ``kpi_gaps.parquet`` or ``mining_gaps.parquet``.
+
+    Raises:
+        HardStop: not such a file.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
+        raise HardStop("the gaps file cannot be read", expected=str(path), found=quoted(error, 160)) from error
+    absent = [c for c in gaps.GAP_COLUMNS if c not in frame.columns]
+    if absent:
+        raise HardStop(f"{path.name} lacks the column {', '.join(absent)}", expected=", ".join(gaps.GAP_COLUMNS))
+    return frame

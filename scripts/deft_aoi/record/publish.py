@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_text, fsync_dir, fsync_tree, sha256_file
@@ -216,3 +217,8 @@ def _holds(path: str, inputs_digest: str) -> bool:
 def _unlink(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def publish_digest(folder: Path) -> str:
+    """Digest of the folder's manifest file."""
+    return sha256_file(folder / "_MANIFEST.json")

@@ -7,9 +7,9 @@ from pathlib import Path
 from deft_aoi.contract.files import digest_json, sha256_file
 from deft_aoi.contract.schema import write_checked
 from deft_aoi.loop.context import RunContext, StageResult
-from deft_aoi.loop.stages.train import publish_digest
 from deft_aoi.mining import pairs, pregen_staging
 from deft_aoi.record import publish
+from deft_aoi.record.publish import publish_digest
 
 
 def ingest(ctx: RunContext, label: str, _attempt: int) -> StageResult:

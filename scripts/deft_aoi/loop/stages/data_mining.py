@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deft_aoi.analysis.gaps import read_gaps
 from deft_aoi.analysis.identity import ContentIndex
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import read_changenet_csv
@@ -12,11 +13,10 @@ from deft_aoi.contract.files import atomic_write_bytes, digest_json, digests_bel
 from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages.dataset import previous_training
 from deft_aoi.loop.stages.embedding import embed, encoder_for
-from deft_aoi.loop.stages.rca import read_gaps
-from deft_aoi.loop.stages.train import publish_digest
 from deft_aoi.mining import outputs, pairs, pool, select
 from deft_aoi.mining.store import EmbeddingStore
 from deft_aoi.record import provenance, publish
+from deft_aoi.record.publish import publish_digest
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,8 +11,8 @@ from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import read_changenet_csv
 from deft_aoi.contract.files import digest_json, sha256_file
 from deft_aoi.loop.context import RunContext, StageResult
-from deft_aoi.loop.stages.train import publish_digest
 from deft_aoi.record import publish
+from deft_aoi.record.publish import publish_digest
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,8 +9,9 @@ from deft_aoi.contract.files import digest_json, sha256_file
 from deft_aoi.loop import specs as derive
 from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.launch import Job, run_job, write_spec
-from deft_aoi.loop.stages.train import publish_digest, training_spec
+from deft_aoi.loop.stages.train import training_spec
 from deft_aoi.record import publish
+from deft_aoi.record.publish import publish_digest
 
 CHOICES = ("best_val", "latest")
 

@@ -94,6 +94,6 @@ def _pairs(ctx: RunContext, label: str) -> pd.DataFrame:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    from deft_aoi.loop.stages.rca import read_gaps
+    from deft_aoi.analysis.gaps import read_gaps
 
     return read_gaps(path)

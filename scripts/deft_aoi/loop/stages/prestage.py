@@ -9,9 +9,9 @@ from deft_aoi.contract import spec as specs
 from deft_aoi.contract.files import digest_json, sha256_file
 from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages.embedding import encoder_for
-from deft_aoi.loop.stages.train import publish_digest
 from deft_aoi.mining import pairs, pool
 from deft_aoi.record import publish
+from deft_aoi.record.publish import publish_digest
 
 
 def prestage(ctx: RunContext, _label: str, _attempt: int) -> StageResult:

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deft_aoi.analysis import gaps, gaps_output
+from deft_aoi.analysis.gaps import read_gaps
 from deft_aoi.contract import spec as specs
-from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import digest_json, sha256_file
 from deft_aoi.contract.paths import RunPaths
-from deft_aoi.contract.text import quoted
 from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages import ledger
 from deft_aoi.loop.stages.inference import scored_frame
-from deft_aoi.loop.stages.train import publish_digest, training_spec
+from deft_aoi.loop.stages.train import training_spec
 from deft_aoi.record import publish
+from deft_aoi.record.publish import publish_digest
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 
 def rca(ctx: RunContext, label: str, _attempt: int) -> StageResult:
@@ -65,25 +65,6 @@ def rca(ctx: RunContext, label: str, _attempt: int) -> StageResult:
     if label != "baseline":
         evidence |= {"ledger_rows": ledger.write(ctx), "files": ledger.digests(ctx)}
     return StageResult(f"{label}: {sum(by_label.values())} weak samples, {wrong} of them on the wrong side", state, evidence)
-
-
-def read_gaps(path: Path) -> pd.DataFrame:
-    """Read ``kpi_gaps.parquet`` or ``mining_gaps.parquet``.
-
-    Raises:
-        HardStop: not such a file.
-    """
-    import pandas as pd
-    import pyarrow as pa
-
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, pa.ArrowException) as error:
-        raise HardStop("the gaps file cannot be read", expected=str(path), found=quoted(error, 160)) from error
-    absent = [c for c in gaps.GAP_COLUMNS if c not in frame.columns]
-    if absent:
-        raise HardStop(f"{path.name} lacks the column {', '.join(absent)}", expected=", ".join(gaps.GAP_COLUMNS))
-    return frame
 
 
 def _stamp(ctx: RunContext, label: str) -> str:

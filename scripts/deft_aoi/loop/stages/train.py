@@ -17,6 +17,7 @@ from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.launch import Job, run_job, write_spec
 from deft_aoi.loop.recorded_spec import training_spec_path
 from deft_aoi.record import provenance, publish
+from deft_aoi.record.publish import publish_digest
 
 LATEST = "changenet_model_classify_latest.pth"
 
@@ -66,7 +67,7 @@ def train(ctx: RunContext, label: str, attempt: int) -> StageResult:
 
 def _require_images(ctx: RunContext, label: str) -> None:
     """The images that this iteration trains on are those that its rows were mined with (the baseline's are the plan's)."""
-    from deft_aoi.loop.stages.dataset import training_set  # which needs this module
+    from deft_aoi.loop.stages.dataset import training_set
 
     if label != "baseline":
         training_set(ctx, label)
@@ -148,11 +149,6 @@ def _outcome(ctx: RunContext, label: str, final: Path, *, rows: int, pretrained:
     }
     loss = f", lowest validation loss {scored[best_epoch]:.4f} at epoch {best_epoch + 1}" if scored else ""
     return StageResult(f"{label} trained on {rows} rows, {epochs} epochs{loss}", state, evidence)
-
-
-def publish_digest(folder: Path) -> str:
-    """Digest of the folder's manifest file."""
-    return sha256_file(folder / "_MANIFEST.json")
 
 
 def epoch_of(checkpoint: Path) -> int:
