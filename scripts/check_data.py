@@ -28,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="accept rows that show a validation, KPI or hold-out image in another dress (exact copies never)",
     )
+    p.add_argument("--defect-label", action="append", default=[], metavar="LABEL", help="a defect although its name means good")
     p.add_argument("--write-fixed", type=Path, metavar="DIR", help="propose cleaned CSVs in DIR (must be new or empty)")
     return p
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> Result:
     from deft_aoi.workspaces.check_findings import write_fixed
     from deft_aoi.workspaces.check_workspace import check_workspace
 
-    report = check_workspace(args.workspace, allow_near=args.allow_near_duplicates)
+    report = check_workspace(args.workspace, allow_near=args.allow_near_duplicates, defect_labels=args.defect_label)
     data, text = report.as_dict(), report.text()
     if args.write_fixed is not None:
         written = write_fixed(report, args.write_fixed)

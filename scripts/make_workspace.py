@@ -51,7 +51,14 @@ def run(args: argparse.Namespace) -> Result:
     fractions = parse_fractions(args.fractions)
     samples, lights, notes = find_samples(args)
     report = make_workspace(
-        samples, args.output, lights=lights, fractions=fractions, seed=args.seed, spec_file=args.spec, notes=notes
+        samples,
+        args.output,
+        lights=lights,
+        fractions=fractions,
+        seed=args.seed,
+        spec_file=args.spec,
+        notes=notes,
+        defect_labels=args.defect_label,
     )
     return Result(report_text(report, args.output), report)
 

@@ -40,6 +40,15 @@ def leak(ws: Path) -> None:
     pd.concat([train, kpi]).to_csv(ws / "train/base/training_set.csv", index=False)
 
 
+def relabel(name: str, label: str) -> Callable[[Path], None]:
+    def change(ws: Path) -> None:
+        frame = pd.read_csv(ws / name, dtype=str, keep_default_na=False)
+        first = frame["label"][frame["label"] != "PASS"].iloc[0]
+        frame.assign(label=frame["label"].replace(first, label)).to_csv(ws / name, index=False)
+
+    return change
+
+
 def orphan(ws: Path) -> None:
     next((ws / "augmentation/anomalygen/original_image").iterdir()).unlink()
 
@@ -54,6 +63,9 @@ BROKEN: list[tuple[str, Callable[[Path], None], int, str, str, str, int]] = [
     ("orphan pair", orphan, 8, "stop", "no original_image", "", 3),
     ("no PASS", keep_rows("train/base/training_set.csv", lambda x: x != "PASS"), 11, "stop", "no PASS rows", "both PASS", 3),
     ("no defect", keep_rows("kpi/testing_set.csv", lambda x: x == "PASS"), 11, "stop", "no defect rows", "both PASS", 3),
+    ("good", relabel("train/base/training_set.csv", "ok"), 11, "stop", "means a good part", "--defect-label", 3),
+    ("good", relabel("kpi/testing_set.csv", "良品"), 11, "stop", "means a good part", "write PASS", 3),
+    ("good", relabel("augmentation/mining_pool/mining_pool.csv", "gut"), 11, "stop", "means a good part", "write PASS", 3),
     ("leak", leak, 11, "stop", "such row(s)", "check_data.py --write-fixed", 3),
 ]
 

@@ -341,3 +341,16 @@ def test_flat_pairs_leak_nothing(workspace: Path) -> None:
         for column in ("input_path", "golden_path"):
             Image.fromarray(np.full((64, 64, 3), 255, np.uint8)).save(image_of(workspace, row, column), quality=92)
     assert [f for f in check_workspace(workspace).findings if f.rule == "leakage"] == []
+
+
+@pytest.mark.parametrize("label", ["ok", "良品", "i.o.", "no defect"])
+def test_a_word_for_good_is_no_defect_without_the_users_word(workspace: Path, label: str) -> None:
+    def rename(rows: Rows) -> None:
+        first = next(r["label"] for r in rows if r["label"] != "PASS")
+        for row in rows:
+            row["label"] = label if row["label"] == first else row["label"]
+
+    edit(workspace / TRAIN, rename)
+    finding = only(check_workspace(workspace), "good_label")
+    assert "--defect-label" in finding.fix
+    assert not errors(check_workspace(workspace, defect_labels=[label.upper()]))

@@ -315,3 +315,16 @@ def test_files_that_are_no_images_and_masks_are_counted(tmp_path: Path) -> None:
     from_folders(test, golden, lights=("",), pass_label="OK", board_regex=None, notes=notes)
     assert any('".db" 1' in note for note in notes)
     assert any("1 masks" in note for note in notes)
+
+
+def test_a_defect_that_the_user_named_stays_one_in_every_later_check(tmp_path: Path) -> None:
+    test, golden = make_folders(tmp_path / "in")
+    for folder in ("bridge", "Missing"):
+        (test / folder).rename(test / f"{folder}-")
+        shutil.copytree(test / f"{folder}-", test / "good", dirs_exist_ok=True)
+        shutil.rmtree(test / f"{folder}-")
+    samples = from_folders(test, golden, lights=("",), pass_label="OK", board_regex=None, defect_labels=["Good"])
+    make_workspace(samples, tmp_path / "ws", lights=("",), fractions=FRACTIONS, seed=7, defect_labels=["Good"])
+    assert check_workspace(tmp_path / "ws").counts["error"] == 0
+    (tmp_path / "ws/workspace_report.json").unlink()
+    assert {f.rule for f in check_workspace(tmp_path / "ws").findings if f.level == "error"} == {"good_label"}

@@ -180,6 +180,7 @@ def resolve(given: Mapping[str, Any], user_spec: specs.Spec) -> RunConfig:
     else:
         settle("training_epochs", engine_epochs(engine), "engine" if engine == "embedded" else "default")
     settle("overrides", [])
+    settle("defect_labels", [])
     settle("platform_options", {})
     settle("tao_version", "7.1.0" if engine == "tao" else None)
     if given.get("metric_plan") is not None:

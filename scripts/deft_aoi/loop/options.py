@@ -48,6 +48,9 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="train on base rows that show a validation, KPI or hold-out image in another dress; on record, in the report",
     )
+    run.add_argument(
+        "--defect-label", action="append", dest="defect_labels", metavar="LABEL", help="a defect although its name means good"
+    )
     where = parser.add_argument_group("where it runs")
     where.add_argument("--platform", help="local, docker, slurm, kubernetes (default: local for embedded, docker for tao)")
     where.add_argument("--engine", help="embedded or tao (default: decided by the spec's backbone)")
@@ -99,6 +102,7 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
         "min_recall_support_pct",
         "stop_rule",
         "allow_near_duplicates",
+        "defect_labels",
     )
     said = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.metric_plan:

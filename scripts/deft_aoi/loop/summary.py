@@ -38,6 +38,7 @@ _SHOWN_WHERE_SAID = (
     ("model_path", "SigLIP model"),
     ("air_gapped", "air-gapped"),
     ("allow_near_duplicates", "near-duplicates in base training allowed"),
+    ("defect_labels", "defects although the name means good"),
     ("queue_limit", "minutes a job may queue"),
     ("score_noise", "score noise"),
 )

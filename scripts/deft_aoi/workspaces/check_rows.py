@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from deft_aoi.contract.table_reader import file_line
 from deft_aoi.contract.tao_cells import tao_message, tao_misreads
 from deft_aoi.contract.text import PASS, check_name, normalize_label, quoted
 from deft_aoi.workspaces.check_findings import ERROR, WARNING, Finding, from_stop, lines_of
+from deft_aoi.workspaces.good_labels import good_as_defect
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,6 +100,19 @@ def _label_problem(value: str) -> Problem | None:
     if label != value:
         return WARNING, f"the label {quoted(value)} will be read as {quoted(label)}", f"write {quoted(label)}", label
     return None
+
+
+def check_good_labels(source: Source, frame: pd.DataFrame, defect_labels: Sequence[str]) -> list[Finding]:
+    """A defect class whose name means a good part, unless the user called it a defect."""
+    out = []
+    for label, count in good_as_defect((v for v in frame["label"] if v.strip().lower() != "pass"), defect_labels):
+        rows = [int(r) for r in frame.index[frame["label"] == label]]
+        where = f"{source.rel}, line {file_line(frame, rows[0])}, column label"
+        message = f"the label {quoted(label)} means a good part and would be trained as a defect ({count} rows)"
+        fix = f"write PASS, or, where it is a defect all the same, --defect-label {quoted(label)}"
+        edits = tuple((r, "label", PASS) for r in rows)
+        out.append(Finding(ERROR, "good_label", where, message, fix, lines_of(rows, frame), edits=edits))
+    return out
 
 
 def check_for_engine(source: Source, frame: pd.DataFrame, spec: specs.Spec) -> list[Finding]:

@@ -6,6 +6,7 @@ Content rules (leakage, copies, conflicts) are those of :mod:`deft_aoi.analysis`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,16 +22,18 @@ from deft_aoi.mining.path_rules import PathRule, pool_rules, resolve_column
 from deft_aoi.mining.pregen_scan import PregenPairs, scan
 from deft_aoi.workspaces.check_content import check_leakage, check_pair_leakage, check_rules, check_statistics
 from deft_aoi.workspaces.check_findings import ERROR, NOTE, CheckReport, Finding, from_stop, lines_of
-from deft_aoi.workspaces.check_rows import Source, check_cells, check_for_engine, check_images, read
+from deft_aoi.workspaces.check_rows import Source, check_cells, check_for_engine, check_good_labels, check_images, read
+from deft_aoi.workspaces.good_labels import named_defects
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def check_workspace(path: Path, *, allow_near: bool = False) -> CheckReport:
+def check_workspace(path: Path, *, allow_near: bool = False, defect_labels: Sequence[str] = ()) -> CheckReport:
     """Check the workspace at ``path``; nothing in it is written (digests are cached in the user's cache folder).
 
     ``allow_near``: near-duplicates of evaluation sets in training are the user's decision, and a warning.
+    ``defect_labels``: names that mean a good part and are defects all the same, as the user says.
 
     Raises:
         HardStop: there is no such folder, or its path breaks the path rule.
@@ -41,13 +44,14 @@ def check_workspace(path: Path, *, allow_near: bool = False) -> CheckReport:
     index = ContentIndex(cache_home() / "digests")
     spec = _read_spec(workspace, found)
     parts: dict[str, Part] = {}
+    said = named_defects(workspace.root, defect_labels)
     for source in _sources(workspace, spec, found):
-        frame = _checked_rows(source, spec, found, frames)
+        frame = _checked_rows(source, spec, found, frames, said)
         if frame is not None and source.layout is not None:
             part = _part(source, source.layout, frame, index, found)
             if part is not None:
                 parts[source.name] = part
-    pool = _check_pool(workspace, spec, index, found, frames)
+    pool = _check_pool(workspace, spec, index, found, frames, said)
     pairs = _check_pairs(workspace, spec, found)
     check_rules(workspace, parts, found)
     check_leakage(workspace, parts, pool, found, allow_near=allow_near)
@@ -83,13 +87,14 @@ def _sources(workspace: Workspace, spec: specs.Spec | None, found: list[Finding]
 
 
 def _checked_rows(
-    source: Source, spec: specs.Spec | None, found: list[Finding], frames: dict[str, pd.DataFrame]
+    source: Source, spec: specs.Spec | None, found: list[Finding], frames: dict[str, pd.DataFrame], defect_labels: Sequence[str]
 ) -> pd.DataFrame | None:
     frame = read(source, found)
     if frame is None:
         return None
     frames[source.rel] = frame
     found += check_cells(source, frame)
+    found += check_good_labels(source, frame, defect_labels)
     if spec is not None:
         found += check_for_engine(source, frame, spec)
     return frame
@@ -111,11 +116,16 @@ def _part(source: Source, layout: ImageLayout, frame: pd.DataFrame, index: Conte
 
 
 def _check_pool(
-    workspace: Workspace, spec: specs.Spec | None, index: ContentIndex, found: list[Finding], frames: dict[str, pd.DataFrame]
+    workspace: Workspace,
+    spec: specs.Spec | None,
+    index: ContentIndex,
+    found: list[Finding],
+    frames: dict[str, pd.DataFrame],
+    defect_labels: Sequence[str],
 ) -> Part | None:
     rel = workspace.rel(workspace.pool_csv)
     source = Source("pool", "mining pool", rel, workspace.pool_csv, None)
-    frame = _checked_rows(source, spec, found, frames)
+    frame = _checked_rows(source, spec, found, frames, defect_labels)
     if frame is None or spec is None:
         return None
     layout = specs.layout(spec, workspace.root)

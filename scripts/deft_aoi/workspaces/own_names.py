@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.text import MAX_NAME, PASS, check_name, folded_label, means_good, normalize_label, quoted
+from deft_aoi.contract.text import MAX_NAME, PASS, check_name, folded_label, normalize_label, quoted
+from deft_aoi.workspaces.good_labels import good_as_defect
 
 
 def canonical_label(raw: str, pass_label: str, origin: str) -> str:
@@ -34,9 +35,8 @@ def refuse_good_as_defect(labels: Sequence[str], pass_label: str, defect_labels:
     Raises:
         HardStop: names the label and its rows, and the option.
     """
-    allowed = {folded_label(label) for label in defect_labels}
     counts = Counter(label for label in labels if label != PASS)
-    good = [(label, count) for label, count in counts.items() if means_good(label) and folded_label(label) not in allowed]
+    good = good_as_defect(labels, defect_labels)
     if good:
         words = ",".join(label for label, _ in good)
         raise HardStop(

@@ -47,6 +47,7 @@ def make_workspace(
     seed: int,
     spec_file: Path | None = None,
     notes: Sequence[str] = (),
+    defect_labels: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Deal samples to the parts of a new workspace.
 
@@ -58,6 +59,7 @@ def make_workspace(
         seed: same data and seed, same workspace.
         spec_file: a spec to start from (for TAO); ``None``: a spec for the embedded engine.
         notes: what was detected or left out before; the report begins with it.
+        defect_labels: names that mean a good part and are defects, as the user says; kept in the report.
 
     Returns:
         The report (schema ``workspace_report``).
@@ -93,6 +95,8 @@ def make_workspace(
         if len(clusters) < len(weights):
             notes.append(f"{len(weights)} boards in {len(clusters)} groups: boards that share a picture stay together")
         parameters = {"fractions": dict(fractions), "image_ext": extension, "lights": list(lights), "seed": seed}
+        if defect_labels:
+            parameters["defect_labels"] = list(defect_labels)
         return builder.finish(kind="own", parameters=parameters, pregen={}, notes=notes)
 
 

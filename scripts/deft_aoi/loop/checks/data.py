@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.paths import digest_cache_home
@@ -15,6 +17,9 @@ from deft_aoi.loop.config import RunConfig
 def check_data(session: Checklist) -> None:
     """Every CSV by its contract, every image that it names, both classes where both are needed."""
     from deft_aoi.analysis.identity import identities_of
+    from deft_aoi.workspaces.good_labels import named_defects
+
+    said = named_defects(session.workspace.root, session.config.defect_labels if session.config else ())
 
     session.splits = load_splits(session.workspace, session.spec)
     for name, split in session.splits.items():
@@ -26,15 +31,30 @@ def check_data(session: Checklist) -> None:
                 found=", ".join(f"{shown_label(k, 30)}: {v}" for k, v in labels.items()),
                 hint="add rows of the missing class: both PASS (in capitals, as TAO compares it) and defect rows are needed",
             )
+        _refuse_good(f"{name} set", labels, said)
         session.identities[name] = identities_of(split, digest_cache_home())
         text = ", ".join(f"{shown_label(k, 20)} {v}" for k, v in list(labels.items())[:10])
         session.add(11, "ok", f"{name}: {len(split.frame)} rows ({text})")
     from deft_aoi.mining import pool
 
     real, _rules = pool.read_real_rows(session.workspace, specs.lights(session.spec), specs.image_ext(session.spec))
+    _refuse_good("mining pool", {str(k): int(v) for k, v in real["label"].value_counts().items()}, said)
     session.add(11, "ok", f"mining pool: {len(real)} rows, every image found")
     if "holdout" not in session.splits:
         session.add(11, "warn", "no kpi/holdout_set.csv: the final estimate is made by splitting the KPI set by board")
+
+
+def _refuse_good(what: str, labels: Mapping[str, int], said: Sequence[str]) -> None:
+    from deft_aoi.workspaces.good_labels import good_as_defect
+
+    good = [label for label, _rows in good_as_defect(labels, said)]
+    if good:
+        raise HardStop(
+            f"{what}: the label {shown_label(good[0])} means a good part and would be trained as a defect",
+            expected="good parts labelled PASS",
+            found=", ".join(f"{shown_label(label, 30)}: {labels[label]} rows" for label in good),
+            hint=f"write PASS (check_data.py --write-fixed does); where it is a defect: --defect-label {shown_label(good[0])}",
+        )
 
 
 def check_leakage(session: Checklist) -> None:
