@@ -144,8 +144,18 @@ def read_gaps(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path)
     except (OSError, pa.ArrowException) as error:
-        raise HardStop("the gaps file cannot be read", expected=str(path), found=quoted(error, 160)) from error
-    absent = [c for c in gaps.GAP_COLUMNS if c not in frame.columns]
+        raise HardStop(
+            "the gaps file cannot be read",
+            expected=str(path),
+            found=quoted(error, 160),
+            hint="let the root-cause analysis write it anew: run_stage.py --results-dir RUN",
+        ) from error
+    absent = [c for c in GAP_COLUMNS if c not in frame.columns]
     if absent:
-        raise HardStop(f"{path.name} lacks the column {', '.join(absent)}", expected=", ".join(gaps.GAP_COLUMNS))
+        raise HardStop(
+            f"{path.name} lacks the column {', '.join(absent)}",
+            expected=", ".join(GAP_COLUMNS),
+            found=", ".join(map(str, frame.columns)),
+            hint="give the kpi_gaps.parquet or mining_gaps.parquet that analyze_gaps.py or route_gaps.py wrote",
+        )
     return frame
