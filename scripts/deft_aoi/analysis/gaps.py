@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft_aoi.analysis import gaps
 from deft_aoi.analysis.constants import (
     MARGIN_BAND_OF_EVAL_MARGIN,
     MARGIN_BAND_PROBABILITY,
