@@ -8,7 +8,8 @@ import pytest
 
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.engines.tao_schema import KNOWN_VERSIONS, check_tao_spec, is_known, leaves, parse_version
+from deft_aoi.engines.tao_schema import KNOWN_VERSIONS, check_tao_spec, is_known, parse_version
+from deft_aoi.engines.tao_tree import leaves
 
 BASELINE = Path(__file__).resolve().parents[2] / "specs" / "baseline_spec.yaml"
 
@@ -61,7 +62,7 @@ def _leaf_keys(node: dict, prefix: str = "") -> list[str]:
     keys = []
     for key, value in node.items():
         dotted = f"{prefix}{key}"
-        kind = leaves().get(dotted, "")
+        kind = leaves()[dotted].kind if dotted in leaves() else ""
         if isinstance(value, dict) and value and not (kind and dotted != "model.decode_head.decoder_params"):
             keys += _leaf_keys(value, dotted + ".")
         else:

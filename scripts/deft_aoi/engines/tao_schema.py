@@ -7,15 +7,13 @@ OmegaConf itself on a tree of the same shape, so that the verdict is TAO's own.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
 from typing import Any
 
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.text import quoted
-from deft_aoi.engines.tao_tree import BACKBONES, DEFAULTS, FAMILY_SINCE, SINCE, TREE
+from deft_aoi.engines.tao_tree import BACKBONES, FAMILY_SINCE, SINCE, experiment_class, leaves
 
 Spec = dict[str, Any]
 Version = tuple[int, int, int]
@@ -34,7 +32,6 @@ _PATH_KEYS = (
     "train.pretrained_model_path",
     "train.resume_training_checkpoint_path",
 )
-_SCALARS: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "any": Any}
 
 
 def parse_version(text: str) -> Version:
@@ -50,28 +47,14 @@ def parse_version(text: str) -> Version:
     return version
 
 
-@lru_cache(maxsize=1)
-def leaves() -> dict[str, str]:
-    """Every key of the tree with its type's spelling, dotted."""
-    found, group = {}, ""
-    for line in TREE.strip().splitlines():
-        if line.endswith(":") and not line.startswith(" "):
-            group = "" if line == "(top):" else f"{line[:-1]}."
-        else:
-            for item in line.split():
-                key, _, kind = item.partition("=")
-                found[group + key] = kind
-    return found
-
-
 def is_known(key: str, version: str) -> bool:
     """Whether this release knows the dotted key (a leaf or a group)."""
     release = parse_version(version)
     if any((key == p or key.startswith(p + ".")) and release < since for p, since in SINCE.items()):
         return False
     return any(
-        leaf == key or leaf.startswith(key + ".") or (kind.startswith("{") and key.startswith(leaf + "."))
-        for leaf, kind in leaves().items()
+        name == key or name.startswith(key + ".") or (leaf.kind.startswith("{") and key.startswith(name + "."))
+        for name, leaf in leaves().items()
     )
 
 
@@ -104,7 +87,8 @@ class _Values:
         node: Any = self._spec
         for part in key.split("."):
             if not isinstance(node, Mapping) or part not in node:
-                return DEFAULTS.get(key)
+                leaf = leaves().get(key)
+                return None if leaf is None or leaf.default == "???" else leaf.default
             node = node[part]
         return node
 
@@ -129,7 +113,7 @@ def _check_keys_and_types(spec: Spec, version: str, release: Version) -> None:
                 hint=f"remove {prefix}, or use an image of {wanted} or later",
             )
     try:
-        OmegaConf.merge(OmegaConf.structured(_tree_class()), OmegaConf.create(spec))
+        OmegaConf.merge(OmegaConf.structured(experiment_class()), OmegaConf.create(spec))
     except OmegaConfBaseException as error:
         key = str(error.full_key or error.key or "?")
         if not is_known(key, version):
@@ -138,7 +122,7 @@ def _check_keys_and_types(spec: Spec, version: str, release: Version) -> None:
             ) from error
         raise HardStop(
             f"the spec's {key} has the wrong type",
-            expected=leaves().get(key, "a mapping"),
+            expected=leaves()[key].kind if key in leaves() else "a mapping",
             found=quoted(_Values(spec)(key), 120),
         ) from error
 
@@ -148,41 +132,6 @@ def _nearest(key: str) -> str:
 
     near = difflib.get_close_matches(key, leaves(), n=1, cutoff=0.6)
     return f"a key of TAO's spec, perhaps {near[0]}" if near else "a key of TAO's spec"
-
-
-@lru_cache(maxsize=1)
-def _tree_class() -> type:
-    nested: dict[str, Any] = {}
-    for key, kind in leaves().items():
-        *parents, last = key.split(".")
-        node = nested
-        for part in parents:
-            node = node.setdefault(part, {})
-        node[last] = kind
-    return _as_dataclass("Experiment", nested)
-
-
-def _as_dataclass(name: str, node: dict[str, Any]) -> type:
-    from omegaconf import MISSING
-
-    fields: list[Any] = []
-    for key, kind in node.items():
-        if isinstance(kind, dict):
-            child = _as_dataclass(f"{name}_{key}", kind)
-            fields.append((key, child, dataclasses.field(default_factory=child)))
-        else:
-            fields.append((key, _python_type(kind), dataclasses.field(default=MISSING)))
-    return dataclasses.make_dataclass(name, fields)
-
-
-def _python_type(kind: str) -> Any:
-    if kind.endswith("?"):
-        return _python_type(kind[:-1]) | None
-    if kind.startswith("["):
-        return list[_python_type(kind[1:-1])]  # type: ignore[misc]
-    if kind.startswith("{"):
-        return dict[str, _python_type(kind[1:-1])]  # type: ignore[misc]
-    return _SCALARS[kind]
 
 
 def _task(get: _Values, _release: Version) -> Iterator[Problem]:

@@ -1,102 +1,16 @@
-"""Keys and types of TAO VisualChangeNet's experiment spec, release 7.3.0, and since when each exists.
+"""TAO's experiment spec tree (``tao_experiment.yaml``) as keys, types and defaults, and since when each exists.
 
-Facts read off NVIDIA's `ExperimentConfig` (package `nvidia-tao-pytorch` 7.3.0, Apache-2.0): names and types only. Release
-7.0.1 is the same tree without `train.checkpointer`. One group a paragraph: ``key=type``, where
-``?`` allows null, ``[int]`` is a list and ``{int}`` a mapping with free keys.
+A spec written for TAO must load in the embedded engine unchanged, and a misspelt key must be refused before a job starts,
+so the whole tree is here once. Release 7.0.1 is the same tree without ``train.checkpointer``.
 """
 
-TREE = """
-(top):
-  model_name=str? encryption_key=str? results_dir=str? task=str?
-wandb:
-  enable=bool project=str entity=str? group=str? tags=[str] reinit=bool sync_tensorboard=bool save_code=bool name=str
-  run_id=str
-model.backbone:
-  type=str feat_downsample=bool pretrained_backbone_path=str? freeze_backbone=bool
-model.decode_head:
-  in_channels=[int] in_index=[int] feature_strides=[int] align_corners=bool decoder_params={int}
-  use_summary_token=bool
-model.classify:
-  train_margin_euclid=float eval_margin=float embedding_vectors=int embed_dec=int learnable_difference_modules=int
-  difference_module=str?
-model:
-  precise_msda=bool
-dataset.segment:
-  root_dir=str label_transform=str data_name=str dataset=str multi_scale_train=bool multi_scale_infer=bool
-  num_classes=int img_size=int batch_size=int workers=int shuffle=bool image_folder_name=str
-  change_image_folder_name=str list_folder_name=str annotation_folder_name=str train_split=str validation_split=str
-  test_split=str predict_split=str label_suffix=str color_map={[int]}?
-dataset.segment.augmentation.random_flip:
-  vflip_probability=float hflip_probability=float enable=bool
-dataset.segment.augmentation.random_rotate:
-  rotate_probability=float angle_list=[float] enable=bool
-dataset.segment.augmentation.random_color:
-  brightness=float contrast=float saturation=float hue=float enable=bool color_probability=float
-dataset.segment.augmentation.with_scale_random_crop:
-  scale_range=[float] enable=bool
-dataset.segment.augmentation:
-  with_random_blur=bool with_random_crop=bool mean=[float] std=[float]
-dataset.segment.quant_calibration_dataset:
-  images_dir=str
-dataset.classify.train_dataset:
-  csv_path=str images_dir=str
-dataset.classify.validation_dataset:
-  csv_path=str images_dir=str
-dataset.classify.test_dataset:
-  csv_path=str images_dir=str
-dataset.classify.infer_dataset:
-  csv_path=str images_dir=str
-dataset.classify:
-  image_ext=str? batch_size=int workers=int fpratio_sampling=float num_input=int input_map={int}? grid_map={int}?
-  concat_type=str? image_width=int image_height=int num_classes=int num_golden=int
-dataset.classify.augmentation_config:
-  rgb_input_mean=[float] rgb_input_std=[float] with_random_blur=bool with_random_crop=bool augment=bool
-dataset.classify.augmentation_config.random_flip:
-  vflip_probability=float hflip_probability=float enable=bool
-dataset.classify.augmentation_config.random_rotate:
-  rotate_probability=float angle_list=[float] enable=bool
-dataset.classify.augmentation_config.random_color:
-  brightness=float contrast=float saturation=float hue=float enable=bool color_probability=float
-dataset.classify.augmentation_config.with_scale_random_crop:
-  scale_range=[float] enable=bool
-dataset.classify.quant_calibration_dataset:
-  images_dir=str
-train:
-  num_gpus=int gpu_ids=[int] num_nodes=int seed=int num_epochs=int checkpoint_interval=int
-  checkpoint_interval_unit=str validation_interval=int resume_training_checkpoint_path=str? results_dir=str?
-  pretrained_model_path=str? precision=str sync_batchnorm=bool use_distributed_sampler=bool
-train.cudnn:
-  benchmark=bool deterministic=bool
-train.checkpointer:
-  enable_topk=bool replace_periodic=bool monitor=str? mode=str? save_top_k=int filename=str dirpath=str?
-  auto_insert_metric_name=bool
-train.optim:
-  monitor_name=str optim=str lr=float policy=str momentum=float weight_decay=float
-train.classify:
-  loss=str cls_weight=[float]
-train.segment:
-  loss=str weights=[float]
-train.tensorboard:
-  enabled=bool infrequent_logging_frequency=int
-evaluate:
-  num_gpus=int gpu_ids=[int] num_nodes=int checkpoint=str trt_engine=str? results_dir=str? batch_size=int
-  vis_after_n_batches=int
-inference:
-  num_gpus=int gpu_ids=[int] num_nodes=int checkpoint=str trt_engine=str? results_dir=str? batch_size=int
-  vis_after_n_batches=int
-export:
-  results_dir=str? gpu_id=int checkpoint=str onnx_file=str on_cpu=bool input_channel=int input_width=int
-  input_height=int opset_version=int batch_size=int verbose=bool format=str serialize_nvdsinfer=bool
-gen_trt_engine:
-  results_dir=str? gpu_id=int onnx_file=str trt_engine=str? timing_cache=str? batch_size=int verbose=bool
-gen_trt_engine.tensorrt:
-  workspace_size=int min_batch_size=int opt_batch_size=int max_batch_size=int layers_precision=[str]? data_type=str
-gen_trt_engine.tensorrt.calibration:
-  cal_image_dir=[str] cal_cache_file=str cal_batch_size=int cal_batches=int
-quantize:
-  backend=str? mode=str? algorithm=str? layers=[any]? skip_names=[str]? model_path=str? results_dir=str?
-  backend_kwargs={any}? device=str
-"""
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 # Dotted prefix -> first release that knows it.
 SINCE = {
@@ -126,37 +40,68 @@ BACKBONES = {
 }
 FAMILY_SINCE = {"dinov3": (7, 1, 0)}
 
-# TAO's own default of each key that a rule looks at (a spec may leave it out).
-DEFAULTS = {
-    "task": "segment",
-    "model.backbone.type": "fan_small_12_p4_hybrid",
-    "model.backbone.freeze_backbone": False,
-    "model.backbone.pretrained_backbone_path": None,
-    "model.decode_head.feature_strides": [4, 8, 16, 16],
-    "model.classify.difference_module": "euclidean",
-    "model.classify.learnable_difference_modules": 4,
-    "dataset.classify.image_ext": None,
-    "dataset.classify.batch_size": 8,
-    "dataset.classify.num_input": 8,
-    "dataset.classify.input_map": None,
-    "dataset.classify.grid_map": None,
-    "dataset.classify.concat_type": None,
-    "dataset.classify.image_width": 224,
-    "dataset.classify.image_height": 224,
-    "dataset.classify.num_classes": 2,
-    "dataset.classify.num_golden": 1,
-    "train.num_gpus": 1,
-    "train.num_nodes": 1,
-    "train.num_epochs": 10,
-    "train.checkpoint_interval": 1,
-    "train.checkpoint_interval_unit": "epoch",
-    "train.validation_interval": 1,
-    "train.classify.loss": "contrastive",
-    "train.classify.cls_weight": [1.0, 10.0],
-    "train.optim.optim": "adamw",
-    "train.optim.policy": "linear",
-    "train.tensorboard.enabled": False,
-    "train.tensorboard.infrequent_logging_frequency": 2,
-    "inference.num_gpus": 1,
-    "evaluate.num_gpus": 1,
-}
+_SCALARS: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "any": Any}
+
+
+class Leaf(NamedTuple):
+    """One key: its type as the file spells it, and TAO's own default (``???`` where it has none)."""
+
+    kind: str
+    default: Any
+
+
+@lru_cache(maxsize=1)
+def _tree() -> dict[str, Any]:
+    import yaml
+
+    text = Path(__file__).with_name("tao_experiment.yaml").read_text(encoding="utf-8")
+    tree: dict[str, Any] = yaml.safe_load(text)
+    return tree
+
+
+def _leaf(text: str) -> Leaf:
+    kind, default = text.split(" = ", 1)
+    return Leaf(kind, default if default == "???" else json.loads(default))
+
+
+@lru_cache(maxsize=1)
+def leaves() -> dict[str, Leaf]:
+    """Every key of the tree, dotted."""
+
+    def walk(node: dict[str, Any], prefix: str) -> dict[str, Leaf]:
+        found: dict[str, Leaf] = {}
+        for key, value in node.items():
+            found |= walk(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: _leaf(value)}
+        return found
+
+    return walk(_tree(), "")
+
+
+@lru_cache(maxsize=1)
+def experiment_class() -> type:
+    """The tree as nested dataclasses with TAO's defaults, for ``OmegaConf.structured``."""
+    return _as_dataclass("Experiment", _tree())
+
+
+def _as_dataclass(name: str, node: dict[str, Any]) -> type:
+    fields: list[Any] = []
+    for key, value in node.items():
+        if isinstance(value, dict):
+            child = _as_dataclass(f"{name}_{key}", value)
+            fields.append((key, child, dataclasses.field(default_factory=child)))
+        else:
+            kind, default = _leaf(value)
+            fresh = partial(type(default), default) if isinstance(default, (list, dict)) else None
+            spec: Any = dataclasses.field(default_factory=fresh) if fresh else dataclasses.field(default=default)
+            fields.append((key, _python_type(kind), spec))
+    return dataclasses.make_dataclass(name, fields)
+
+
+def _python_type(kind: str) -> Any:
+    if kind.endswith("?"):
+        return _python_type(kind[:-1]) | None
+    if kind.startswith("["):
+        return list[_python_type(kind[1:-1])]  # type: ignore[misc]
+    if kind.startswith("{"):
+        return dict[str, _python_type(kind[1:-1])]  # type: ignore[misc]
+    return _SCALARS[kind]

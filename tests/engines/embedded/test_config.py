@@ -9,7 +9,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from deft_aoi.engines.embedded.config import SpecError, load_embedding, load_experiment
-from deft_aoi.engines.embedded.config_tree import Experiment
+from deft_aoi.engines.tao_tree import experiment_class
 
 
 def leaves(tree: dict, prefix: str = "") -> dict:
@@ -21,7 +21,7 @@ def leaves(tree: dict, prefix: str = "") -> dict:
 
 def test_the_default_tree_is_tao_730s_own_dump(tao_fixtures):
     dump = leaves(yaml.safe_load((tao_fixtures / "tao_specs" / "defaults_7.3.0.yaml").read_text()))
-    ours = leaves(OmegaConf.to_container(OmegaConf.structured(Experiment)))
+    ours = leaves(OmegaConf.to_container(OmegaConf.structured(experiment_class())))
     assert len(dump) > 190
     assert ours == dump
 

@@ -7,7 +7,6 @@ import torch
 from omegaconf import OmegaConf
 
 from deft_aoi.engines.embedded.augment import augment
-from deft_aoi.engines.embedded.config_tree import Augmentation, Experiment
 from deft_aoi.engines.embedded.data import DataError, PairLayout, sampling_weights
 from deft_aoi.engines.embedded.model import (
     ModelConfig,
@@ -16,6 +15,7 @@ from deft_aoi.engines.embedded.model import (
     score_pairs,
     tolerant_difference,
 )
+from deft_aoi.engines.tao_tree import experiment_class
 
 
 def make_model(module: str = "learnable", scales: int = 3) -> SiameseNet:
@@ -64,13 +64,13 @@ def test_more_goldens_explain_at_least_as_much():
 
 
 def test_the_contrastive_loss_is_per_sample_and_not_taos_broadcast():
-    config = OmegaConf.structured(Experiment)  # euclidean, margin 2
+    config = OmegaConf.structured(experiment_class())  # euclidean, margin 2
     loss = PairLoss(config)(torch.tensor([0.1, 1.5, 0.3, 2.5]), torch.tensor([0, 1, 0, 1]))
     assert float(loss) == pytest.approx(0.0875)  # TAO's broadcast gives 1.919
 
 
 def test_class_weights_enter_the_cross_entropy():
-    config = OmegaConf.structured(Experiment)
+    config = OmegaConf.structured(experiment_class())
     config.model.classify.difference_module = "learnable"
     logits, labels = torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1])
     config.train.classify.cls_weight = [1.0, 1.0]
@@ -91,7 +91,7 @@ def test_the_sampler_draws_defects_at_the_asked_rate(fpratio, share):
 
 @pytest.mark.parametrize("key", ["random_flip", "random_rotate", "random_color", "with_random_blur", "with_random_crop"])
 def test_each_augmentation_changes_the_pair_and_both_sides_alike(key):
-    config = OmegaConf.structured(Augmentation)
+    config = OmegaConf.structured(experiment_class()).dataset.classify.augmentation_config
     for name in ("random_flip", "random_rotate", "random_color"):
         config[name].enable = name == key
     config.with_random_blur, config.with_random_crop = key == "with_random_blur", key == "with_random_crop"

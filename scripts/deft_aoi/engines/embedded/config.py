@@ -1,4 +1,4 @@
-"""The spec: TAO 7.3.0's tree (``config_tree``) merged with the spec file and the command line, and checked.
+"""The spec: TAO's tree (``engines/tao_experiment.yaml``) merged with the spec file and the command line, and checked.
 
 Precedence, lowest first: TAO's schema defaults, the engine's shipped ``specs/embedded_spec.yaml``, the given spec file,
 the overrides. OmegaConf refuses unknown keys and wrong types; the constraints that TAO keeps as interface hints or
@@ -15,7 +15,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deft_aoi.contract.schema import bundle_root
-from deft_aoi.engines.embedded.config_tree import Experiment
+from deft_aoi.engines.tao_tree import experiment_class
 
 BACKBONE = "embedded_siamese"
 PAIR_FEATURE = "pair_feature"
@@ -189,7 +189,7 @@ def load_experiment(spec_path: Path, overrides: list[str], subtask: str, *, ship
         FileNotFoundError: no such spec file.
         SpecError: anything wrong with the spec, in one line.
     """
-    config = _merge(Experiment, spec_path, overrides, shipped)
+    config = _merge(experiment_class(), spec_path, overrides, shipped)
     _check_classify(config)
     if subtask == "train":
         _check_train(config)
