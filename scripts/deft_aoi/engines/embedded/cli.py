@@ -115,8 +115,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = build_parser()
     # argparse cannot take positionals on both sides of an option, as TAO's command lines have them.
-    args, args.overrides = parser.parse_known_args(argv)
-    for text in args.overrides:
+    args, overrides = parser.parse_known_args(argv)
+    args.overrides = overrides
+    for text in overrides:
         if text.startswith("-"):
             parser.error(f"unknown option {text}")
     stop = StopSignal()

@@ -102,6 +102,9 @@ def tolerant_difference(test: Tensor, golden: Tensor) -> Tensor:
 class SiameseNet(nn.Module):
     """Test and golden crops to two logits (``learnable``) or a distance (``euclidean``)."""
 
+    pass_mean: Tensor
+    pass_scatter: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         """Build with random weights from torch's global generator."""
         super().__init__()
@@ -146,7 +149,7 @@ class SiameseNet(nn.Module):
         goldens = golden.shape[0] // test.shape[0]
         each = test.repeat_interleave(goldens, 0) if goldens > 1 else test
         both = torch.cat([(each - golden).abs(), tolerant_difference(each, golden)], dim=1)
-        return both.unflatten(0, (test.shape[0], goldens)).amin(1) if goldens > 1 else both
+        return both.reshape(test.shape[0], goldens, *both.shape[1:]).amin(1) if goldens > 1 else both
 
     def pooled(self, test: Tensor, goldens: Tensor) -> Tensor:
         """Pooled difference maps.
@@ -177,15 +180,18 @@ class SiameseNet(nn.Module):
 
     def pair_feature(self, test: Tensor, goldens: Tensor) -> Tensor:
         """What the head sees, ``(B, 3 * FUSED)``: the change between test and golden, not the scenery."""
-        return self.standardise(self.pooled(test, goldens))
+        feature: Tensor = self.standardise(self.pooled(test, goldens))
+        return feature
 
     def forward(self, test: Tensor, goldens: Tensor) -> Tensor:
         """Logits ``(B, 2)`` (learnable) or distances ``(B,)`` >= 0 (euclidean); higher = more defective."""
         pooled = self.pooled(test, goldens)
         feature = self.standardise(pooled)  # in both modes, so that its statistics are there for the pair feature
         if self.config.difference_module == "learnable":
-            return self.head(feature)
-        return self.head(pooled).pow(2).sum(1).add(1e-12).sqrt()
+            logits: Tensor = self.head(feature)
+            return logits
+        distances: Tensor = self.head(pooled).pow(2).sum(1).add(1e-12).sqrt()
+        return distances
 
     @torch.no_grad()
     def note_good_parts(self, features: Tensor) -> None:
@@ -202,7 +208,8 @@ class SiameseNet(nn.Module):
         """
         scatter = self.pass_scatter.double().cpu() + RIDGE * torch.eye(self.feature_size, dtype=torch.float64)
         whiten = torch.linalg.cholesky(torch.linalg.inv(scatter))
-        return ((features - self.pass_mean).double().cpu() @ whiten).float()
+        unusual: Tensor = ((features - self.pass_mean).double().cpu() @ whiten).float()
+        return unusual
 
 
 class PairLoss(nn.Module):
@@ -211,6 +218,8 @@ class PairLoss(nn.Module):
     TAO's contrastive loss broadcasts distances ``(B,)`` against labels ``(B, 1)`` to ``(B, B)``, which trains each
     distance against the batch's mean label. This is the formula as published (Hadsell et al., 2006); the status file says so.
     """
+
+    weight: Tensor
 
     def __init__(self, config: DictConfig) -> None:
         """Read loss, class weights and margin from the spec."""
@@ -271,4 +280,5 @@ def pair_features(model: SiameseNet, pairs: Tensor) -> Tensor:
     same = pairs[:1, 1:2].expand(1, 2, -1, -1, -1)  # any golden with itself: every difference is zero
     change = features - model.pair_feature(*normalise(same, model.config))
     changed = change.norm(dim=1, keepdim=True).cpu() > NO_CHANGE
-    return F.normalize(model.unusual(features), dim=1) * changed
+    embedding: Tensor = F.normalize(model.unusual(features), dim=1) * changed
+    return embedding

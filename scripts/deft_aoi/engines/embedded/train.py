@@ -150,7 +150,8 @@ class Trainer:
         torch.backends.cudnn.benchmark = bool(config.train.cudnn.benchmark)
         torch.use_deterministic_algorithms(bool(config.train.cudnn.deterministic), warn_only=True)
         self.model_config = ModelConfig.from_spec(config)
-        self.model = SiameseNet(self.model_config).to(self.device, memory_format=torch.channels_last)
+        self.model = SiameseNet(self.model_config).to(self.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs lack it
         self.loss = PairLoss(config).to(self.device)
         self.epoch, self.step, self.skip_batches = 0, 0, 0
         self._load_start()
@@ -186,11 +187,11 @@ class Trainer:
     def _note_good_parts(self) -> None:
         """Measure the pair feature on PASS training rows; mining compares pairs in units of their spread."""
         good = torch.nonzero(self.train_rows.labels == 0).flatten()
-        good = good[torch.linspace(0, len(good) - 1, min(len(good), GOOD_PARTS)).long()].tolist()
+        rows: list[int] = good[torch.linspace(0, len(good) - 1, min(len(good), GOOD_PARTS)).long()].tolist()
         self.model.train(False)
         found = []
-        for start in range(0, len(good), self.batch_size):
-            pairs, _ = self.train_rows.batch(good[start : start + self.batch_size])
+        for start in range(0, len(rows), self.batch_size):
+            pairs, _ = self.train_rows.batch(rows[start : start + self.batch_size])
             found.append(averaged_features(self.model, pairs.to(self.device).float() / 255.0))
         self.model.note_good_parts(torch.cat(found))
         self._set_mode()
