@@ -151,3 +151,23 @@ def test_a_plan_with_a_result_file_elsewhere_is_refused(path: str) -> None:
 def test_a_plan_that_says_one_thing_twice_is_refused() -> None:
     with pytest.raises(HardStop, match="twice"):
         metric.parse_metric_plan({**PLAN, "constraints": [PLAN["primary"]]})
+
+
+def test_where_both_models_flag_half_of_the_good_parts_the_rate_at_99_percent_decides(scored_rows) -> None:
+    good = [0.1 * i for i in range(10)]
+    before = scored_rows(good, [0.85] * 119 + [0.05])
+    after = scored_rows(good, [0.95] * 119 + [0.05])
+    found = compare.compare(before, after, 0.02, 0.02)
+    assert found["far_before_fraction"] == found["far_after_fraction"] == 0.9
+    assert found["promote"]
+    assert "at recall 99 %" in found["reason"]
+    assert not compare.compare(after, before, 0.02, 0.02)["promote"]
+    worse_at_full = compare.compare(before, scored_rows(good, [0.95] * 119 + [0.01]), 0.02, 0.005)
+    assert worse_at_full["promote"], "97 % against 90 % is one defect's doing"
+
+
+def test_a_model_that_flags_fewer_than_half_is_always_ahead_of_one_that_flags_more() -> None:
+    known = {"cross_validated_far_fraction": 0.6, "far_at_99_fraction": 0.0}
+    ranks = [metric.iteration_rank({**known, "far_fraction": far}) for far in (0.49, 0.5, 0.97)]
+    assert ranks == sorted(ranks)
+    assert metric.iteration_rank({"far_fraction": 0.97}) < metric.iteration_rank({**known, "far_fraction": 0.97}), "older runs"

@@ -178,3 +178,16 @@ def test_open_gaps_are_grouped_by_defect_and_part(build) -> None:
     groups = {(r["label"], r["part_type"]): (r["no_neighbour"], r["stayed_open"]) for r in out["requests"]}
     assert groups == {("PASS", "R"): (1, 1), ("open", "QFN"): (0, 1)}
     assert out["open_samples"] == 3
+
+
+def test_where_one_defect_decides_alone_good_parts_are_targets_by_the_threshold_at_99_percent(build) -> None:
+    b = build()
+    good = [0.01 * i for i in range(20)] + [0.6]
+    frame = scored(b, good, [0.9] * 119 + [0.001])
+    found = gaps.find_gaps(frame, 0.0009, layout=b.layout)
+    chosen = frame.loc[found["row"].unique()]
+    assert chosen.loc[chosen["label"] == "PASS", "siamese_score"].tolist() == [0.6]
+    assert (chosen["label"] != "PASS").sum() == 1, "the odd defect still asks for its like"
+    plain = scored(b, [*good, 0.95], [0.9] * 119 + [0.55])
+    assert gaps.good_part_threshold(gaps.check_scored(plain), 0.5) == 0.5, "two false alarms against one at 99 %"
+    assert set(gaps.find_gaps(plain, 0.5, layout=b.layout)["row"]) >= {20, 21}

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft_aoi.analysis.constants import MAX_LISTED
+from deft_aoi.analysis import operating_point
+from deft_aoi.analysis.constants import MAX_LISTED, RECALL_WITHOUT_ODD_DEFECTS
 from deft_aoi.analysis.intervals import mcnemar_exact
-from deft_aoi.analysis.metric import Evaluation
+from deft_aoi.analysis.metric import Evaluation, FarRank, far_rank
 from deft_aoi.analysis.scored import ScoredSet, check_scored
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.kpi_target import KpiTarget
@@ -47,8 +48,9 @@ def compare(
             itself says how many defects may pass.
         max_new_escapes: defects that may be missed now though they were caught before; ``None``: at most as many as are
             newly caught.
-        estimates: ``kpi_met`` and ``cross_validated_far_fraction`` of both, over distinct contents, where a run has them: the
-            lower cross-validated false-alarm rate is the better model, ties by the point.
+        estimates: ``kpi_met``, ``far_fraction``, ``cross_validated_far_fraction`` and ``far_at_99_fraction`` of both, over
+            distinct contents, where a run has them: the lower cross-validated false-alarm rate is the better model, ties by
+            the point; where both flag half of the good parts or more, the lower rate at recall 99 %.
         judged: what the user's own primary metric says of both; it then decides instead of the KPI, escapes apart.
 
     Returns:
@@ -75,17 +77,21 @@ def compare(
         target is not None and target.meets(int((f & ~defect).sum()), good, int((f & defect).sum()), bad)
         for f in (flag_old, flag_new)
     ]
-    cross = far
+    cross, point = far, far
+    at_99 = [operating_point.at_recall(s.sweep(), RECALL_WITHOUT_ODD_DEFECTS).far_fraction for s in (old, new)]
     if estimates is not None:
         met = [bool(e["kpi_met"]) for e in estimates]
         found = [e.get("cross_validated_far_fraction") for e in estimates]
         cross = [float(f) for f in found if f is not None] if None not in found else far
+        point = [float(e.get("far_fraction", rows)) for e, rows in zip(estimates, far, strict=True)]
+        known = [e.get("far_at_99_fraction") for e in estimates]
+        at_99 = [float(f) for f in known if f is not None] if None not in known else at_99
     better = None
     if judged is not None:
         met, better = [e.met for e in judged], judged[1].rank < judged[0].rank
     first = met[1] and not met[0]
     promote, reason = decide(
-        (cross, far),
+        (far_rank(point[0], cross[0], at_99[0]), far_rank(point[1], cross[1], at_99[1])),
         recall,
         len(escapes),
         len(caught),
@@ -115,7 +121,7 @@ def compare(
 
 
 def decide(
-    fars: tuple[list[float], list[float]],
+    ranks: tuple[FarRank, FarRank],
     recall: list[float],
     new_escapes: int,
     newly_caught: int,
@@ -132,7 +138,7 @@ def decide(
     them are listed, and a line that knows better sets its own limit.
 
     Args:
-        fars: cross-validated FAR before and after, then that of the point, fractions.
+        ranks: of the false-alarm rates before and after.
         recall: recall before and after, fractions.
         new_escapes: defects caught before and missed now.
         newly_caught: defects missed before and caught now.
@@ -152,12 +158,13 @@ def decide(
     if better_metric is not None:
         words = ("promoted: the primary metric is better", "kept: the primary metric is not better")
         return better_metric, f"{words[not better_metric]}; {exchanged}"
-    before, after = zip(*fars, strict=True)
+    before, after = ranks
+    where = " at recall 99 % (both flag half of the good parts or more at the target recall)" if before[0] and after[0] else ""
     if after < before:
-        return True, f"promoted: fewer false alarms; {exchanged}"
+        return True, f"promoted: fewer false alarms{where}; {exchanged}"
     if after == before and recall[1] > recall[0]:
         return True, f"promoted: higher recall; {exchanged}"
-    return False, f"kept: the new model has no fewer false alarms; {exchanged}"
+    return False, f"kept: the new model has no fewer false alarms{where}; {exchanged}"
 
 
 def _refuse_other_rows(old: ScoredSet, new: ScoredSet) -> None:

@@ -72,3 +72,12 @@ with 8 the half of it. A fixed 16 would leave out 8 of 10 parts of the demo line
 SCORE_NOISE = 1e-6
 """By how much the embedded engine's score of one part differs between batch sizes, numbers of threads and devices
 (assumed, not measured yet): ``low_end`` hands over a threshold that far above the last good part."""
+
+DECIDED_ALONE_FACTOR = 5
+"""A few defects decide the operating point alone where they cost more than so many times the false alarms at 99 % recall."""
+
+RECALL_WITHOUT_ODD_DEFECTS = 0.99
+
+SATURATED_FAR = 0.5
+"""From this false-alarm rate on a model is not told from another by it: one missed defect makes 60 or 97 % of the good parts
+alarms. The rate at 99 % recall ranks them instead."""

@@ -2,7 +2,8 @@
 
 Weakness is signed: score - threshold for PASS, threshold - score for a defect; positive = wrong side. A row is a gap when
 it is on the wrong side or inside the margin band; at most ``top_k_per_label`` of each label, so that a class which is
-solved asks for nothing.
+solved asks for nothing. Where one or two defects decide the operating point alone, good parts are gaps by the threshold
+at recall 99 % instead: one odd defect must not send half the good parts to mining.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deft_aoi.analysis import operating_point
 from deft_aoi.analysis.constants import (
+    DECIDED_ALONE_FACTOR,
     MARGIN_BAND_OF_EVAL_MARGIN,
     MARGIN_BAND_PROBABILITY,
+    RECALL_WITHOUT_ODD_DEFECTS,
     TOP_K_PER_LABEL,
 )
 from deft_aoi.analysis.identity import image_paths
-from deft_aoi.analysis.scored import check_scored, sample_ids, weakness
+from deft_aoi.analysis.scored import ScoredSet, check_scored, sample_ids, weakness
 from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.text import quoted
@@ -59,6 +63,16 @@ def margin_band(threshold: float, difference_module: str, eval_margin: float | N
         found=f"difference_module {str(difference_module)[:40]!r}, eval_margin {eval_margin!r}",
         hint="see model.classify in the spec",
     )
+
+
+def good_part_threshold(scored: ScoredSet, threshold: float) -> float:
+    """The threshold that good parts are targets by: ``threshold``, or that at recall 99 % where few defects decide alone.
+
+    They do where the false-alarm rate at ``threshold`` is more than five times that at recall 99 %.
+    """
+    at_99 = operating_point.at_recall(scored.sweep(), RECALL_WITHOUT_ODD_DEFECTS)
+    alarms = int((scored.scores[~scored.defect] > threshold).sum())
+    return at_99.threshold if alarms > DECIDED_ALONE_FACTOR * at_99.fp else threshold
 
 
 def find_gaps(
@@ -103,7 +117,8 @@ def find_gaps(
     scored = check_scored(frame, label_column=label_column, score_column=score_column)
     weak = weakness(scored, threshold)
     names = np.array(sample_ids(frame), dtype=object)
-    low, high = margin_band(threshold, difference_module, eval_margin)
+    low, _ = margin_band(good_part_threshold(scored, threshold), difference_module, eval_margin)
+    _, high = margin_band(threshold, difference_module, eval_margin)
     asked = np.where(scored.defect, scored.scores < high, scored.scores > low)
     asked &= ~pd.Series(names).isin(list(excluded)).to_numpy()
     picked: list[Any] = []

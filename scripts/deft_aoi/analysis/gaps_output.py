@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deft_aoi.analysis.constants import RCA_IMAGES
+from deft_aoi.analysis.gaps import good_part_threshold
 from deft_aoi.analysis.scored import ScoredSet, check_scored, weakness
 from deft_aoi.contract import schema
 from deft_aoi.contract import spec as specs
@@ -181,6 +182,7 @@ def _metrics(
         "schema_version": 1,
         "threshold": float(threshold),
         "margin_band": [float(band[0]), float(band[1])],
+        "good_part_threshold": float(good_part_threshold(scored, threshold)),
         "target_recall_fraction": float(recall_fraction),
         "far_fraction": float((flagged & ~scored.defect).sum() / (~scored.defect).sum()),
         "recall_fraction": float((flagged & scored.defect).sum() / scored.defect.sum()),
@@ -197,6 +199,8 @@ def _metrics(
 def _breakdown(metrics: dict[str, Any], gaps: pd.DataFrame) -> Iterator[str]:
     low, high = metrics["margin_band"]
     yield f"threshold {metrics['threshold']!r}   margin band {low:.6g} .. {high:.6g}   rule: score > threshold = defect"
+    if metrics["good_part_threshold"] != metrics["threshold"]:
+        yield f"few defects decide this threshold alone: good parts are taken at {metrics['good_part_threshold']!r} (recall 99 %)"
     yield f"FAR {metrics['far_fraction']:.4%}   recall {metrics['recall_fraction']:.4%}   rows {metrics['rows']}"
     yield ""
     yield f"{'label':<26} {'rows':>7} {'wrong':>7} {'in band':>8} {'targets':>8} {'worst weakness':>15}"

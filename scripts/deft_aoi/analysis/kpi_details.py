@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deft_aoi.analysis.constants import MAX_LISTED, MAX_SLICES
+from deft_aoi.analysis.constants import DECIDED_ALONE_FACTOR, MAX_LISTED, MAX_SLICES, RECALL_WITHOUT_ODD_DEFECTS
 from deft_aoi.analysis.intervals import clopper_pearson
 from deft_aoi.analysis.operating_point import Floats, OperatingPoint, Sweep, at_defect_count, at_recall, defects_needed
 from deft_aoi.analysis.scored import ScoredSet
@@ -55,8 +55,12 @@ def deciding_defects(s: ScoredSet, all_scores: Sweep, recall_fraction: float, po
             break
         without = at_defect_count(rest, needed - 1)
         listed.append({**s.describe(int(row)), "far_without_fraction": without.far_fraction, "fp_without": without.fp})
-    at_99 = at_recall(all_scores, min(recall_fraction, 0.99))
-    return {"decide_alone": point.fp > 5 * at_99.fp, "far_at_99_fraction": at_99.far_fraction, "listed": listed}
+    at_99 = at_recall(all_scores, min(recall_fraction, RECALL_WITHOUT_ODD_DEFECTS))
+    return {
+        "decide_alone": point.fp > DECIDED_ALONE_FACTOR * at_99.fp,
+        "far_at_99_fraction": at_99.far_fraction,
+        "listed": listed,
+    }
 
 
 def setting_samples(s: ScoredSet, point: OperatingPoint) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deft_aoi.analysis.constants import SATURATED_FAR
 from deft_aoi.contract import schema
 from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.contract.text import has_hidden, printable, quoted
@@ -27,6 +28,8 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "==": operator.eq,
 }
 BUILTIN = "builtin"
+FarRank = tuple[bool, float, float]
+"""Of :func:`far_rank`: whether half of the good parts or more are flagged, the deciding rate, the point's."""
 MAX_PLAN_BYTES = 1 << 16
 
 
@@ -276,14 +279,24 @@ def select(candidates: Sequence[Evaluation]) -> int:
     return min(range(len(candidates)), key=lambda i: (candidates[i].rank, i))
 
 
-def iteration_rank(iteration: Mapping[str, Any]) -> tuple[bool, float, float]:
+def iteration_rank(iteration: Mapping[str, Any]) -> FarRank:
     """Sorts the iterations of a run by the values that they have on record, best first.
 
     By the primary metric where the run has one (``metric_feasible``, ``metric_distance``), else by the false-alarm rate
-    at thresholds that other boards chose (the point alone rewards luck), ties by that of the point.
+    at thresholds that other boards chose (the point alone rewards luck), ties by that of the point (:func:`far_rank`).
     """
-    far = float(iteration["far_fraction"])
     if iteration.get("metric_distance") is not None:
         return (not iteration["metric_feasible"], float(iteration["metric_distance"]), 0.0)
-    cross = iteration.get("cross_validated_far_fraction")
-    return (False, far if cross is None else float(cross), far)
+    cross, at_99 = iteration.get("cross_validated_far_fraction"), iteration.get("far_at_99_fraction")
+    return far_rank(float(iteration["far_fraction"]), cross, at_99)
+
+
+def far_rank(far: float, cross_validated: float | None, at_99: float | None) -> FarRank:
+    """Sorts models by false-alarm rates (fractions at the target recall, cross-validated, at recall 99 %), best first.
+
+    A model that flags half of the good parts or more is behind every other one, and among such models the rate at recall
+    99 % decides: the one missed defect behind 60 or 97 % says nothing of the rest.
+    """
+    if far >= SATURATED_FAR and at_99 is not None:
+        return (True, float(at_99), far)
+    return (False, far if cross_validated is None else float(cross_validated), far)

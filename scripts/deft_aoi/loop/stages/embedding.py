@@ -11,6 +11,7 @@ from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.contract.files import sha256_file
 from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.launch import Job, run_job, write_spec
+from deft_aoi.loop.stages.train import best_iteration
 from deft_aoi.mining import jobs
 from deft_aoi.mining.store import EmbeddingStore, EncoderIdentity
 
@@ -38,16 +39,17 @@ class Encoder:
 def encoder_for(ctx: RunContext, label: str) -> Encoder:
     """The encoder that mines for iteration ``label``.
 
-    ``baseline`` keeps the baseline's checkpoint for the whole run (the pool is embedded once); ``latest`` takes the
-    previous iteration's.
+    ``baseline`` keeps the baseline's checkpoint for the whole run (the pool is embedded once); ``latest`` takes the best
+    one so far.
 
     Raises:
         Blocked: the SigLIP model is not at hand.
         HardStop: the checkpoint that encodes is not the one on record.
     """
     if ctx.config.encoder == "pair_feature":
-        source = "baseline" if ctx.config.encoder_checkpoint == "baseline" else ctx.previous(label)
-        it = ctx.iteration(source)
+        it = best_iteration(ctx.state()) if ctx.config.encoder_checkpoint == "latest" else None
+        source = "baseline" if it is None else it["label"]
+        it = it or ctx.iteration("baseline")
         checkpoint = ctx.path(it["best_ckpt_path"])
         digest = sha256_file(checkpoint)
         if digest != it["best_ckpt_sha256"]:

@@ -100,6 +100,7 @@ def judgement(report: dict[str, Any], decision: Evaluation | None) -> dict[str, 
         "kpi_met": facts.kpi,
         "cross_validated": facts.cross_validated,
         "cross_validated_far_fraction": None if estimate is None else estimate["far_fraction"],
+        "far_at_99_fraction": next(p["far_fraction"] for p in report["operating_points"] if p["recall_target_fraction"] == 0.99),
     }
 
 
@@ -154,6 +155,6 @@ def _compare(
         target=ctx.config.target,
         max_new_escapes=ctx.config.max_new_escapes,
         judged=judged,
-        estimates=(before, judgement(report, decision)),
+        estimates=(before, {"far_fraction": report["target_point"]["far_fraction"], **judgement(report, decision)}),
     )
     return {"with": before["label"], **result}

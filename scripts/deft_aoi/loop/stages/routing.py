@@ -9,14 +9,20 @@ from deft_aoi.contract.files import atomic_write_text, digest_json, sha256_file
 from deft_aoi.contract.text import shown_label
 from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages.rca import excluded_samples
+from deft_aoi.loop.stages.train import best_iteration
 from deft_aoi.mining.pool import write_parquet
 from deft_aoi.record import publish
 from deft_aoi.record.publish import publish_digest
 
 
 def routing(ctx: RunContext, label: str, _attempt: int) -> StageResult:
-    """Hand the previous iteration's gaps to mining, minus what a spot-check has since called a bad sample."""
-    rca_dir = ctx.path(ctx.iteration(ctx.previous(label))["rca_dir"])
+    """Hand the gaps of the best model so far to mining, minus what a spot-check has since called a bad sample.
+
+    A model that was refused asks for nothing: the next training starts from the best one, not from it.
+    """
+    best = best_iteration(ctx.state())
+    assert best is not None  # an iteration starts after an evaluated baseline
+    rca_dir = ctx.path(best["rca_dir"])
     source = rca_dir / "kpi_gaps.parquet"
     excluded = excluded_samples(ctx.run)
     final = ctx.run.stage_dir(label, "routing")
