@@ -215,7 +215,10 @@ def _mean(lights: Sequence[Pixels]) -> Pixels:
     """One picture of all lights, so that they share one shift."""
     import numpy as np
 
-    return lights[0] if len(lights) == 1 else np.round(np.mean(lights, axis=0)).astype(np.uint8)
+    if len(lights) == 1:
+        return lights[0]
+    mean: Pixels = np.asarray(np.stack(lights).mean(axis=0).round(), dtype=np.uint8)
+    return mean
 
 
 def place(pairs: Sequence[Pair], measured: Sequence[Measured], how: Preprocessing, root: Path) -> list[str]:
@@ -242,6 +245,33 @@ def place(pairs: Sequence[Pair], measured: Sequence[Measured], how: Preprocessin
             _write(pair, names, found.shift, how, folder)
         folders.append(str(folder))
     return folders
+
+
+def register_rows(
+    frame: pd.DataFrame, layout: ImageLayout, ids: pd.DataFrame, how: Preprocessing, *, root: Path, cache: Path
+) -> tuple[pd.DataFrame, list[Measured]]:
+    """The rows with ``golden_path`` naming registered goldens, absolute, and what was measured of each.
+
+    Args:
+        frame: N ChangeNet rows.
+        layout: how they name images.
+        ids: (N,) identities with ``content_id``.
+        how: the preprocessing.
+        root: folder of registered goldens.
+        cache: folder of the shifts that are known.
+    """
+    pairs = pairs_of(frame, layout, ids)
+    measured = ShiftCache(cache, how).measure(pairs)
+    return frame.assign(golden_path=place(pairs, measured, how, root)), measured
+
+
+def shift_table(frame: pd.DataFrame, ids: pd.DataFrame, measured: Sequence[Measured]) -> pd.DataFrame:
+    """A row's key, label, content and :data:`SHIFT_COLUMNS` as text."""
+    names = [c for c in ("input_path", "golden_path", "object_name", "label") if c in frame.columns]
+    table = frame[names].assign(content_id=ids["content_id"].to_numpy())
+    for at, column in enumerate(SHIFT_COLUMNS):
+        table[column] = [repr((*m.shift, m.rule_raw, m.rule_registered)[at]) for m in measured]
+    return table
 
 
 def _is_whole(folder: Path, names: Sequence[str]) -> bool:
@@ -273,7 +303,11 @@ def encode(pixels: Pixels, name: str) -> bytes:
     from PIL import Image
 
     sink, kind = io.BytesIO(), OWN_EXTENSION.get(os.path.splitext(name)[1].lower(), "PNG")  # noqa: PTH122
-    options: dict[str, Any] = {"PNG": {"compress_level": 1}, "WEBP": {"lossless": True, "exact": True}}.get(kind, {})
+    options: dict[str, Any] = {}
+    if kind == "WEBP":
+        options = {"lossless": True, "exact": True}
+    elif kind == "PNG":
+        options = {"compress_level": 1}
     Image.fromarray(pixels).save(sink, format=kind, **options)
     return sink.getvalue()
 

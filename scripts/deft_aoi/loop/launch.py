@@ -53,6 +53,7 @@ class Job:
         log_path: our copy of the job's output.
         rows: rows that the output must have.
         model: local files beside the workspace that the job reads (a model folder).
+        reads: derived files beside the spec that the job reads, put on record with it.
         at_launch: further overrides, asked for right before a launch and never when a job is adopted: a training that was
             interrupted clears what it left and names the checkpoint to resume from.
     """
@@ -69,6 +70,7 @@ class Job:
     log_path: Path
     rows: int | None = None
     model: Path | None = None
+    reads: tuple[Path, ...] = ()
     at_launch: Callable[[], tuple[str, ...]] | None = None
 
 
@@ -101,7 +103,7 @@ def run_job(ctx: RunContext, job: Job) -> Evidence:
                     "attempt": job.attempt,
                     "platform": ctx.config.platform,
                     "engine": ctx.config.engine,
-                    "files": {ctx.run.rel(job.spec): sha256_file(job.spec)},
+                    "files": {ctx.run.rel(path): sha256_file(path) for path in (job.spec, *job.reads)},
                 },
                 op_id=f"{job.label}/{job.stage}/{job.attempt}/start/{job.job}",
             )
