@@ -16,7 +16,7 @@ from deft_aoi.loop.options import REQUIRES
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
-        epilog="example:\n  python scripts/register_goldens.py --model best_model.json --csv new.csv --images photos --output out",
+        epilog="example:\n  python scripts/register_goldens.py --model best_model.json --csv new.csv --images photos --output o",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     source = parser.add_mutually_exclusive_group(required=True)
