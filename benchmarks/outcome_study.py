@@ -64,10 +64,10 @@ def collect(run: Path) -> dict:
         "handed_over": best["iteration"],
         "threshold": best["threshold"],
         "holdout": {k: best["holdout"][k] for k in ("far_fraction", "recall_fraction")},
-        "handed": curve(run / "holdout" / "inference.csv"),
-        "baseline": curve(run / "holdout" / "baseline" / "inference.csv")
-        if (run / "holdout" / "baseline" / "inference.csv").is_file()
-        else curve(run / "holdout" / "inference.csv"),
+        "handed": curve(run / "run" / "holdout" / "inference.csv"),
+        "baseline": curve(run / "run" / "holdout" / "baseline" / "inference.csv")
+        if (run / "run" / "holdout" / "baseline" / "inference.csv").is_file()
+        else curve(run / "run" / "holdout" / "inference.csv"),
     }
 
 
@@ -103,8 +103,8 @@ def tables(output: Path, arms: list[str], seeds: list[int]) -> str:
         for arm in arms
     }
     lines = [
-        "| arm | seeds | hold-out FAR at recall 100 %, mean / worst | at 99 % | at 98 % | AUROC | at the handed-over threshold: FAR, "
-        "recall | KPI FAR at recall 100 %, worst after an iteration | rows mined | s a run | verify_run |",
+        "| arm | seeds | hold-out FAR at recall 100 %, mean / worst | at 99 % | at 98 % | AUROC | at the threshold: "
+        "FAR, recall | KPI FAR at recall 100 %, worst after an iteration | rows mined | s a run | verify_run |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     first = found[arms[0]]
