@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.commands import command
 from deft_aoi.contract.text import printable, shown_label
-from deft_aoi.loop.checks.registration import line as registration_line
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.plan import Plan
 from deft_aoi.loop.primary_metric import summary_lines
@@ -25,6 +24,7 @@ _SHOWN = (
     ("platform", "platform"),
     ("training_epochs", "epochs per training"),
     ("seed", "seed"),
+    ("mining", "rows proposed by"),
     ("encoder", "mining encoder"),
     ("encoder_checkpoint", "encoder checkpoint"),
     ("top_k_per_target", "neighbours per target"),
@@ -37,6 +37,7 @@ _SHOWN_WHERE_SAID = (
     ("gpu_ids", "GPUs by id"),
     ("tao_version", "specs checked for TAO"),
     ("model_path", "SigLIP model"),
+    ("hard_rows", "hard rows an iteration"),
     ("air_gapped", "air-gapped"),
     ("allow_near_duplicates", "near-duplicates in base training allowed"),
     ("defect_labels", "defects although the name means good"),
@@ -62,6 +63,7 @@ def render(plan: Plan) -> str:
     lines += [f"  {title:28} {_value(name, config[name]):32} ({sources[name]})" for name, title in _SHOWN]
     for name, title in _SHOWN_WHERE_SAID:
         needed = {"num_gpus": config["engine"] == "tao", "tao_version": config["engine"] == "tao"}
+        needed["hard_rows"] = config["mining"] != "knn"
         needed["queue_limit"] = config["platform"] in ("slurm", "kubernetes")
         if sources[name] == "user" or needed.get(name):
             lines.append(f"  {title:28} {_value(name, config[name]):32} ({sources[name]})")
@@ -82,8 +84,6 @@ def render(plan: Plan) -> str:
         labels = ", ".join(f"{shown_label(k, 24)} {v}" for k, v in list(data["labels"].items())[:10])
         lines.append(f"  {name:12} {data['rows']:7} rows  {labels}")
     lines.append(f"  {'pool':12} {inputs['pool']['rows']:7} rows  (append-only; growth is welcome)")
-    if plan.get("registration"):
-        lines.append(f"  {registration_line(plan['registration'])}")
     staging = plan["staging"]
     types = ", ".join(f"{shown_label(k, 24)} {v}" for k, v in list(staging.get("by_type", {}).items())[:9])
     lines += ["", "Augmentation", f"  {staging.get('pairs', 0)} pre-generated pairs  {types}".rstrip()]
