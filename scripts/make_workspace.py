@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--delimiter", help="between the cells of the CSV (default: detected)")
     p.add_argument("--encoding", help="of the CSV, such as cp1252, gbk, shift_jis (default: detected)")
     p.add_argument("--board-regex", help="its first group names the board, searched in the path below the label folder")
+    p.add_argument("--bit-depth", choices=("12", "16", "auto"), help="scale images of more than 8 bits a channel to 8")
     p.add_argument("--fractions", default="train=0.3,validation=0.1,kpi=0.25,holdout=0.1,pool=0.25", help="share of each part")
     p.add_argument("--spec", type=Path, help="spec to start from, e.g. for TAO (default: one for the embedded engine)")
     p.add_argument("--seed", type=int, default=7, help="same data and seed, same workspace (default 7)")
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> Result:
         spec_file=args.spec,
         notes=notes,
         defect_labels=args.defect_label,
+        bit_depth=args.bit_depth,
     )
     return Result(report_text(report, args.output), report)
 

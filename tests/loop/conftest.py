@@ -54,7 +54,7 @@ def demo_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(demo_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of one iteration, three epochs each, so that a checkpoint is pruned; never written to."""
+    """A finished run of one iteration on registered goldens, three epochs each: a checkpoint is pruned; never written to."""
     base = tmp_path_factory.mktemp("finished")
     shutil.copytree(demo_source, base / "ws")
     said = deft(
@@ -67,6 +67,8 @@ def finished(demo_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         3,
         "--max-iterations",
         1,
+        "--registration",
+        6,
         "--yes",
         env={f"XDG_{name}_HOME": str(base / name) for name in ("STATE", "CACHE", "DATA")},
     )

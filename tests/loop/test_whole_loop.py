@@ -43,6 +43,8 @@ iter1/{{routing_results,anomalygen,mining_filter,dataset}}/_MANIFEST.json
 run/{{plan.json,reserve,run.lock,driver.start,driver.exit,log.lock,log.index,data_requests.json,gap_ledger.parquet}}
 run/specs/{{baseline,iter1}}-{{train,inference}}.yaml run/specs/iter1-embed-{{pool,targets}}.yaml
 run/specs/{{run-holdout,run-holdout_baseline}}.yaml
+run/specs/run-unregistered.yaml run/specs/registered-{{train,validation,kpi,holdout,iter1-train}}{{,-shifts}}.csv
+run/unregistered/{{_MANIFEST.json,unregistered.json,inference.csv,inference.log,experiment.yaml,status.json}}
 run/holdout/{{holdout.json,inference.csv,inference.log,experiment.yaml,status.json,holdout_comparison.json}}
 run/holdout/baseline/{{holdout.json,inference.csv,inference.log,experiment.yaml,status.json}}
 run/jobs/deft-*.{{job,run,exit}}.json run/jobs/.deft-*.lock
@@ -69,6 +71,24 @@ def test_finished_run_has_the_tree_of_the_data_contract_and_nothing_else(finishe
     named = {name for pattern in wanted for name in fnmatch.filter(files, pattern)}
     assert missing == []
     assert sorted(set(files) - named) == []
+
+
+def test_engines_compare_registered_goldens_and_the_files_keep_the_user_s(finished: Path) -> None:
+    given = pd.read_csv(finished / "run/specs/registered-kpi.csv", dtype=str)
+    shifts = pd.read_csv(finished / "run/specs/registered-kpi-shifts.csv", dtype=str)
+    moved = (shifts["dy"] != "0") | (shifts["dx"] != "0")
+    assert 0 < moved.sum() < len(moved)
+    cache = str(finished.parents[1] / ".deft" / "registered")
+    assert given["golden_path"].str.startswith(cache).equals(moved)
+    scored = pd.read_csv(finished / "baseline/inference/best_val/inference.csv", dtype=str)
+    own = pd.read_csv(finished.parents[1] / "kpi/testing_set.csv", dtype=str)
+    assert scored["golden_path"].tolist() == own["golden_path"].tolist()
+    body = json.loads((finished / "best_model.json").read_text())["preprocessing"]
+    assert body["required"]["method"]
+    assert set(body["unregistered_kpi"]) == {"threshold", "far_fraction", "recall_fraction", "at_this_threshold"}
+    head = (finished / "best_model_inference_spec.yaml").read_text().splitlines()[0]
+    assert head.startswith("#")
+    assert "REGISTERED" in head
 
 
 def test_training_set_grows_by_what_was_mined(finished: Path) -> None:

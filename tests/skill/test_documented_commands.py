@@ -71,6 +71,7 @@ TOUR = (
     "scripts/render_report.py --results-dir RESULTS_DIR",
     "python3 scripts/prepare_inference_spec.py --results-dir RESULTS_DIR",
     INFER,
+    "python3 scripts/register_goldens.py --model best_model.json --csv boards.csv --images FOLDER --output OUT",
     "python3 scripts/analyze_kpi.py INFERENCE_CSV --output-dir OUT",
     "python3 scripts/analyze_gaps.py INFERENCE_CSV --spec SPEC --images-dir IMAGES --output-dir OUT",
     "python3 scripts/knn_mine.py --targets TARGETS.parquet --pool POOL.parquet --output-dir OUT",

@@ -6,8 +6,10 @@ import csv
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from deft_aoi.workspaces.board_split import parse_fractions, split_boards
 from deft_aoi.workspaces.builder import SPLITS
 from deft_aoi.workspaces.check_workspace import check_workspace
 from deft_aoi.workspaces.own_data import from_csv, from_folders, lights_of_map, parse_map
+from deft_aoi.workspaces.own_images import OwnImages, bits_of
 from deft_aoi.workspaces.own_workspace import DEFAULT_FRACTIONS, make_workspace
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_workspace.py"
@@ -328,3 +331,91 @@ def test_a_defect_that_the_user_named_stays_one_in_every_later_check(tmp_path: P
     assert check_workspace(tmp_path / "ws").counts["error"] == 0
     (tmp_path / "ws/workspace_report.json").unlink()
     assert {f.rule for f in check_workspace(tmp_path / "ws").findings if f.level == "error"} == {"good_label"}
+
+
+def _deep_png(path: Path, values: np.ndarray, colour: int) -> None:
+    """A PNG of 16 bits a channel with all five row filters, as cameras' libraries write it."""
+    height, width, samples = values.shape
+    raw = values.astype(">u2").tobytes()
+    step, length = 2 * samples, width * samples * 2
+    lines, above = b"", bytes(length)
+    for y in range(height):
+        row, kind = raw[y * length : (y + 1) * length], y % 5
+        guesses = []
+        for x in range(length):
+            left, up = row[x - step] if x >= step else 0, above[x]
+            corner = above[x - step] if x >= step else 0
+            nearest = min((abs(up - corner), 0, left), (abs(left - corner), 1, up), (abs(left + up - 2 * corner), 2, corner))
+            guesses.append((0, left, up, (left + up) // 2, nearest[2])[kind])
+        lines += bytes([kind]) + bytes((v - g) & 255 for v, g in zip(row, guesses, strict=True))
+        above = row
+    body = b""
+    for name, data in (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)),
+        (b"IDAT", zlib.compress(lines)),
+        (b"IEND", b""),
+    ):
+        body += struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+
+
+@pytest.mark.parametrize(("colour", "samples"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_twelve_bits_are_refused_or_scaled_as_the_user_says_and_never_cut(tmp_path: Path, colour: int, samples: int) -> None:
+    file = tmp_path / "deep.png"
+    values = np.random.default_rng(1).integers(0, 4096, (10, 12, samples))
+    values[0, 0, 0] = 4095
+    _deep_png(file, values, colour)
+    with pytest.raises(HardStop) as stop:
+        OwnImages().open(file)
+    assert "--bit-depth" in stop.value.hint
+    assert bits_of("auto", [file]) == 12
+    got = np.asarray(OwnImages(12).open(file))
+    seen = values[..., :3] if samples >= 3 else values[..., :1].repeat(3, axis=2)
+    assert np.abs(got - seen * 255 / 4095).max() <= 0.5 + 1e-9
+    assert np.asarray(OwnImages(16).open(file)).max() == 16
+    values[0, 0, 0] = 9000
+    _deep_png(file, values, colour)
+    with pytest.raises(HardStop, match="12 bits cannot hold"):
+        OwnImages(12).open(file)
+
+
+def test_a_12_bit_tiff_and_a_turned_jpeg_become_upright_8_bit_files(tmp_path: Path) -> None:
+    test, golden = make_folders(tmp_path / "in")
+    turned = picture([9, 9, 9]).resize((64, 48))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (test / "OK/B000/R0.png").unlink()
+    turned.save(test / "OK/B000/R0.jpg", exif=exif, quality=95)
+    (test / "OK/B001/R0.png").unlink()
+    Image.fromarray(np.full((64, 64), 4095, dtype=np.uint16)).save(test / "OK/B001/R0.tif")
+    samples = from_folders(test, golden, lights=("",), pass_label="OK", board_regex=None)
+    report = make_workspace(samples, tmp_path / "ws", lights=("",), fractions=FRACTIONS, seed=7, bit_depth="auto")
+    assert "1 images were turned as the EXIF orientation says" in report["notes"]
+    assert "1 images were scaled from 12 bits a channel to 8 (--bit-depth)" in report["notes"]
+    (upright,) = (tmp_path / "ws").glob("**/B000/PerComponent/R0.png")
+    assert Image.open(upright).size == (48, 64)
+    (white,) = (tmp_path / "ws").glob("**/B001/PerComponent/R0.png")
+    assert np.asarray(Image.open(white)).min() == 255
+
+
+def test_all_damaged_images_are_named_at_once_and_nothing_is_left(tmp_path: Path) -> None:
+    test, golden = make_folders(tmp_path / "in")
+    for board in ("B000", "B001", "B002"):
+        (test / "OK" / board / "R1.png").write_bytes(b"")
+    samples = from_folders(test, golden, lights=("",), pass_label="OK", board_regex=None)
+    with pytest.raises(HardStop) as stop:
+        make_workspace(samples, tmp_path / "ws", lights=("",), fractions=FRACTIONS, seed=7)
+    assert all(board in stop.value.message for board in ("B000", "B001", "B002"))
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+def test_crops_far_larger_than_the_networks_input_are_a_note_with_the_option(tmp_path: Path) -> None:
+    test, golden = make_folders(tmp_path / "in")
+    for file in [*test.rglob("*.png"), *golden.rglob("*.png")]:
+        Image.open(file).resize((300, 300)).save(file)
+    samples = from_folders(test, golden, lights=("",), pass_label="OK", board_regex=None)
+    report = make_workspace(samples, tmp_path / "ws", lights=("",), fractions=FRACTIONS, seed=7)
+    (note,) = (n for n in report["notes"] if "px on the longer side" in n)
+    assert "--set dataset.classify.image_width=256" in note
+    (finding,) = (f for f in check_workspace(tmp_path / "ws").findings if f.rule == "crop_size")
+    assert "image_width=256" in finding.fix

@@ -99,7 +99,8 @@ def match(a: pd.DataFrame, b: pd.DataFrame, load_a: Load, load_b: Load) -> pd.Da
     confirmed: dict[str, tuple[int, float]] = {}
     if rows_a and rows_b:
         sample = _Samples.of(rows_b, load_b)
-        for i, tries in _proposals(*_thumbs(a, rows_a), _thumbs(b, sample.rows)[0], sample):
+        proposals = _proposals(*_thumbs(a, rows_a), _thumbs(b, sample.rows)[0], sample) if sample.rows else ()
+        for i, tries in proposals:
             images = load_a(rows_a[i])
             best: tuple[float, int] | None = None
             if images is None:
@@ -178,8 +179,6 @@ def _proposals(
     a: NDArray[np.uint8], size: NDArray[np.int64], b: NDArray[np.uint8], sample: _Samples
 ) -> Iterator[tuple[int, list[tuple[int, int, float]]]]:
     """``(i, [(j, turn, share), ...])``: the rows of ``b``, or the inner share of them, that row ``i``, turned, may show."""
-    if not len(b):
-        return
     coarse = _coarse(b)
     templates = _Templates(sample)
     step = max(64, _BLOCK_VALUES // (8 * len(coarse)))

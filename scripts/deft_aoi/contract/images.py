@@ -68,6 +68,10 @@ def _pillow() -> ModuleType:
     return Image
 
 
+class TooDeep(ImageRefused):
+    """More than 8 bits a channel."""
+
+
 def has_own_extension(path: StrPath) -> bool:
     """Whether the file's name decides if it is decoded."""
     return os.fspath(path).lower().endswith(_OWN)
@@ -230,12 +234,12 @@ def _check_header(path: StrPath, image: Image) -> None:
         raise _too_large(path, f"{image.width} x {image.height} pixels")
     deep = bits_per_channel(image)
     if image.mode not in _MODES or deep > 8:
-        raise ImageRefused(
+        raise TooDeep(
             path,
             "has more than 8 bits a channel",
             expected="8 bits a channel: TAO cuts the rest off, which leaves white where there was detail",
             found=f"pixel type {image.mode}, {deep} bits a channel" if deep > 8 else f"pixel type {image.mode}",
-            hint="convert it to 8 bits with the range that shows the part",
+            hint="convert it to 8 bits with the range that shows the part (make_workspace.py --bit-depth does)",
         )
     if _is_animated(image):
         raise ImageRefused(path, "has several frames", expected="one still picture", found="an animated or multi-page file")

@@ -301,6 +301,11 @@ class RunPaths:
         return self.run / "holdout"
 
     @property
+    def unregistered(self) -> Path:
+        """The model of registered pairs, scored on KPI pairs as they lie."""
+        return self.run / "unregistered"
+
+    @property
     def synth_pool(self) -> Path:
         """Staged synthetic pairs and the pool."""
         return self.root / "synth_pool"

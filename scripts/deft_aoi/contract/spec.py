@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -234,9 +235,10 @@ def apply_overrides(spec: Spec, overrides: list[str] | tuple[str, ...]) -> Spec:
     return out
 
 
-def dump_spec(spec: Spec, path: StrPath) -> None:
-    """Write a derived spec atomically, keys in their order."""
-    atomic_write_text(path, yaml.dump(spec, Dumper=_StrictDumper, sort_keys=False, allow_unicode=False, width=1000))
+def dump_spec(spec: Spec, path: StrPath, *, comments: Sequence[str] = ()) -> None:
+    """Write a derived spec atomically, keys in their order, below comment lines for whoever opens it."""
+    head = "".join(f"# {line}\n" for line in comments)
+    atomic_write_text(path, head + yaml.dump(spec, Dumper=_StrictDumper, sort_keys=False, allow_unicode=False, width=1000))
 
 
 def lights(spec: Spec) -> tuple[str, ...]:

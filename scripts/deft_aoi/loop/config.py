@@ -15,6 +15,7 @@ from deft_aoi.mining.defaults import HARD_ROWS, MINING
 if TYPE_CHECKING:
     from deft_aoi.analysis.judging import JudgingRules
     from deft_aoi.analysis.metric import MetricPlan
+    from deft_aoi.analysis.registered_goldens import Preprocessing
 
 ENGINES = ("embedded", "tao")
 PLATFORMS = ("local", "docker", "slurm", "kubernetes")
@@ -39,8 +40,12 @@ DEFAULTS: dict[str, Any] = {
     "score_noise": SCORE_NOISE,
     "min_recall_support_pct": 100 * MIN_RECALL_SUPPORT,
     "stop_rule": "cross_validated",
+    "registration": "auto",
 }
 STOP_RULES = ("cross_validated", "point")
+MAX_SHIFT_PX = 64
+TAO_SIZE = 224
+"""``dataset.classify.image_width`` and ``image_height`` where a spec is silent."""
 DEFAULT_EPOCHS = 20
 
 
@@ -82,6 +87,14 @@ class RunConfig:
         return None if body is None else parse_metric_plan(body)
 
     @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How goldens are registered; ``None`` where they stay (also in a plan from before there was a choice)."""
+        from deft_aoi.analysis.registered_goldens import Preprocessing
+
+        body = self.values.get("registration")
+        return Preprocessing.read(body) if isinstance(body, dict) else None
+
+    @property
     def target(self) -> KpiTarget:
         """The parsed KPI target."""
         return parse_kpi_target(self.values["kpi_target"])
@@ -106,6 +119,20 @@ def _positive(name: str, value: Any, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise UsageError(f"{name} must be a whole number from {low} to {high}, got {value}")
     return value
+
+
+def _registration(said: Any) -> str | int:
+    """``auto``, ``off``, or the largest shift in pixels of the network's picture."""
+    text = str(said)
+    if text in ("auto", "off"):
+        return text
+    if not text.isdigit() or not 1 <= int(text) <= MAX_SHIFT_PX:
+        raise UsageError(
+            "--registration cannot be read",
+            expected=f"auto, off, or the largest shift in pixels, 1 to {MAX_SHIFT_PX}",
+            found=text[:40],
+        )
+    return int(text)
 
 
 def _check_judging(values: Mapping[str, Any]) -> None:
@@ -142,6 +169,7 @@ def resolve(given: Mapping[str, Any], user_spec: specs.Spec) -> RunConfig:
     for name, value in DEFAULTS.items():
         settle(name, value)
     settings["kpi_target"] = Setting(parse_kpi_target(settings["kpi_target"].value).text, settings["kpi_target"].source)
+    settings["registration"] = Setting(_registration(settings["registration"].value), settings["registration"].source)
     _check_judging({name: settings[name].value for name in DEFAULTS})
     engine = settle("engine", specs.engine_for(user_spec), "spec")
     if engine not in ENGINES:
@@ -249,3 +277,9 @@ def effective_spec(user_spec: specs.Spec, config: RunConfig) -> specs.Spec:
     if config.engine == "embedded":
         specs.put(spec, "model.backbone.type", specs.EMBEDDED_BACKBONE)
     return specs.apply_overrides(spec, tuple(config.overrides))
+
+
+def network_size(spec: specs.Spec) -> tuple[int, int]:
+    """Width and height of the network's picture of one light."""
+    width, height = (int(specs.get(spec, f"dataset.classify.image_{side}") or TAO_SIZE) for side in ("width", "height"))
+    return width, height

@@ -33,7 +33,12 @@ AFTERTHOUGHTS = ("handoff", "report", "usage", "note")
 
 
 def write(
-    run: RunPaths, workspace: Workspace, *, holdout: dict[str, Any] | None, output_dir: Path | None = None
+    run: RunPaths,
+    workspace: Workspace,
+    *,
+    holdout: dict[str, Any] | None,
+    unregistered: dict[str, Any] | None = None,
+    output_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Write both hand-over files for the best checkpoint so far: both, or neither.
 
@@ -45,6 +50,7 @@ def write(
         run: the run.
         workspace: its workspace.
         holdout: the hold-out figures, where they exist.
+        unregistered: the same model's figures on KPI pairs that nobody registered, where they exist.
         output_dir: where to write; ``None``: into the run's folder.
 
     Returns:
@@ -58,8 +64,8 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     new_model, new_spec = (p.with_name(f".{p.name}.new") for p in (model_path, spec_path))
     try:
-        body, spec = _content(run, workspace, holdout)
-        specs.dump_spec(spec, new_spec)
+        body, spec = _content(run, workspace, holdout, unregistered)
+        specs.dump_spec(spec, new_spec, comments=_comments(body["preprocessing"]))
         body["inference_spec"] = {"path": str(spec_path), "sha256": sha256_file(new_spec)}
         write_checked(new_model, body, "best_model")
         model_path.unlink(missing_ok=True)
@@ -72,7 +78,9 @@ def write(
     return body
 
 
-def _content(run: RunPaths, workspace: Workspace, holdout: dict[str, Any] | None) -> tuple[dict[str, Any], specs.Spec]:
+def _content(
+    run: RunPaths, workspace: Workspace, holdout: dict[str, Any] | None, unregistered: dict[str, Any] | None
+) -> tuple[dict[str, Any], specs.Spec]:
     """``(best_model.json without its spec, the spec)`` with every file they name checked."""
     state = load_state(run.root)
     best = best_iteration(state)
@@ -106,6 +114,7 @@ def _content(run: RunPaths, workspace: Workspace, holdout: dict[str, Any] | None
         "checkpoint": {"path": str(checkpoint), "sha256": best["best_ckpt_sha256"], "choice": best["chosen"]},
         "images_dir": specs.get(trained, "dataset.classify.infer_dataset.images_dir"),
         "rule": "score > threshold: defect",
+        "preprocessing": _preprocessing(config, unregistered),
         "threshold": best["threshold"],
         "threshold_interval": [point["interval_low"], point["interval_high"]],
         "kpi_target": config.kpi_target,
@@ -136,6 +145,35 @@ def _read_for(run: RunPaths, best: dict[str, Any]) -> list[str]:
     if best.get("primary_metric"):
         names.append(run.rel((run.root / best["inference_csv"]).with_name(RECORD)))
     return names if label == "baseline" else [*names, f"{label}/dataset/train_combined_{label}.csv"]
+
+
+def _preprocessing(config: RunConfig, unregistered: dict[str, Any] | None) -> dict[str, Any]:
+    """What a pair must go through before this model sees it, and what the model does where nobody does it."""
+    how = config.preprocessing
+    if how is None:
+        return {"required": None, "unregistered_kpi": None}
+    command = (
+        "infer.py does it by itself; elsewhere: register_goldens.py --model best_model.json --csv CSV --images DIR --output DIR"
+    )
+    return {"required": {**how.as_dict(), "command": command}, "unregistered_kpi": unregistered}
+
+
+def _comments(preprocessing: dict[str, Any]) -> list[str]:
+    """The first lines of the inference spec: whoever runs it elsewhere must not feed goldens as they lie."""
+    required, raw = preprocessing["required"], preprocessing["unregistered_kpi"]
+    if required is None:
+        return []
+    lines = [
+        "This model was trained on REGISTERED pairs: each golden is moved onto its test before they are compared.",
+        f"Method {required['method']} at {required['width']} x {required['height']} px, parameters in best_model.json.",
+        "Register first: register_goldens.py --model best_model.json --csv CSV --images DIR --output DIR",
+    ]
+    if raw is not None:
+        lines.append(
+            f"On KPI pairs that are not registered, its own threshold would be {raw['threshold']!r}: FAR "
+            f"{100 * raw['far_fraction']:.4g}%, recall {100 * raw['recall_fraction']:.4g}%."
+        )
+    return lines
 
 
 def _status(status: str, config: RunConfig, met: bool) -> str:

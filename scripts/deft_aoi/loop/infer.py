@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deft_aoi import engines
+from deft_aoi.analysis.registered_goldens import Preprocessing
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import MANDATORY, csv_text, read_changenet_csv, read_table, write_changenet_csv
 from deft_aoi.contract.checkpoint_scan import scan_checkpoint
 from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.files import atomic_write_text, digest_json, sha256_file
+from deft_aoi.contract.paths import digest_cache_home
 from deft_aoi.contract.schema import read_checked, write_checked
 from deft_aoi.contract.text import PASS, is_pass, quoted
 from deft_aoi.engines import success
@@ -121,19 +123,20 @@ def infer(
             found=quoted(place.engine),
             hint="leave --engine out",
         )
-    frame, known = _rows(csv)
+    frame, known = read_boards(csv)
     folder = images.expanduser().resolve()
-    _refuse_missing(frame, model.spec, folder)
+    refuse_missing(frame, model.spec, folder)
     target = out.expanduser().resolve()
     target.mkdir(parents=True, exist_ok=True)
     boards, spec_path = target / "boards.csv", target / "inference_spec.yaml"
     write_changenet_csv(frame, boards)
+    _register(model, frame, boards, folder, target)
     specs.dump_spec(_spec(model, boards, folder, len(frame)), spec_path)
     name, scores = _run(model, place, spec_path, folder, target, len(frame), progress)
     return _decide(model, frame, known, scores, target, name, place.platform or model.body["platform"])
 
 
-def _rows(csv: Path) -> tuple[pd.DataFrame, bool]:
+def read_boards(csv: Path) -> tuple[pd.DataFrame, bool]:
     """``(rows, whether every row has a label)``; rows without one get PASS, which the score does not depend on."""
     found = read_table(csv, what="boards", mandatory=tuple(c for c in MANDATORY if c != "label"))
     known = "label" in found.columns and bool((found["label"] != "").all())
@@ -147,7 +150,7 @@ def _rows(csv: Path) -> tuple[pd.DataFrame, bool]:
         return read_changenet_csv(path, what="boards")[[*dict.fromkeys([*found.columns, "label"])]], False
 
 
-def _refuse_missing(frame: pd.DataFrame, spec: specs.Spec, images: Path) -> None:
+def refuse_missing(frame: pd.DataFrame, spec: specs.Spec, images: Path) -> None:
     missing = specs.layout(spec, images).missing(frame)
     if missing:
         line, column, path = missing[0]
@@ -157,6 +160,21 @@ def _refuse_missing(frame: pd.DataFrame, spec: specs.Spec, images: Path) -> None
             found=f"nothing there (row {line}, {column})",
             hint="--images is the folder that input_path and golden_path are relative to",
         )
+
+
+def _register(model: Model, frame: pd.DataFrame, boards: Path, images: Path, out: Path) -> None:
+    """Move the goldens of new boards as those were that the model was trained on; the decisions keep the rows as given."""
+    required = (model.body.get("preprocessing") or {}).get("required")
+    if required is None:
+        return
+    from deft_aoi.analysis.identity import ContentIndex
+    from deft_aoi.analysis.registered_goldens import register_rows
+
+    ids = ContentIndex(digest_cache_home()).digest_pairs(frame, specs.layout(model.spec, images), what="boards")
+    registered, _ = register_rows(
+        frame, specs.layout(model.spec, images), ids, Preprocessing.read(required), root=out / "registered", cache=out
+    )
+    atomic_write_text(boards, csv_text(registered))
 
 
 def _spec(model: Model, boards: Path, images: Path, rows: int) -> specs.Spec:

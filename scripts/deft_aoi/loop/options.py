@@ -43,6 +43,11 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--stop-rule", help="cross_validated (default), or point: stop at the first point that meets the target")
     run.add_argument(
+        "--registration",
+        metavar="auto|off|PIXELS",
+        help="move goldens onto the tests before they are compared: where it pays (auto, default), never, or by at most PIXELS",
+    )
+    run.add_argument(
         "--allow-near-duplicates",
         action="store_true",
         default=None,
@@ -107,6 +112,7 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
         "stop_rule",
         "allow_near_duplicates",
         "defect_labels",
+        "registration",
     )
     said = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.metric_plan:

@@ -13,7 +13,7 @@ from deft_aoi.contract import plans
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import Blocked, DeftError
 from deft_aoi.contract.paths import Workspace, digest_cache_home
-from deft_aoi.loop.checks import data, machine, model_spec, supplies
+from deft_aoi.loop.checks import data, machine, model_spec, registration, supplies
 from deft_aoi.loop.checks import workspace as places
 from deft_aoi.loop.checks.session import Checklist, Finding
 from deft_aoi.loop.config import RunConfig, effective_spec
@@ -72,6 +72,7 @@ def _check_run(session: Checklist, config: RunConfig) -> None:
         session.guard(11, lambda: data.check_leakage(session))
         session.guard(11, lambda: data.check_metric(session, config))
         data.check_statistics(session, config)
+        session.guard(11, lambda: registration.check_registration(session, config))
 
 
 def _build_plan(session: Checklist, config: RunConfig) -> Plan:
@@ -85,6 +86,7 @@ def _build_plan(session: Checklist, config: RunConfig) -> Plan:
         "images": session.images,
         "dataset": {name: {"rows": len(s.frame), "labels": s.label_counts()} for name, s in session.splits.items()},
         "staging": session.staging,
+        "registration": session.registration,
         "spec_engine": specs.engine_for(session.spec),
         "findings": [f.__dict__ for f in session.findings],
         "resume": session.resume,

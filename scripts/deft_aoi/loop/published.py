@@ -125,6 +125,11 @@ def holdout_problems(run: RunPaths, named: dict[str, RecordedDigest]) -> list[st
     return [printable(f"holdout: {p}", 300) for p in _by_manifest(run, run.holdout, named)]
 
 
+def unregistered_problems(run: RunPaths, named: dict[str, RecordedDigest]) -> list[str]:
+    """What does not hold of the KPI set scored without registration."""
+    return [printable(f"unregistered: {p}", 300) for p in _by_manifest(run, run.unregistered, named)]
+
+
 def staged_problems(run: RunPaths, named: dict[str, RecordedDigest], moving: set[str]) -> list[str]:
     """What does not hold of the staged pairs and of the pool's tables beside them."""
     if not is_staged(run, named):

@@ -6,6 +6,7 @@ never holds the name of an attempt folder.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def train_spec(
     train_csv: Path,
     train_images: Path,
     pretrained: Path | None,
+    csvs: Mapping[str, Path] | None = None,
 ) -> specs.Spec:
     """The spec of one training.
 
@@ -46,12 +48,14 @@ def train_spec(
         train_csv: rows to train on, absolute.
         train_images: what their paths are relative to, absolute.
         pretrained: checkpoint to fine-tune from; ``None`` for the baseline's own initialisation.
+        csvs: derived rows of ``validation`` and of the KPI set (``infer``, ``test``), absolute; others are the workspace's.
     """
     base = effective_spec(user_spec, config)
     spec = specs.merge(base, {"task": "classify"})
     _dataset(spec, "train", train_csv, train_images)
     for split in ("validation", "test", "infer"):
-        _dataset(spec, split, csv_path(workspace, base, split), images_dir(workspace, base, split))
+        csv = (csvs or {}).get(split) or csv_path(workspace, base, split)
+        _dataset(spec, split, csv, images_dir(workspace, base, split))
     _backbone(workspace, spec)
     specs.put(spec, "train.num_epochs", config.training_epochs)
     # The best-validation checkpoint must exist, so every validated epoch is kept until the choice is made; TAO asserts

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.commands import command
 from deft_aoi.contract.text import printable, shown_label
+from deft_aoi.loop.checks.registration import line as registration_line
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.plan import Plan
 from deft_aoi.loop.primary_metric import summary_lines
@@ -84,6 +85,8 @@ def render(plan: Plan) -> str:
         labels = ", ".join(f"{shown_label(k, 24)} {v}" for k, v in list(data["labels"].items())[:10])
         lines.append(f"  {name:12} {data['rows']:7} rows  {labels}")
     lines.append(f"  {'pool':12} {inputs['pool']['rows']:7} rows  (append-only; growth is welcome)")
+    if plan.get("registration"):
+        lines.append(f"  {registration_line(plan['registration'])}")
     staging = plan["staging"]
     types = ", ".join(f"{shown_label(k, 24)} {v}" for k, v in list(staging.get("by_type", {}).items())[:9])
     lines += ["", "Augmentation", f"  {staging.get('pairs', 0)} pre-generated pairs  {types}".rstrip()]

@@ -131,6 +131,8 @@ def verify_run(results_dir: Path, head: str | None = None) -> Verdict:
     }
     if provenance.HOLDOUT in named:
         intact["run", "holdout"] = verdict.add("published folders", published.holdout_problems(run, named))
+    if provenance.UNREGISTERED in named:
+        verdict.add("published folders", published.unregistered_problems(run, named))
     for label, it in view["iterations"].items():
         if "evaluate" in it["stages"]:
             whole = verdict.add("vouchers of KPI files", published.evaluate_manifest_problems(run, label, named))

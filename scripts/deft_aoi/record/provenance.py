@@ -23,6 +23,7 @@ PUBLISHED = ("train", "inference", "rca", "routing", "anomalygen", "data_mining"
 
 SPECS = "run/specs/"
 HOLDOUT = f"run/holdout/{MANIFEST_NAME}"
+UNREGISTERED = f"run/unregistered/{MANIFEST_NAME}"
 POOL_FILES = tuple(f"synth_pool/source_{n}" for n in ("pool.csv", "pool.parquet", "embeddings.parquet", "embed.log"))
 """What a mining replaces in the published ``synth_pool/``; its event vouches for them anew."""
 
@@ -31,7 +32,7 @@ LEDGER_FILES = ("run/gap_ledger.parquet", "run/data_requests.json")
 WRITTEN_BY = {
     "data_mining": POOL_FILES,
     "rca": LEDGER_FILES,
-    "handoff": (*LEDGER_FILES, HOLDOUT),
+    "handoff": (*LEDGER_FILES, HOLDOUT, UNREGISTERED),
     "note": ("run/spot_check.json",),
 }
 """Which files the event of a stage may vouch for one by one (``data["files"]``)."""

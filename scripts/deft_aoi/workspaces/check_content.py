@@ -9,10 +9,12 @@ from deft_aoi.analysis.identity import ContentIndex, Part
 from deft_aoi.analysis.intervals import sample_size_for, upper_bound
 from deft_aoi.analysis.leakage import find_leaks, near_duplicates, shared_boards
 from deft_aoi.contract.paths import Workspace
+from deft_aoi.contract.spec import Spec
 from deft_aoi.contract.table_reader import file_line
 from deft_aoi.contract.text import PASS, quoted
 from deft_aoi.mining.pregen_scan import PregenPairs
 from deft_aoi.workspaces.check_findings import ERROR, NOTE, WARNING, Finding, lines_of
+from deft_aoi.workspaces.crop_size import large_crops, middle_side
 
 NEAR_LISTED = 3
 
@@ -144,6 +146,15 @@ def check_pair_leakage(
             message = f"{len(hits)} pictures are test pictures of {rels[name]}, first {quoted(hits[0], 160)}"
             fix = "remove them from augmentation/anomalygen, the NG and the OK picture"
             found.append(Finding(ERROR, "pregenerated_leak", workspace.rel(workspace.pregen_dir), message, fix))
+
+
+def check_crop_size(workspace: Workspace, parts: dict[str, Part], spec: Spec | None, found: list[Finding]) -> None:
+    """Crops far larger than the network's input, by the middle crop of the training set."""
+    if spec is None or "train" not in parts:
+        return
+    for note in large_crops(middle_side(parts["train"].ids["test_thumb"]), spec):
+        message, _, fix = note.partition("; ")
+        found.append(Finding(NOTE, "crop_size", _rels(workspace)["train"], message, fix))
 
 
 def check_statistics(workspace: Workspace, parts: dict[str, Part], found: list[Finding]) -> None:

@@ -20,7 +20,13 @@ from deft_aoi.contract.table_reader import file_line
 from deft_aoi.contract.text import quoted
 from deft_aoi.mining.path_rules import PathRule, pool_rules, resolve_column
 from deft_aoi.mining.pregen_scan import PregenPairs, scan
-from deft_aoi.workspaces.check_content import check_leakage, check_pair_leakage, check_rules, check_statistics
+from deft_aoi.workspaces.check_content import (
+    check_crop_size,
+    check_leakage,
+    check_pair_leakage,
+    check_rules,
+    check_statistics,
+)
 from deft_aoi.workspaces.check_findings import ERROR, NOTE, CheckReport, Finding, from_stop, lines_of
 from deft_aoi.workspaces.check_rows import Source, check_cells, check_for_engine, check_good_labels, check_images, read
 from deft_aoi.workspaces.good_labels import named_defects
@@ -57,6 +63,7 @@ def check_workspace(path: Path, *, allow_near: bool = False, defect_labels: Sequ
     check_leakage(workspace, parts, pool, found, allow_near=allow_near)
     check_pair_leakage(workspace, pairs, parts, index, found)
     check_statistics(workspace, parts, found)
+    check_crop_size(workspace, parts, spec, found)
     return CheckReport.of(str(workspace.root), found, frames)
 
 

@@ -207,14 +207,14 @@ def from_folders(
             )
         )
     if problems:
-        raise _all_problems(problems)
+        raise all_problems(problems)
     if fallbacks:
         notes.append(f"--golden-by {golden_by} found {len(fallbacks)} goldens: {'; '.join(fallbacks[:3])}")
     refuse_good_as_defect([s.label for s in samples], pass_label, defect_labels)
     return samples
 
 
-def _all_problems(problems: Sequence[HardStop]) -> HardStop:
+def all_problems(problems: Sequence[HardStop]) -> HardStop:
     """One stop for all of them, the first with its details."""
     first = problems[0]
     if len(problems) > 1:
@@ -362,7 +362,7 @@ def from_csv(
             )
         )
     if problems:
-        raise _all_problems(problems)
+        raise all_problems(problems)
     refuse_good_as_defect([s.label for s in samples], pass_label, defect_labels)
     return samples
 

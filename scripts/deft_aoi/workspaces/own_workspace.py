@@ -11,14 +11,15 @@ from typing import Any
 from deft_aoi.analysis.identity import identify
 from deft_aoi.contract.changenet_csv import MANDATORY
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.images import open_image
 from deft_aoi.contract.paths import given
 from deft_aoi.contract.spec import Spec, get, load_spec, put
 from deft_aoi.contract.text import PASS, check_name, quoted
 from deft_aoi.workspaces.board_split import split_boards
 from deft_aoi.workspaces.builder import SPLITS, WorkspaceBuilder, embedded_spec, encode
 from deft_aoi.workspaces.check_rows import SHIPPED_BATCH
-from deft_aoi.workspaces.own_data import Sample
+from deft_aoi.workspaces.crop_size import large_crops
+from deft_aoi.workspaces.own_data import Sample, all_problems
+from deft_aoi.workspaces.own_images import OwnImages, bits_of
 
 DEFAULT_FRACTIONS = "train=0.3,validation=0.1,kpi=0.25,holdout=0.1,pool=0.25"
 MIN_SIDE, MAX_SIDE = 64, 128
@@ -48,6 +49,7 @@ def make_workspace(
     spec_file: Path | None = None,
     notes: Sequence[str] = (),
     defect_labels: Sequence[str] = (),
+    bit_depth: str | None = None,
 ) -> dict[str, Any]:
     """Deal samples to the parts of a new workspace.
 
@@ -60,6 +62,7 @@ def make_workspace(
         spec_file: a spec to start from (for TAO); ``None``: a spec for the embedded engine.
         notes: what was detected or left out before; the report begins with it.
         defect_labels: names that mean a good part and are defects, as the user says; kept in the report.
+        bit_depth: what images of more than 8 bits a channel use, ``12``, ``16`` or ``auto``; ``None`` refuses them.
 
     Returns:
         The report (schema ``workspace_report``).
@@ -72,9 +75,10 @@ def make_workspace(
     for light in filter(None, lights):
         check_name(light, "light")
     with WorkspaceBuilder(output) as builder:
-        contents = [_look(sample) for sample in samples]
+        images = OwnImages(bits_of(bit_depth, [p for s in samples for p in (*s.test, *s.golden)] if bit_depth else ()))
+        contents = _look_at_all(samples, images)
         kept, copies = _without_copies(samples, contents)
-        notes = [*notes, *copies]
+        notes = [*notes, *images.notes(), *copies]
         clusters = _clusters([s for s, _ in kept], [c for _, c in kept])
         weights: dict[str, Counter[Any]] = defaultdict(Counter)
         for sample, _ in kept:
@@ -83,11 +87,12 @@ def make_workspace(
         named = _unique_names([s for s, _ in kept])
         by_part = {part: [s for s in named if parts[s.board] == part] for part in fractions}
         notes += _check_parts(by_part)
-        extension = _extension(named)
+        extension = ".png" if images.changed else _extension(named)
         for part, own in by_part.items():
-            builder.write_split(part, [_write_sample(builder, part, s, lights, extension) for s in own])
+            builder.write_split(part, [_write_sample(builder, part, s, lights, extension, images) for s in own])
         sides = sorted(c.side for _, c in kept)
         spec = _spec(lights, extension, sides[len(sides) // 2], spec_file)
+        notes += large_crops(sides[len(sides) // 2], spec)
         rows = min(len(by_part[part]) for part in ("train", "validation"))
         if rows < int(get(spec, "dataset.classify.batch_size") or SHIPPED_BATCH):
             put(spec, "dataset.classify.batch_size", rows)
@@ -100,19 +105,27 @@ def make_workspace(
         return builder.finish(kind="own", parameters=parameters, pregen={}, notes=notes)
 
 
-def _look(sample: Sample) -> Content:
-    digests, flat, side = b"", True, 0
-    for path in (*sample.test, *sample.golden):
+def _look_at_all(samples: Sequence[Sample], images: OwnImages) -> list[Content]:
+    """Every picture decoded once, and all that cannot be used in one stop."""
+    seen: dict[Path, tuple[bytes, bool, int]] = {}
+    contents, problems = [], []
+    for sample in samples:
+        files = (*sample.test, *sample.golden)
         try:
-            image = open_image(path)
+            for path in files:
+                if path not in seen:
+                    image = images.open(path)
+                    digest, is_flat, _thumb = identify(image)
+                    seen[path] = digest, is_flat, max(image.size)
         except HardStop as error:
             error.message = f"{sample.origin}: {error.message}"
-            raise
-        side = side or max(image.size)
-        digest, is_flat, _thumb = identify(image)
-        digests += digest
-        flat = flat and is_flat
-    return Content(b"" if flat else digests, side)
+            problems.append(error)
+            continue
+        flat = all(seen[path][1] for path in files)
+        contents.append(Content(b"" if flat else b"".join(seen[path][0] for path in files), seen[files[0]][2]))
+    if problems:
+        raise all_problems(problems)
+    return contents
 
 
 def _without_copies(samples: Sequence[Sample], contents: Sequence[Content]) -> tuple[list[tuple[Sample, Content]], list[str]]:
@@ -201,7 +214,7 @@ def _extension(samples: Sequence[Sample]) -> str:
 
 
 def _write_sample(
-    builder: WorkspaceBuilder, part: str, sample: Sample, lights: tuple[str, ...], extension: str
+    builder: WorkspaceBuilder, part: str, sample: Sample, lights: tuple[str, ...], extension: str, images: OwnImages
 ) -> dict[str, str]:
     split = SPLITS[part]
     row = dict.fromkeys(MANDATORY, "") | dict(sample.extra)
@@ -216,10 +229,10 @@ def _write_sample(
         for light, source in zip(lights, files, strict=True):
             name = f"{sample.object_name}_{light}{extension}" if light else f"{sample.object_name}{extension}"
             target = f"{split.images_dir}/{row[column]}/{name}"
-            if source.suffix.lower().replace(".jpeg", ".jpg") == extension:
+            if source not in images.changed and source.suffix.lower().replace(".jpeg", ".jpg") == extension:
                 builder.copy_file(source, target)
             else:
-                builder.write_bytes(target, encode(open_image(source), extension))
+                builder.write_bytes(target, encode(images.open(source), extension))
     return row
 
 

@@ -91,7 +91,11 @@ def check_metric(session: Checklist, config: RunConfig) -> None:
 def check_statistics(session: Checklist, config: RunConfig) -> None:
     """Whether this KPI set can support the target at all."""
     from deft_aoi.analysis.intervals import sample_size_for
+    from deft_aoi.workspaces.crop_size import large_crops, middle_side
 
+    for note in large_crops(middle_side(session.identities["train"]["test_thumb"]), session.spec):
+        message, _, fix = note.partition("; ")
+        session.add(11, "warn", message, fix)
     frame, ids = session.splits["kpi"].frame, session.identities["kpi"]
     good = (frame["label"] == "PASS").to_numpy()
     distinct = int(ids.loc[good, "content_id"].nunique())

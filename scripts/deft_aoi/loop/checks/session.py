@@ -46,6 +46,7 @@ class Checklist:
         identities: their content identities.
         images: images by tool, as the plan pins them.
         staging: pairs, disk and time.
+        registration: how far goldens lie off, and what was decided; measured, so outside the digest.
         fetches: weights that the assets stage will fetch.
         resume: an unfinished run.
         first_error: what decides the exit code.
@@ -60,6 +61,7 @@ class Checklist:
     identities: dict[str, Any] = field(default_factory=dict)
     images: dict[str, Any] = field(default_factory=dict)
     staging: dict[str, Any] = field(default_factory=dict)
+    registration: dict[str, Any] = field(default_factory=dict)
     fetches: list[str] = field(default_factory=list)
     resume: str | None = None
     first_error: DeftError | None = None

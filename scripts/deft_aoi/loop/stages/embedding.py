@@ -60,7 +60,9 @@ def encoder_for(ctx: RunContext, label: str) -> Encoder:
                 hint="restore it; verify_run.py tells what else does not hold",
             )
         size = [specs.get(ctx.spec, f"dataset.classify.image_{side}") for side in ("width", "height")]
-        identity = EncoderIdentity("pair_feature", digest, f"{size[0]}x{size[1]} {','.join(specs.lights(ctx.spec))}")
+        how = ctx.config.preprocessing
+        seen = f"{size[0]}x{size[1]} {','.join(specs.lights(ctx.spec))}" + (f" registered {how.digest}" if how else "")
+        identity = EncoderIdentity("pair_feature", digest, seen)
         return Encoder(identity, True, {"model": "pair_feature", "model_path": str(checkpoint)})
     from deft_aoi.mining import encoders
 
@@ -99,6 +101,8 @@ def embed(
     missing = jobs.missing_rows(rows, store)
     if missing.empty:
         return 0
+    if encoder.pair and ctx.config.preprocessing is not None:
+        missing = _registered(ctx, missing)
     source, result = out / f"{job}_input.parquet", out / f"{job}_embeddings.parquet"
     count = jobs.write_job_input(missing, source, root=ctx.workspace.root, pair=encoder.pair)
     if ctx.config.encoder == "pixels" or (ctx.config.encoder == "siglip" and ctx.config.engine == "embedded"):
@@ -127,3 +131,21 @@ def embed(
     ids, vectors = jobs.read_job_output(missing, result, root=ctx.workspace.root, lights=lights, pair=encoder.pair)
     store.add(ids, vectors)
     return count
+
+
+def _registered(ctx: RunContext, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows (one a sample and light) with registered goldens, for an encoder that looks at both pictures."""
+    from deft_aoi.analysis.registered_goldens import Pair
+    from deft_aoi.loop import registered
+
+    def absolute(path: str) -> str:
+        return path if path.startswith("/") else f"{ctx.workspace.root}/{path}"
+
+    samples = list(rows.groupby("sample_id", sort=False))
+    pairs = [
+        Pair(g["content_id"].iloc[0], tuple(map(absolute, g["filepath"])), tuple(map(absolute, g["golden_filepath"])))
+        for _, g in samples
+    ]
+    folders = dict(zip((name for name, _ in samples), registered.place(ctx, pairs)[0], strict=True))
+    files = [f"{folders[s]}/{Path(p).name}" for s, p in zip(rows["sample_id"], rows["golden_filepath"], strict=True)]
+    return rows.assign(golden_filepath=files)

@@ -8,22 +8,24 @@ from typing import Any
 
 from deft_aoi.analysis import kpi
 from deft_aoi.contract.errors import DeftError, HardStop, UsageError
-from deft_aoi.contract.files import digest_json, digests_below, sha256_file
+from deft_aoi.contract.files import atomic_write_json, digest_json, digests_below, read_json, sha256_file
 from deft_aoi.contract.manifests import MANIFEST_NAME
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.schema import read_checked, write_checked
 from deft_aoi.contract.text import printable
-from deft_aoi.loop import gate, handover
+from deft_aoi.loop import gate, handover, registered
 from deft_aoi.loop import specs as derive
 from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.launch import write_spec
 from deft_aoi.loop.stages import ledger
+from deft_aoi.loop.stages.evaluate import kpi_report
 from deft_aoi.loop.stages.inference import score, scored_frame
 from deft_aoi.loop.stages.train import best_iteration, training_spec
 from deft_aoi.record import lock, log, publish
 from deft_aoi.record.state import load_state
 
 BASELINE, COMPARISON = "baseline", "holdout_comparison.json"
+UNREGISTERED = "unregistered.json"
 HOLDOUT_KEYS = ("far_fraction", "far_interval", "recall_fraction", "recall_interval", "tp", "fp", "tn", "fn")
 
 
@@ -39,8 +41,10 @@ def hand_over(ctx: RunContext, _label: str, attempt: int) -> StageResult:
     except DeftError as error:  # a list of wishes must not keep the model back
         ctx.say(f"warning: the list of data to collect was not written: {printable(error.message, 160)}")
     holdout = score_holdout(ctx, best, attempt)
-    files |= digests_below(ctx.run.root, [ctx.run.rel(ctx.run.holdout / MANIFEST_NAME)])
-    outcome = _outcome(ctx.run, best, handover.write(ctx.run, ctx.workspace, holdout=holdout))
+    unregistered = score_unregistered(ctx, best, attempt)
+    files |= digests_below(ctx.run.root, [ctx.run.rel(f / MANIFEST_NAME) for f in (ctx.run.holdout, ctx.run.unregistered)])
+    body = handover.write(ctx.run, ctx.workspace, holdout=holdout, unregistered=unregistered)
+    outcome = _outcome(ctx.run, best, body)
     return replace(outcome, evidence={**outcome.evidence, "files": files})
 
 
@@ -86,9 +90,9 @@ def prepare(results_dir: Path, output_dir: Path | None = None) -> tuple[dict[str
     gate.load_plan(run)
     if output_dir is not None:
         folder = Path(output_dir).expanduser().resolve()
-        return handover.write(run, run.workspace, holdout=_known_holdout(run), output_dir=folder), folder / run.best_model.name
+        return handover.write(run, run.workspace, **_known(run), output_dir=folder), folder / run.best_model.name
     with lock.DriverLock(run.root):
-        body = handover.write(run, run.workspace, holdout=_known_holdout(run))
+        body = handover.write(run, run.workspace, **_known(run))
         state = load_state(run.root)
         handed = [e for e in log.read(run.root) if e["stage"] == "handoff" and e["status"] == "ok"]
         if not handed or any(handed[-1]["data"][k] != v for k, v in digests(run).items()):
@@ -105,6 +109,51 @@ def prepare(results_dir: Path, output_dir: Path | None = None) -> tuple[dict[str
                 op_id=f"run/handoff/{len(handed) + 1}",
             )
     return body, run.best_model
+
+
+def _known(run: RunPaths) -> dict[str, Any]:
+    """The figures that were measured for this very checkpoint and threshold; nothing is scored for them."""
+    best, spec = best_iteration(load_state(run.root)), run.run / "specs" / "run-unregistered.yaml"
+    unregistered = None
+    if best is not None and spec.is_file():
+        inputs = _unregistered_inputs(spec, best)
+        if publish.adopt(run.unregistered, inputs_digest=inputs) is not None:
+            unregistered = read_json(run.unregistered / UNREGISTERED, what="figures on unregistered pairs")
+    return {"holdout": _known_holdout(run), "unregistered": unregistered}
+
+
+def _unregistered_inputs(spec: Path, best: dict[str, Any]) -> str:
+    return digest_json([sha256_file(spec), best["best_ckpt_sha256"], best["threshold"]])
+
+
+def score_unregistered(ctx: RunContext, best: dict[str, Any], attempt: int) -> dict[str, Any] | None:
+    """What a model of registered pairs does on KPI pairs as they lie: for a station that cannot register.
+
+    Returns:
+        Its own threshold there with FAR and recall, and both at the threshold that is handed over; ``None`` where the run
+        does not register.
+    """
+    if ctx.config.preprocessing is None:
+        return None
+    rows, final = registered.split_rows(ctx, "kpi", raw=True), ctx.run.unregistered
+    spec = derive.inference_spec(training_spec(ctx, best["label"]), csv=rows.csv, images=rows.images)
+    path = write_spec(ctx, "run", "unregistered", spec)
+    inputs = _unregistered_inputs(path, best)
+    if publish.adopt(final, inputs_digest=inputs) is None:
+        out = Path(publish.attempt_dir(final, inputs_digest=inputs))
+        score(ctx, "run", "handoff", "unregistered", attempt, path, ctx.path(best["best_ckpt_path"]), out, rows)
+        report, frame = kpi_report(ctx, out / "inference.csv", "kpi")
+        point = report["target_point"]
+        ids = ctx.identities["kpi"]
+        there = kpi.apply_threshold(
+            frame, best["threshold"], content_ids=ids["content_id"].to_numpy(), featureless=ids["featureless"].to_numpy()
+        )["point"]
+        figures = {k: point[k] for k in ("threshold", "far_fraction", "recall_fraction")}
+        figures["at_this_threshold"] = {k: there[k] for k in ("far_fraction", "recall_fraction")}
+        atomic_write_json(out / UNREGISTERED, figures)
+        publish.publish(out, final, inputs_digest=inputs)
+    found: dict[str, Any] = read_json(final / UNREGISTERED, what="figures on unregistered pairs")
+    return found
 
 
 def _known_holdout(run: RunPaths) -> dict[str, Any] | None:
@@ -149,19 +198,20 @@ def score_holdout(ctx: RunContext, best: dict[str, Any], attempt: int) -> dict[s
     if split is None:
         return None
     final = ctx.run.holdout
-    spec = derive.inference_spec(training_spec(ctx, best["label"]), csv=split.csv, images=split.layout.images_dir)
+    rows = registered.split_rows(ctx, "holdout")
+    spec = derive.inference_spec(training_spec(ctx, best["label"]), csv=rows.csv, images=rows.images)
     path = write_spec(ctx, "run", "holdout", spec)
     inputs = _holdout_inputs(path, split.csv, best)
     if publish.adopt(final, inputs_digest=inputs) is None:
         out = Path(publish.attempt_dir(final, inputs_digest=inputs))
-        score(ctx, "run", "handoff", "holdout", attempt, path, ctx.path(best["best_ckpt_path"]), out, len(split.frame))
+        score(ctx, "run", "handoff", "holdout", attempt, path, ctx.path(best["best_ckpt_path"]), out, rows)
         write_checked(out / "holdout.json", measure(ctx, out / "inference.csv", best), "holdout")
         first = {**ctx.iteration(BASELINE), "label": BASELINE}
         if best["label"] != BASELINE:
-            base = derive.inference_spec(training_spec(ctx, BASELINE), csv=split.csv, images=split.layout.images_dir)
+            base = derive.inference_spec(training_spec(ctx, BASELINE), csv=rows.csv, images=rows.images)
             base_path, base_out = write_spec(ctx, "run", "holdout_baseline", base), out / BASELINE
             checkpoint = ctx.path(first["best_ckpt_path"])
-            score(ctx, "run", "handoff", "holdout_baseline", attempt, base_path, checkpoint, base_out, len(split.frame))
+            score(ctx, "run", "handoff", "holdout_baseline", attempt, base_path, checkpoint, base_out, rows)
             write_checked(base_out / "holdout.json", measure(ctx, base_out / "inference.csv", first), "holdout")
             write_checked(out / COMPARISON, paired(ctx, out, first, best), "comparison")
         publish.publish(out, final, inputs_digest=inputs)

@@ -12,6 +12,7 @@ from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import copy_hashed, digest_json, sha256_file
 from deft_aoi.contract.manifests import read_manifest
 from deft_aoi.engines import success
+from deft_aoi.loop import registered
 from deft_aoi.loop import specs as derive
 from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.launch import Job, run_job, write_spec
@@ -27,9 +28,17 @@ def train(ctx: RunContext, label: str, attempt: int) -> StageResult:
     final = ctx.run.stage_dir(label, "train")
     if label == "baseline" and (adopted := _adopted(ctx)):
         return _adopt_upstream(ctx, final, adopted)
-    train_csv, images, pretrained = _inputs(ctx, label)
+    rows, pretrained = _inputs(ctx, label)
+    train_csv = rows.csv
+    others = _judging_rows(ctx)
     spec = derive.train_spec(
-        ctx.workspace, ctx.user_spec, ctx.config, train_csv=train_csv, train_images=images, pretrained=pretrained
+        ctx.workspace,
+        ctx.user_spec,
+        ctx.config,
+        train_csv=train_csv,
+        train_images=rows.images,
+        pretrained=pretrained,
+        csvs={split: it.csv for split, it in others.items()},
     )
     path = write_spec(ctx, label, "train", spec)
     inputs = digest_json(
@@ -56,6 +65,7 @@ def train(ctx: RunContext, label: str, attempt: int) -> StageResult:
                 out,
                 out,
                 out / "train.log",
+                reads=tuple(dict.fromkeys(path for it in (rows, *others.values()) for path in it.files)),
                 at_launch=lambda: _resume(out),
             ),
         )
@@ -73,12 +83,21 @@ def _require_images(ctx: RunContext, label: str) -> None:
         training_set(ctx, label)
 
 
-def _inputs(ctx: RunContext, label: str) -> tuple[Path, Path, Path | None]:
-    """``(train_csv, images_dir, checkpoint to start from)``."""
+def _judging_rows(ctx: RunContext) -> dict[str, registered.Rows]:
+    """What a training's spec names beside its own rows, by block."""
+    kpi = registered.split_rows(ctx, "kpi")
+    return {"validation": registered.split_rows(ctx, "validation"), "test": kpi, "infer": kpi}
+
+
+def _inputs(ctx: RunContext, label: str) -> tuple[registered.Rows, Path | None]:
+    """``(rows to train on, checkpoint to start from)``."""
     if label == "baseline":
-        split = ctx.splits["train"]
-        return split.csv, split.layout.images_dir, None
-    csv = ctx.run.stage_dir(label, "dataset") / f"train_combined_{label}.csv"
+        return registered.split_rows(ctx, "train"), None
+    from deft_aoi.loop.stages.dataset import rows_csv, training_set
+
+    part = training_set(ctx, label)
+    given = registered.Rows(rows_csv(ctx, label), ctx.workspace.root, part.frame)
+    rows = registered.derive_rows(ctx, f"{label}-train", given, part.layout, part.ids)
     best = best_iteration(ctx.state())
     if best is None:
         raise HardStop("there is no checkpoint to fine-tune from", expected="an evaluated baseline")
@@ -90,7 +109,7 @@ def _inputs(ctx: RunContext, label: str) -> tuple[Path, Path, Path | None]:
             found=str(checkpoint),
             hint="restore it, or verify_run.py for the whole picture",
         )
-    return csv, ctx.workspace.root, checkpoint
+    return rows, checkpoint
 
 
 def best_iteration(state: dict[str, Any]) -> dict[str, Any] | None:
@@ -203,7 +222,7 @@ def training_spec(ctx: RunContext, label: str) -> specs.Spec:
         train_csv=ctx.splits["train"].csv,
         train_images=ctx.splits["train"].layout.images_dir,
         pretrained=None,
-    )
+    )  # only its model and data blocks are used, never its rows
 
 
 def prune(ctx: RunContext, label: str, keep: set[str]) -> int:
