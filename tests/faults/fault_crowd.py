@@ -10,7 +10,7 @@ from pathlib import Path
 from rig import BASE_EVENTS, Budget, Row, drain, forked, judge, new_run, note
 
 from deft_aoi.contract.errors import HardStop, RunLocked
-from deft_aoi.record import lock, log, state
+from deft_aoi.record import lock, log
 
 
 def _writer(folder: Path, name: int, appends: int):
@@ -32,7 +32,7 @@ def _reader(folder: Path):
     def work(pipe: int) -> None:
         last = looks = 0
         while not (folder / "stop").exists():
-            view = state.load_state(folder)
+            view = log.load_state(folder)
             lock.holder(folder)
             if view["seq"] < last:
                 os.write(pipe, b"backwards 0\n")

@@ -183,7 +183,7 @@ class Loop:
         from deft_aoi.contract.paths import RunPaths
         from deft_aoi.loop import gate
         from deft_aoi.loop.next_step import next_step
-        from deft_aoi.record.state import load_state
+        from deft_aoi.record.log import load_state
 
         _plan, config = gate.load_plan(RunPaths(self.run))
         step = next_step(load_state(self.run), config)

@@ -14,7 +14,7 @@ import pytest
 from deft_aoi.contract.errors import Blocked
 from deft_aoi.loop.driver import drive
 from deft_aoi.record import log
-from deft_aoi.record.state import load_state
+from deft_aoi.record.log import load_state
 
 from .conftest import FAST, deft, only_run
 

@@ -30,7 +30,7 @@ def test_an_event_is_on_disk_chained_and_folded(run_dir, begun):
         validate(event, "log_event")
     assert [e["prev"] for e in events] == [log_event.GENESIS, log_event.digest(raw[0]), log_event.digest(raw[1])]
     holds(run_dir, 3)
-    assert state.load_state(run_dir)["head"] == log_event.digest(raw[2])
+    assert log.load_state(run_dir)["head"] == log_event.digest(raw[2])
 
 
 def test_the_same_op_id_and_payload_returns_the_old_number(run_dir, begun):
@@ -139,7 +139,7 @@ def test_a_forked_log_of_the_same_length_is_a_hard_stop(run_dir, begun, tmp_path
 def test_an_edited_view_is_never_believed(run_dir, begun):
     path = run_dir / "deft_state.json"
     path.write_bytes(path.read_bytes().replace(b'"running"', b'"kpi_met"'))
-    assert state.load_state(run_dir)["status"] == "running"
+    assert log.load_state(run_dir)["status"] == "running"
     begun("baseline", "train")
     holds(run_dir, 4)
 

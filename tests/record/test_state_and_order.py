@@ -7,7 +7,7 @@ import pytest
 
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.schema import validate
-from deft_aoi.record import log, log_event, state, transitions
+from deft_aoi.record import log, log_event, state
 
 BASELINE = ("train", "inference", "evaluate", "rca")
 ITERATION = ("routing", "anomalygen", "data_mining", "dataset", *BASELINE)
@@ -24,7 +24,7 @@ def whole_run(begun) -> None:
 
 def test_a_whole_run_follows_the_table_and_fits_its_schema(run_dir, begun):
     whole_run(begun)
-    view = state.load_state(run_dir)
+    view = log.load_state(run_dir)
     validate(json.loads((run_dir / "deft_state.json").read_text()), "deft_state")
     assert view["status"] == "kpi_met"
     assert view["plan_digest"] == "d" * 64
@@ -32,7 +32,7 @@ def test_a_whole_run_follows_the_table_and_fits_its_schema(run_dir, begun):
     assert view["iterations"]["baseline"]["stage_completed"] == "rca"
     assert view["iterations"]["baseline"]["evaluate_value"] == 1
     assert set(view["iterations"]["iter1"]["stages"]) == set(ITERATION)
-    assert transitions.next_stage(view) is None
+    assert state.next_stage(view) is None
 
 
 def test_the_fold_of_any_prefix_continued_is_the_fold_of_the_whole(run_dir, begun):
@@ -48,7 +48,7 @@ def test_the_fold_of_any_prefix_continued_is_the_fold_of_the_whole(run_dir, begu
 def test_next_stage_names_exactly_the_table(run_dir, begun):
     order = [("baseline", s) for s in BASELINE] + [(f"iter{n}", s) for n in (1, 2) for s in ITERATION]
     for label, stage in order:
-        assert transitions.next_stage(state.load_state(run_dir)) == (label, stage)
+        assert state.next_stage(log.load_state(run_dir)) == (label, stage)
         begun(label, stage)
 
 
@@ -68,7 +68,7 @@ def test_every_pair_but_the_allowed_ones_is_refused(run_dir, begun):
         for stage in log_event.STAGES:
             for status in log_event.STATUSES:
                 with contextlib.suppress(HardStop):
-                    transitions.check(events, label, stage, status)
+                    state.check_order(events, label, stage, status)
                     taken.add((label, stage))
     notes = {(label, "note") for label in ("run", "baseline", "iter1", "iter2")}
     assert taken == {("baseline", "inference"), ("run", "usage"), ("run", "report"), *notes}
@@ -105,14 +105,14 @@ def test_an_error_shows_until_the_stage_is_taken_up_again(run_dir, begun):
         begun("run", "loop_stop", data={"reason": "job_failed"}, op_id="early")
     begun("baseline", "train", "started")
     begun("baseline", "train", "error", summary="out of memory")
-    assert state.load_state(run_dir)["status"] == "error"
+    assert log.load_state(run_dir)["status"] == "error"
     begun("run", "note")
-    assert state.load_state(run_dir)["status"] == "error"
+    assert log.load_state(run_dir)["status"] == "error"
     begun("baseline", "train", "started")
-    assert state.load_state(run_dir)["status"] == "running"
+    assert log.load_state(run_dir)["status"] == "running"
     begun("baseline", "train", "error")
     begun("run", "loop_stop", data={"reason": "job_failed"})
-    assert state.load_state(run_dir)["status"] == "job_failed"
+    assert log.load_state(run_dir)["status"] == "job_failed"
 
 
 @pytest.mark.parametrize("data", [{}, {"reason": "bored"}, {"reason": None}])

@@ -24,7 +24,7 @@ from deft_aoi.loop import driver
 from deft_aoi.loop.gate import load_plan
 from deft_aoi.loop.next_step import next_step
 from deft_aoi.record import log
-from deft_aoi.record.state import load_state
+from deft_aoi.record.log import load_state
 
 from ..faults import normaliser
 from ..loop.conftest import deft

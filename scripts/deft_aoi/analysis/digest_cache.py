@@ -11,18 +11,20 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from deft_aoi.analysis.constants import THUMB_BYTES
+from deft_aoi.analysis.constants import THUMB_BYTES, THUMB_SIDE
 from deft_aoi.contract.files import atomic_write_bytes
 from deft_aoi.contract.images import FileBytes, Stamp, has_own_extension, stamp_of
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+    from PIL import Image
 
 _THUMB = THUMB_BYTES
 FILE_NAME = "image_digests.v4"
@@ -35,6 +37,28 @@ class FileIdentity(NamedTuple):
     digest: bytes
     flat: bool
     thumb: bytes | None
+
+
+def identify(image: Image.Image, *, thumb: bool = True) -> FileIdentity:
+    """Digest (SHA-256 over shape and pixels), flatness and, if asked for, thumbnail of an RGB image.
+
+    The thumbnail (size, then block means in grey levels) costs as much as the rest; the search for near-duplicates needs it.
+    """
+    raw = image.tobytes()
+    digest = hashlib.sha256(b"RGB8 %d %d\n" % image.size)
+    digest.update(raw)
+    flat = raw[:3] == raw[-3:] and raw == raw[:3] * (len(raw) // 3)
+    return FileIdentity(digest.digest(), flat, _thumb(image) if thumb else None)
+
+
+def _thumb(image: Image.Image) -> bytes:
+    from PIL import Image
+
+    if image.width % THUMB_SIDE or image.height % THUMB_SIDE:
+        small = image.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BOX)
+    else:  # the same block means, in half the time
+        small = image.reduce((image.width // THUMB_SIDE, image.height // THUMB_SIDE))
+    return struct.pack("<HH", min(image.width, 0xFFFF), min(image.height, 0xFFFF)) + small.convert("L").tobytes()
 
 
 _UNKNOWN = FileIdentity(bytes(32), False, None)

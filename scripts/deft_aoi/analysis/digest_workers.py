@@ -133,7 +133,7 @@ class _Child:
 
 def serve(questions: IO[bytes], answers: IO[bytes], work: Work) -> None:
     """What a child does until its input ends."""
-    from deft_aoi.analysis.file_index import identify
+    from deft_aoi.analysis.digest_cache import identify
     from deft_aoi.contract.images import open_digested, read_image_file
 
     nothing = bytes(_RECORD.size)

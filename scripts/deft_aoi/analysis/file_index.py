@@ -7,18 +7,16 @@ Both answers are remembered by path and stamp, and that of the pixels by the byt
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import os
-import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from deft_aoi.analysis import digest_workers
-from deft_aoi.analysis.constants import MAX_LISTED, THUMB_SIDE
-from deft_aoi.analysis.digest_cache import STAMP, DigestCache, FileIdentity
+from deft_aoi.analysis.constants import MAX_LISTED
+from deft_aoi.analysis.digest_cache import STAMP, DigestCache, FileIdentity, identify
 from deft_aoi.analysis.digest_workers import Work
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.images import FileBytes, ImageRefused, has_own_extension, open_digested, read_image_file
@@ -26,7 +24,6 @@ from deft_aoi.contract.text import quoted
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL import Image
 
 SAVE_SECONDS = 30.0
 """What a killed process has to read again, at most; a long save makes the next one wait twenty times as long."""
@@ -66,28 +63,6 @@ def reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "missing"
     return error.found if isinstance(error, HardStop) and error.found else quoted(error, 120)
-
-
-def identify(image: Image.Image, *, thumb: bool = True) -> FileIdentity:
-    """Digest (SHA-256 over shape and pixels), flatness and, if asked for, thumbnail of an RGB image.
-
-    The thumbnail (size, then block means in grey levels) costs as much as the rest; the search for near-duplicates needs it.
-    """
-    raw = image.tobytes()
-    digest = hashlib.sha256(b"RGB8 %d %d\n" % image.size)
-    digest.update(raw)
-    flat = raw[:3] == raw[-3:] and raw == raw[:3] * (len(raw) // 3)
-    return FileIdentity(digest.digest(), flat, _thumb(image) if thumb else None)
-
-
-def _thumb(image: Image.Image) -> bytes:
-    from PIL import Image
-
-    if image.width % THUMB_SIDE or image.height % THUMB_SIDE:
-        small = image.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BOX)
-    else:  # the same block means, in half the time
-        small = image.reduce((image.width // THUMB_SIDE, image.height // THUMB_SIDE))
-    return struct.pack("<HH", min(image.width, 0xFFFF), min(image.height, 0xFFFF)) + small.convert("L").tobytes()
 
 
 class FileIndex:

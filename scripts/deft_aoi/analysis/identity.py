@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deft_aoi.analysis.file_index import FileIndex, UnusableImages, identify, reason
+from deft_aoi.analysis.digest_cache import identify
+from deft_aoi.analysis.file_index import FileIndex, UnusableImages, reason
 from deft_aoi.analysis.scored import sample_ids
 from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.errors import HardStop

@@ -41,6 +41,19 @@ def user_folder(kind: str) -> str:
     return os.path.join(base, "deft-aoi")
 
 
+def local_lock_path(run: str | os.PathLike[str], kind: str) -> str:
+    """The local lock of a run, on this machine's own disk, named by the run's real path; its folder is made.
+
+    It holds where the workspace's file system has no flock or keeps it to one host (NFS, Lustre, FUSE).
+    """
+    import hashlib
+
+    key = hashlib.sha256(os.fsencode(os.path.realpath(run))).hexdigest()[:32]
+    folder = os.path.join(user_folder("state"), "locks")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    return os.path.join(folder, f"{key}.{kind}.lock")
+
+
 def cannot_write(error: OSError) -> Blocked | None:
     """What to say of an operating system error about one of these folders; ``None`` where it is about another file."""
     from .errors import Blocked

@@ -23,7 +23,7 @@ from deft_aoi.loop.review import review_due
 from deft_aoi.loop.run_text import continue_command, final_lines, next_lines, wait_command
 from deft_aoi.record import driver_exit, lock
 from deft_aoi.record.driver_exit import DriverOptions
-from deft_aoi.record.state import load_state
+from deft_aoi.record.log import load_state
 
 WAIT_POLL_SEC = 0.3
 START_LIMIT_SEC = 30.0

@@ -106,7 +106,7 @@ class RunContext:
 
     def state(self) -> dict[str, Any]:
         """The view of the record."""
-        from deft_aoi.record.state import load_state
+        from deft_aoi.record.log import load_state
 
         return load_state(self.run.root)
 

@@ -20,7 +20,8 @@ from deft_aoi.loop.recorded_spec import training_spec_path
 from deft_aoi.loop.stages.assets import pinned_image
 from deft_aoi.loop.stages.train import best_iteration
 from deft_aoi.record import log, provenance
-from deft_aoi.record.state import fold, load_state
+from deft_aoi.record.log import load_state
+from deft_aoi.record.state import fold
 
 FINAL = {"kpi_met": "", "max_iterations": "", "pool_exhausted": " and the pool has nothing more"}
 STATUS = {

@@ -7,9 +7,7 @@ from typing import Any
 
 from deft_aoi.contract.paths import iteration_label
 from deft_aoi.loop.config import RunConfig
-from deft_aoi.record import transitions
-
-ENDED = ("kpi_met", "max_iterations", "pool_exhausted", "hard_stop", "job_failed", "user_stop")
+from deft_aoi.record.state import ENDED, next_stage
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def next_step(state: dict[str, Any], config: RunConfig) -> Step:
         return Step("run", "loop_stop", f"{label}: no weak sample is left to mine for", "pool_exhausted")
     if it.get("stage_completed") == "data_mining" and it.get("mined_rows") == 0:
         return Step("run", "loop_stop", f"{label}: mining found no new row", "pool_exhausted")
-    found = transitions.next_stage(state)
+    found = next_stage(state)
     if found is None:
         return Step("", "", "the run is complete")
     after = it.get("stage_completed") or "approval"

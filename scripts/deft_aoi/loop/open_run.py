@@ -132,7 +132,7 @@ def require_no_unfinished(workspace: Workspace, digest: str) -> None:
     """
     for run in _runs(workspace):
         try:
-            view = state.load_state(run)
+            view = log.load_state(run)
         except DeftError:
             continue  # a damaged record: verify_run.py and repair_run.py are for it
         if view["plan_digest"] == digest and not status.is_over(view):

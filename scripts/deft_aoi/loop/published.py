@@ -18,7 +18,7 @@ from deft_aoi.contract.files import digests_below, sha256_file
 from deft_aoi.contract.manifests import MANIFEST_NAME, list_files, verify_manifest
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.text import printable
-from deft_aoi.record import publish, state, transitions
+from deft_aoi.record import publish, state
 from deft_aoi.record.provenance import (
     EVALUATE_MANIFEST,
     POOL_FILES,
@@ -44,7 +44,7 @@ def stages_in_progress(events: list[dict[str, Any]]) -> set[str]:
     last: dict[str, str] = {}
     for event in events:
         last[event["stage"]] = event["status"]
-    due = transitions.next_stage(state.fold(events))
+    due = state.next_stage(state.fold(events))
     ending = {"handoff"} if due is None and last.get("handoff") != "ok" else set()
     return {stage for stage, status in last.items() if status != "ok" and stage != "note"} | ({due[1]} if due else ending)
 

@@ -15,7 +15,7 @@ from deft_aoi.loop.next_step import Step, next_step
 from deft_aoi.loop.review import CAUSES, Review, review_due
 from deft_aoi.record import driver_exit, lock
 from deft_aoi.record.driver_exit import DriverOptions
-from deft_aoi.record.state import load_state
+from deft_aoi.record.log import load_state
 
 WAIT_SEC = 500.0
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import socket
@@ -16,8 +15,8 @@ import time
 from types import TracebackType
 
 from deft_aoi.contract.errors import RunLocked, UsageError
-from deft_aoi.contract.paths import state_home
 from deft_aoi.contract.text import printable
+from deft_aoi.contract.user_folders import local_lock_path
 from deft_aoi.record import log
 from deft_aoi.record.log_file import LOG, StrPath
 
@@ -29,14 +28,6 @@ NOTE_PATIENCE_SEC = 0.5
 """How long to wait for the name of a driver that has taken the lock a moment ago."""
 
 _NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-
-
-def local_lock_path(results_dir: StrPath, kind: str) -> str:
-    """The lock's twin in the user's state folder, named by the run's real path; its folder is made."""
-    key = hashlib.sha256(os.fsencode(os.path.realpath(results_dir))).hexdigest()[:32]
-    folder = os.path.join(str(state_home()), "locks")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    return os.path.join(folder, f"{key}.{kind}.lock")
 
 
 def _run_path(results_dir: StrPath) -> str:

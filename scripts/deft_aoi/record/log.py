@@ -16,7 +16,7 @@ import os
 import time
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.record import log_event, log_file, state, transitions
+from deft_aoi.record import log_event, log_file, state
 from deft_aoi.record.index import BrokenIndex, Index, Tip, line_before, read_header
 from deft_aoi.record.log_file import LOG, STATE, LogFile, StrPath
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from deft_aoi.record.log_event import Event
+    from deft_aoi.record.state import State
 
 
 READER_PATIENCE_SEC = 5.0
@@ -114,6 +115,15 @@ def verify_whole(results_dir: StrPath) -> int:
             return writer.tip.seq
     except OSError as error:
         raise log_file.error_from_os(error, "opening the run record") from error
+
+
+def load_state(results_dir: StrPath) -> State:
+    """The state of a run, folded from its verified log (never taken from the snapshot).
+
+    Raises:
+        HardStop: the log is missing, damaged, or shorter than the snapshot says.
+    """
+    return state.fold(read(results_dir))
 
 
 def read(results_dir: StrPath, *, look_again: bool = True) -> list[Event]:
@@ -298,7 +308,7 @@ class _Writer:
         known = self.find(event["op_id"])
         if known is not None:
             return self._repeated(known, event)
-        transitions.check(self.view, event["iter"], event["stage"], event["status"])
+        state.check_order(self.view, event["iter"], event["stage"], event["status"])
         raw = self._line(event, duration_sec)
         if not self.tip.seq:
             state.keep_imported_state(self.log.root)

@@ -166,7 +166,7 @@ def take_lock(path: str, root: str) -> int:
         except OSError as error:
             if error.errno in _NO_FLOCK:
                 os.close(fd)
-                from deft_aoi.record.lock import local_lock_path
+                from deft_aoi.contract.user_folders import local_lock_path
 
                 return take_lock(local_lock_path(root, "log"), root)
             if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):

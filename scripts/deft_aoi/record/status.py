@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.text import printable
-from deft_aoi.record import driver_exit, lock, log, state, transitions
+from deft_aoi.record import driver_exit, lock, log, state
 from deft_aoi.record.log_file import LOG, StrPath
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def run_status(results_dir: StrPath) -> tuple[str, dict[str, Any]]:
     ]
     if running is not None:
         lines.append(f"  running: {running['iter']} {running['stage']} since {running['ts']}")
-    elif (following := transitions.next_stage(view)) is not None:
+    elif (following := state.next_stage(view)) is not None:
         lines.append(f"  next in order: {following[0]} {following[1]}")
     if view["open_error"]:
         lines.append(f"  error: {printable(view['open_error']['summary'], 200)}")
@@ -79,7 +79,7 @@ def event_line(event: Event) -> str:
 
 def finished(results_dir: StrPath) -> bool:
     """Whether the loop has ended and its report is on record."""
-    view = state.load_state(os.path.realpath(os.path.expanduser(results_dir)))
+    view = log.load_state(os.path.realpath(os.path.expanduser(results_dir)))
     return view["status"] in state.ENDED and "report" in view["run"]["stages"]
 
 

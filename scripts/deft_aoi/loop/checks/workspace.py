@@ -38,10 +38,10 @@ def check_workspace(session: Checklist) -> None:
 
 
 def _finished(run: Path) -> bool:
-    from deft_aoi.record import state, status
+    from deft_aoi.record import log, status
 
     try:
-        return status.is_over(state.load_state(run))
+        return status.is_over(log.load_state(run))
     except DeftError:
         return True  # a damaged record is not resumed; verify_run.py and repair_run.py are for it
 

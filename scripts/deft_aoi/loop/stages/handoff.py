@@ -22,7 +22,7 @@ from deft_aoi.loop.stages.evaluate import kpi_report
 from deft_aoi.loop.stages.inference import score, scored_frame
 from deft_aoi.loop.stages.train import best_iteration, training_spec
 from deft_aoi.record import lock, log, publish
-from deft_aoi.record.state import load_state
+from deft_aoi.record.log import load_state
 
 BASELINE, COMPARISON = "baseline", "holdout_comparison.json"
 UNREGISTERED = "unregistered.json"
