@@ -16,12 +16,23 @@ from deft_aoi.loop.options import REQUIRES
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
-        epilog="example:\n  python scripts/infer.py --model R/best_model.json --csv boards.csv --images photos --output out",
+        epilog="examples:\n  python scripts/infer.py --model R/best_model.json --csv boards.csv --images photos --output out\n"
+        "  python scripts/infer.py --model RUN_DIR --test shots --golden goldens --output out\n"
+        "  python scripts/infer.py --model RUN_DIR --csv parts.csv --map input=photo,golden=reference --output out",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", required=True, metavar="FILE", help="best_model.json, its inference spec beside it")
-    parser.add_argument("--csv", required=True, metavar="FILE", help="input_path, golden_path, object_name; label may be missing")
-    parser.add_argument("--images", required=True, metavar="DIR", help="folder that the rows' paths are relative to")
+    parser.add_argument(
+        "--model", required=True, metavar="PATH", help="best_model.json (its inference spec beside it), or a run's folder"
+    )
+    parser.add_argument(
+        "--csv", metavar="FILE", help="input_path, golden_path, object_name (label may be missing), or with --map"
+    )
+    parser.add_argument("--images", metavar="DIR", help="folder that the rows' paths are relative to (with --map: the CSV's)")
+    parser.add_argument("--map", action="append", default=[], metavar="ROLE=COLUMN", help="your CSV: input=A,golden=B[,board=C]")
+    parser.add_argument("--test", metavar="DIR", help="instead of a CSV: test images, [<board>/]<name>, any image suffix")
+    parser.add_argument("--golden", metavar="DIR", help="golden images: the same paths, or see --golden-by")
+    parser.add_argument("--golden-by", choices=("file", "object_name"), help="where a golden has another path: by its file name")
+    parser.add_argument("--board-regex", metavar="RE", help="its first group names the board, searched in the path below --test")
     parser.add_argument("--output", required=True, metavar="DIR", help="decisions, scores and job records go here")
     parser.add_argument("--checkpoint", metavar="FILE", help="where the checkpoint lies now, when it was moved")
     parser.add_argument("--engine", help="only to make sure: a checkpoint belongs to one engine")

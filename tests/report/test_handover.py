@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import sha256_file
 from deft_aoi.loop.infer import infer, load_model
+from deft_aoi.loop.new_boards import changenet_boards
 from deft_aoi.loop.stages import handoff
 from deft_aoi.loop.verify import verify_run
 from deft_aoi.record import log
@@ -124,7 +126,7 @@ def test_new_boards_are_scored_with_the_two_files_alone(run: Path, tmp_path: Pat
 
 def test_labelled_boards_are_also_measured(run: Path, tmp_path: Path) -> None:
     csv = boards(run, tmp_path / "boards.csv", columns=4)
-    found = infer(load_model(run / "best_model.json"), csv, run.parents[1] / "kpi" / "images", tmp_path / "out")
+    found = infer(load_model(run / "best_model.json"), changenet_boards(csv, run.parents[1] / "kpi" / "images"), tmp_path / "out")
     handed = json.loads((run / "run" / "holdout" / "holdout.json").read_text(encoding="utf-8"))["point"]["rows"]
     assert {k: found["measured"][k] for k in ("tp", "fp", "tn", "fn")} == {k: handed[k] for k in ("tp", "fp", "tn", "fn")}
 
@@ -200,7 +202,7 @@ def test_missing_images_are_named_before_anything_starts(run: Path, tmp_path: Pa
     csv = boards(run, tmp_path / "boards.csv")
     (tmp_path / "empty").mkdir()
     with pytest.raises(HardStop, match="images of the boards are missing"):
-        infer(load_model(run / "best_model.json"), csv, tmp_path / "empty", tmp_path / "out")
+        infer(load_model(run / "best_model.json"), changenet_boards(csv, tmp_path / "empty"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -230,3 +232,95 @@ def test_render_report_refuses_findings_but_writes_the_page(run: Path, tmp_path:
     assert "Made up" in done.stderr
     assert "A number from memory." not in (run / "DEFT_Loop_Report.html").read_text(encoding="utf-8")
     assert script("render_report.py", "--results-dir", run, home=tmp_path).returncode == 0
+
+
+def shots(run: Path, folder: Path) -> tuple[Path, Path, dict[str, str]]:
+    """Hold-out images as a line would drop them: test and golden folders, no label, suffixes of several kinds; row by name."""
+    from deft_aoi.contract import spec as specs
+    from deft_aoi.contract.changenet_csv import read_changenet_csv
+
+    images = run.parents[1] / "kpi" / "images"
+    rows = read_changenet_csv(run.parents[1] / "kpi" / "holdout_set.csv", what="hold-out").head(6)
+    spec = specs.load_spec(run / PAIR[1])
+    names = {}
+    for number, row in enumerate(rows.to_dict("records")):
+        board = f"B{number % 2}"
+        for side, column in (("test", "input_path"), ("golden", "golden_path")):
+            (folder / side / board).mkdir(parents=True, exist_ok=True)
+            for light in specs.lights(spec):
+                end = f"_{light}" if light else ""
+                suffix = specs.image_ext(spec)
+                source = images / row[column] / f"{row['object_name']}{end}{suffix}"
+                target = folder / side / board / f"part{number}{end}{suffix.upper() if number == 0 else suffix}"
+                shutil.copyfile(source, target)
+                if number == 1:  # the line saves some parts in another format
+                    Image.open(source).save(target.with_suffix(".bmp" if suffix != ".bmp" else ".png"))
+                    target.unlink()
+        names[f"part{number}"] = f"{row['input_path']}/{row['object_name']}"
+    return folder / "test", folder / "golden", names
+
+
+def decided(folder: Path) -> list[dict[str, str]]:
+    import csv as tables
+
+    with (folder / "decisions.csv").open(encoding="utf-8", newline="") as file:
+        return list(tables.DictReader(file))
+
+
+def test_folders_and_a_table_of_new_boards_get_the_scores_of_the_same_pixels(run: Path, tmp_path: Path) -> None:
+    test, golden, names = shots(run, tmp_path / "shots")
+    lines = ["photo,reference"] + [
+        f"test/{p.relative_to(test).as_posix()},golden/{p.relative_to(test).as_posix()}" for p in sorted(test.rglob("*.*"))
+    ]
+    (tmp_path / "shots" / "parts.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    holdout = (run / "run/holdout/inference.csv").read_text(encoding="utf-8").splitlines()
+    header = holdout[0].split(",")
+    rows = [dict(zip(header, line.split(","), strict=True)) for line in holdout[1:]]
+    known = {f"{r['input_path']}/{r['object_name']}": float(r["siamese_score"]) for r in rows}
+    for number, source in enumerate(
+        (
+            ("--test", test, "--golden", golden),
+            ("--csv", tmp_path / "shots" / "parts.csv", "--map", "golden=reference,input=photo"),
+        )
+    ):
+        out = tmp_path / f"out{number}"
+        done = script("infer.py", "--model", run, *source, "--output", out, "--json", home=tmp_path)
+        assert done.returncode == 0, done.stderr
+        body, found = json.loads(done.stdout), decided(out)
+        assert len(found) == len(names)
+        assert body["unsure"] == sum(r["doubt"] == "unsure" for r in found)
+        low, high = body["unsure_band"]
+        for row in found:
+            score = float(row["siamese_score"])
+            assert score == pytest.approx(known[names[row["object_name"]]], abs=1e-6)
+            assert Path(row["test_file"]).is_file()
+            assert Path(row["golden_file"]).is_file()
+            assert float(row["distance"]) == pytest.approx(score - body["threshold"])
+            assert (row["decision"] == "NO_PASS") == (float(row["distance"]) > 0)
+            assert (row["doubt"] == "unsure") == (low <= score <= high)
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "words"),
+    [
+        (("--csv", "boards.csv"), 2, "needs --images"),
+        (("--csv", "boards.csv", "--test", "t", "--golden", "g"), 2, "not clear"),
+        (("--test", "t"), 2, "not clear"),
+        (("--csv", "boards.csv", "--map", "input.Left=a,golden.Left=b"), 2, "other lights"),
+    ],
+)
+def test_unclear_boards_are_refused_before_anything_is_written(
+    run: Path, tmp_path: Path, said: tuple[str, ...], code: int, words: str
+) -> None:
+    done = script("infer.py", "--model", run, *said, "--output", tmp_path / "out", home=tmp_path)
+    assert (done.returncode, words in done.stderr) == (code, True), done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_s_folder_names_its_model_only_while_the_record_vouches_for_it(run: Path, tmp_path: Path) -> None:
+    assert load_model(run).body == load_model(run / PAIR[0]).body
+    (run / PAIR[0]).write_text((run / PAIR[0]).read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    with pytest.raises(HardStop, match="on record"):
+        load_model(run)
+    with pytest.raises(HardStop, match="handed over no model"):
+        load_model(tmp_path)

@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 from deft_aoi import engines
 from deft_aoi.analysis.registered_goldens import Preprocessing
 from deft_aoi.contract import spec as specs
-from deft_aoi.contract.changenet_csv import MANDATORY, csv_text, read_changenet_csv, read_table, write_changenet_csv
+from deft_aoi.contract.changenet_csv import csv_text, write_changenet_csv
 from deft_aoi.contract.checkpoint_scan import scan_checkpoint
+from deft_aoi.contract.commands import command
 from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.files import atomic_write_text, digest_json, sha256_file
-from deft_aoi.contract.paths import digest_cache_home
+from deft_aoi.contract.paths import RunPaths, digest_cache_home
 from deft_aoi.contract.schema import read_checked, write_checked
 from deft_aoi.contract.text import PASS, is_pass, quoted
 from deft_aoi.engines import success
 from deft_aoi.loop.launch import one_gpu, wait_for_job
+from deft_aoi.loop.new_boards import Boards
 from deft_aoi.platforms.base import JobRequest, JobState, get_platform
+from deft_aoi.record import log, provenance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,16 +60,38 @@ class Where:
     tao_python: str | None = None
 
 
+def find_model(given: Path) -> Path:
+    """``best_model.json`` that a person named by its file or by its run's folder.
+
+    Raises:
+        HardStop: the folder has none, or the run's record vouches for another one.
+    """
+    if not given.is_dir():
+        return given
+    run = RunPaths(given.resolve())
+    if not run.best_model.is_file():
+        raise HardStop(
+            f"{quoted(given.name)} has handed over no model",
+            expected=str(run.best_model),
+            found="no file",
+            hint=f"finish the run, or hand over its best so far: {command('prepare_inference_spec')} --results-dir {given}",
+        )
+    if run.log.is_file():
+        provenance.require(run, log.read(run.root), run.best_model.name)
+    return run.best_model
+
+
 def load_model(model_json: Path, checkpoint: Path | None = None) -> Model:
     """Read ``best_model.json`` and what it names.
 
     Args:
-        model_json: the file; its spec is looked for where it says, then beside it.
+        model_json: the file, or the folder of its run; its spec is looked for where it says, then beside it.
         checkpoint: where the checkpoint lies now, when it was moved.
 
     Raises:
         HardStop: a file is missing or is not the one that was handed over.
     """
+    model_json = find_model(model_json)
     body: dict[str, Any] = read_checked(model_json, "best_model")
     named = Path(body["inference_spec"]["path"])
     beside = model_json.resolve().with_name(named.name)
@@ -89,8 +114,7 @@ def load_model(model_json: Path, checkpoint: Path | None = None) -> Model:
 
 def infer(
     model: Model,
-    csv: Path,
-    images: Path,
+    boards: Boards,
     out: Path,
     *,
     where: Where | None = None,
@@ -100,21 +124,39 @@ def infer(
 
     Args:
         model: from :func:`load_model`.
-        csv: ChangeNet rows; ``label`` may be missing or empty, since new boards have none.
-        images: folder that the rows' paths are relative to.
+        boards: from :mod:`deft_aoi.loop.new_boards`.
         out: output folder; the same command again finds its finished job there.
         where: engine and platform.
         progress: called with live words.
 
     Returns:
-        The object of ``decisions.json``; ``decisions.csv`` has every input column, the score and the decision.
+        The object of ``decisions.json``; ``decisions.csv`` has every input column, the score, the decision, the distance
+        (score - threshold) and the doubt (``unsure``: inside the margin band around the threshold).
 
     Raises:
-        UsageError: the model belongs to another engine.
         HardStop: the rows break their contract, or an image is missing.
         JobFailed: the job failed, with its evidence.
     """
     place = where or Where()
+    check_engine(model, place)
+    band = _band(model)
+    refuse_missing(boards.frame, model.spec, boards.images)
+    target = out.expanduser().resolve()
+    target.mkdir(parents=True, exist_ok=True)
+    csv, spec_path = target / "boards.csv", target / "inference_spec.yaml"
+    write_changenet_csv(boards.frame, csv)
+    _register(model, boards, csv, target)
+    specs.dump_spec(_spec(model, csv, boards.images, len(boards.frame)), spec_path)
+    name, scores = _run(model, place, spec_path, boards.images, target, len(boards.frame), progress)
+    return _decide(model, boards, band, scores, target, name, place.platform or model.body["platform"])
+
+
+def check_engine(model: Model, place: Where) -> None:
+    """Refuse another engine than the model's.
+
+    Raises:
+        UsageError: naming both.
+    """
     engine = model.body["engine"]
     if place.engine not in (None, engine):
         raise UsageError(
@@ -123,31 +165,16 @@ def infer(
             found=quoted(place.engine),
             hint="leave --engine out",
         )
-    frame, known = read_boards(csv)
-    folder = images.expanduser().resolve()
-    refuse_missing(frame, model.spec, folder)
-    target = out.expanduser().resolve()
-    target.mkdir(parents=True, exist_ok=True)
-    boards, spec_path = target / "boards.csv", target / "inference_spec.yaml"
-    write_changenet_csv(frame, boards)
-    _register(model, frame, boards, folder, target)
-    specs.dump_spec(_spec(model, boards, folder, len(frame)), spec_path)
-    name, scores = _run(model, place, spec_path, folder, target, len(frame), progress)
-    return _decide(model, frame, known, scores, target, name, place.platform or model.body["platform"])
 
 
-def read_boards(csv: Path) -> tuple[pd.DataFrame, bool]:
-    """``(rows, whether every row has a label)``; rows without one get PASS, which the score does not depend on."""
-    found = read_table(csv, what="boards", mandatory=tuple(c for c in MANDATORY if c != "label"))
-    known = "label" in found.columns and bool((found["label"] != "").all())
-    if known:
-        return read_changenet_csv(csv, what="boards"), True
-    import tempfile
+def _band(model: Model) -> tuple[float, float]:
+    from deft_aoi.analysis.gaps import margin_band
 
-    with tempfile.TemporaryDirectory() as scratch:  # the one reader then checks names and paths too
-        path = Path(scratch) / "boards.csv"
-        write_changenet_csv(found.assign(label=PASS), path)
-        return read_changenet_csv(path, what="boards")[[*dict.fromkeys([*found.columns, "label"])]], False
+    threshold = float(model.body["threshold"])
+    module = str(specs.get(model.spec, "model.classify.difference_module") or "learnable")
+    if module == "euclidean" and threshold <= 0:
+        return threshold, threshold  # the band is a share of the threshold
+    return margin_band(threshold, module, threshold)
 
 
 def refuse_missing(frame: pd.DataFrame, spec: specs.Spec, images: Path) -> None:
@@ -162,7 +189,7 @@ def refuse_missing(frame: pd.DataFrame, spec: specs.Spec, images: Path) -> None:
         )
 
 
-def _register(model: Model, frame: pd.DataFrame, boards: Path, images: Path, out: Path) -> None:
+def _register(model: Model, boards: Boards, csv: Path, out: Path) -> None:
     """Move the goldens of new boards as those were that the model was trained on; the decisions keep the rows as given."""
     required = (model.body.get("preprocessing") or {}).get("required")
     if required is None:
@@ -170,11 +197,10 @@ def _register(model: Model, frame: pd.DataFrame, boards: Path, images: Path, out
     from deft_aoi.analysis.identity import ContentIndex
     from deft_aoi.analysis.registered_goldens import register_rows
 
-    ids = ContentIndex(digest_cache_home()).digest_pairs(frame, specs.layout(model.spec, images), what="boards")
-    registered, _ = register_rows(
-        frame, specs.layout(model.spec, images), ids, Preprocessing.read(required), root=out / "registered", cache=out
-    )
-    atomic_write_text(boards, csv_text(registered))
+    frame, layout = boards.frame, specs.layout(model.spec, boards.images)
+    ids = ContentIndex(digest_cache_home()).digest_pairs(frame, layout, what="boards")
+    registered, _ = register_rows(frame, layout, ids, Preprocessing.read(required), root=out / "registered", cache=out)
+    atomic_write_text(csv, csv_text(registered))
 
 
 def _spec(model: Model, boards: Path, images: Path, rows: int) -> specs.Spec:
@@ -248,15 +274,22 @@ def _request(
 
 
 def _decide(
-    model: Model, frame: pd.DataFrame, known: bool, scores_csv: Path, out: Path, job: str, platform: str
+    model: Model, boards: Boards, band: tuple[float, float], scores_csv: Path, out: Path, job: str, platform: str
 ) -> dict[str, Any]:
     from deft_aoi.analysis.score_table import attach_scores, read_scores
 
+    frame, known = boards.frame, boards.known
     scores = attach_scores(frame, read_scores(scores_csv))["siamese_score"].to_numpy(dtype=float)
     threshold = float(model.body["threshold"])
     flagged = scores > threshold
+    unsure = (scores >= band[0]) & (scores <= band[1])
     table = frame if known else frame.drop(columns="label")
-    decided = table.assign(siamese_score=[repr(float(s)) for s in scores], decision=[FLAGGED if f else PASS for f in flagged])
+    decided = table.assign(
+        siamese_score=[repr(float(s)) for s in scores],
+        decision=[FLAGGED if f else PASS for f in flagged],
+        distance=[repr(float(s)) for s in scores - threshold],
+        doubt=["unsure" if u else "" for u in unsure],
+    )
     csv = out / "decisions.csv"
     atomic_write_text(csv, csv_text(decided))
     body = {
@@ -276,6 +309,8 @@ def _decide(
         "rows": len(frame),
         "flagged": int(flagged.sum()),
         "passed": int((~flagged).sum()),
+        "unsure": int(unsure.sum()),
+        "unsure_band": list(band),
         "decisions_csv": {"path": str(csv), "sha256": sha256_file(csv)},
         "measured": _measured(frame, scores, threshold) if known else None,
     }

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from deft_aoi.contract.errors import UsageError
-from deft_aoi.contract.paths import given
 from deft_aoi.contract.text import quoted
-from deft_aoi.loop.infer import Where, infer, load_model
+from deft_aoi.loop.infer import Where, check_engine, infer, load_model
+from deft_aoi.loop.new_boards import read_boards
 
 
 def infer_from(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
@@ -27,7 +27,9 @@ def infer_from(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         options[key] = value
     model = load_model(Path(args.model), Path(args.checkpoint) if args.checkpoint else None)
     where = Where(args.engine, args.platform, options, args.image, args.tao_python)
-    body = infer(model, given(args.csv), Path(args.images), Path(args.output), where=where, progress=_progress)
+    check_engine(model, where)
+    out = Path(args.output).expanduser().resolve()
+    body = infer(model, read_boards(args, model.spec, out), out, where=where, progress=_progress)
     return text(body), body
 
 
@@ -40,7 +42,8 @@ def _progress(line: str) -> None:
 def text(body: dict[str, Any]) -> str:
     """The decisions in a few lines; a model that did not meet its target says so again."""
     lines = [
-        f"{body['flagged']:,} of {body['rows']:,} parts are flagged (score above {body['threshold']!r}), {body['passed']:,} pass",
+        f"{body['flagged']:,} of {body['rows']:,} parts are flagged (score above {body['threshold']!r}), "
+        f"{body['passed']:,} pass; {body['unsure']:,} are unsure (near the threshold)",
         f"model: {body['model']['iteration']} of {body['model']['run']}, {body['model']['verdict']} ({body['model']['status']})",
     ]
     measured = body["measured"]

@@ -16,7 +16,8 @@ from deft_aoi.contract.files import atomic_write_text
 from deft_aoi.contract.paths import digest_cache_home, given
 from deft_aoi.contract.schema import read_checked
 from deft_aoi.loop.config import MAX_SHIFT_PX, network_size
-from deft_aoi.loop.infer import read_boards, refuse_missing
+from deft_aoi.loop.infer import refuse_missing
+from deft_aoi.loop.new_boards import changenet_boards
 
 
 def register_from(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
@@ -27,8 +28,8 @@ def register_from(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         HardStop: the rows break their contract, or the model was trained on goldens as they lie.
     """
     spec, how = _model(Path(args.model), args.limit) if args.model else _spec(Path(args.spec), args.limit)
-    frame, known = read_boards(given(args.csv))
-    images = Path(args.images).expanduser().resolve()
+    boards = changenet_boards(given(args.csv), Path(args.images))
+    frame, known, images = boards.frame, boards.known, boards.images
     refuse_missing(frame, spec, images)
     out = Path(args.output).expanduser().resolve()
     out.mkdir(parents=True, exist_ok=True)

@@ -43,11 +43,7 @@ def find_samples(args: argparse.Namespace) -> tuple[list[Sample], tuple[str, ...
     if args.map or args.images_root or args.delimiter or args.encoding:
         raise UsageError("--map, --images-root, --delimiter and --encoding go with --csv")
     lights = tuple(light.strip() for light in args.lights.split(",") if light.strip()) or ("",)
-    if args.board_regex is not None:
-        try:
-            re.compile(args.board_regex)
-        except re.error as error:
-            raise UsageError("--board-regex cannot be read", found=quoted(error)) from error
+    check_board_regex(args.board_regex)
     samples = from_folders(
         args.test.resolve(),
         args.golden.resolve(),
@@ -59,3 +55,15 @@ def find_samples(args: argparse.Namespace) -> tuple[list[Sample], tuple[str, ...
         notes=notes,
     )
     return samples, lights, notes
+
+
+def check_board_regex(expression: str | None) -> None:
+    """Refuse an expression that cannot be compiled.
+
+    Raises:
+        UsageError: with what is wrong.
+    """
+    try:
+        re.compile(expression or "")
+    except re.error as error:
+        raise UsageError("--board-regex cannot be read", found=quoted(error)) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.images import EXTENSIONS
 from deft_aoi.contract.paths import resolve_under
-from deft_aoi.contract.text import quoted
+from deft_aoi.contract.text import PASS, quoted
 from deft_aoi.contract.user_table import read_user_table
 from deft_aoi.workspaces.own_names import canonical_label, refuse_good_as_defect, safe_name
 
@@ -140,6 +140,7 @@ def from_folders(
     golden_by: str | None = None,
     defect_labels: Sequence[str] = (),
     notes: list[str] | None = None,
+    labelled: bool = True,
 ) -> list[Sample]:
     """Read ``test/<label>/[<board>/…]<name>`` and match each with its golden image.
 
@@ -156,6 +157,7 @@ def from_folders(
         golden_by: ``file``: the only golden of that file name; ``object_name``: the first by name of several, too.
         defect_labels: see :func:`deft_aoi.workspaces.own_names.refuse_good_as_defect`.
         notes: what the user should know is appended.
+        labelled: new boards have no label folder (and perhaps none of the board); their label is PASS.
 
     Raises:
         HardStop: see :func:`_group_lights`; no board; no golden image or several; a bad name or label.
@@ -179,7 +181,7 @@ def from_folders(
     problems: list[HardStop] = []
     fallbacks: list[str] = []
     for key, files in tests.items():
-        label, _, below = key.partition("/")
+        label, _, below = key.partition("/") if labelled else (PASS, "", key)
         if not below:
             raise HardStop(
                 f"{quoted(files[0])} is in no label folder",
@@ -194,7 +196,8 @@ def from_folders(
             continue
         if match not in (below, key):
             fallbacks.append(f"{quoted(files[0], 80)} with {quoted(goldens[match][0], 80)}")
-        board, name = _board_of(below, board_regex, origin), below.rpartition("/")[2]
+        named = labelled or board_regex is not None or "/" in below
+        board, name = _board_of(below, board_regex, origin) if named else "boards", below.rpartition("/")[2]
         samples.append(
             Sample(
                 origin,
@@ -288,17 +291,18 @@ def parse_map(items: list[str]) -> dict[str, str]:
     return out
 
 
-def lights_of_map(mapping: Mapping[str, str]) -> tuple[str, ...]:
+def lights_of_map(mapping: Mapping[str, str], *, labelled: bool = True) -> tuple[str, ...]:
     """Lights that a mapping names, in order; ``("",)`` for plain ``input=``.
 
     Raises:
         UsageError: ``input`` and ``golden`` differ in their lights, or a role is missing.
     """
+    needed = {"label", "board"} if labelled else set()
     by_role = {role: [key.partition(".")[2] for key in mapping if key.partition(".")[0] == role] for role in ("input", "golden")}
-    if not by_role["input"] or sorted(by_role["input"]) != sorted(by_role["golden"]) or not {"label", "board"} <= set(mapping):
+    if not by_role["input"] or sorted(by_role["input"]) != sorted(by_role["golden"]) or not needed <= set(mapping):
         raise UsageError(
             "--map lacks a role",
-            expected="input, golden (the same lights for both), label and board",
+            expected="input, golden (the same lights for both)" + (", label and board" if labelled else ""),
             found=quoted(", ".join(mapping)),
         )
     if "" in by_role["input"] and len(by_role["input"]) > 1:
@@ -316,6 +320,7 @@ def from_csv(
     delimiter: str | None = None,
     encoding: str | None = None,
     notes: list[str] | None = None,
+    labelled: bool = True,
 ) -> list[Sample]:
     """Read samples from a user's CSV.
 
@@ -328,11 +333,12 @@ def from_csv(
         delimiter: of the file; detected where ``None``.
         encoding: of the file; detected where ``None``.
         notes: what the user should know is appended.
+        labelled: new boards need no label column (their label is PASS) and no board column.
 
     Raises:
         HardStop: a mapped column is absent, or a cell cannot be used; the message names line and column.
     """
-    lights = lights_of_map(mapping)
+    lights = lights_of_map(mapping, labelled=labelled)
     notes = [] if notes is None else notes
     table = read_user_table(file, what="data CSV", wanted=list(mapping.values()), delimiter=delimiter, encoding=encoding)
     notes += table.notes
@@ -353,9 +359,9 @@ def from_csv(
         samples.append(
             Sample(
                 origin,
-                safe_name(row[mapping["board"]]),
+                safe_name(row[mapping["board"]]) if "board" in mapping else "boards",
                 safe_name(name),
-                canonical_label(row[mapping["label"]], pass_label, origin),
+                canonical_label(row[mapping["label"]], pass_label, origin) if labelled else PASS,
                 images["input"],
                 images["golden"],
                 {str(k): v for k, v in row.items() if k not in used} | _kept_name(name, safe_name(name)),
