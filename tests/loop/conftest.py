@@ -7,10 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.forked_python import forks
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 FAST = ("--training-epochs", "2", "--max-iterations", "1")
@@ -41,6 +44,13 @@ def deft(script: str, *args: object, timeout: float = 300, env: dict[str, str] |
         stdin=subprocess.DEVNULL,
     )
     return Said(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def forked() -> Iterator[None]:
+    """Scripts and jobs of the test are forks that need not import torch again (see `tests/forked_python.py`)."""
+    with forks():
+        yield
 
 
 @pytest.fixture(scope="session")

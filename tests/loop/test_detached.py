@@ -22,6 +22,8 @@ from deft_aoi.record.driver_exit import DriverOptions
 
 from .conftest import NEVER, deft, only_run
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 AGENT = DriverOptions(until_agent=True)
 KINDS = [kind for kind in (*DeftError.__subclasses__(), errors.JobLost) if kind is not RunLocked]
 TINY = ("--kpi-target", NEVER, "--training-epochs", 1, "--max-iterations", 1)
