@@ -96,7 +96,6 @@ def test_the_book_names_every_room_and_nobody_cites_a_paper_that_is_not_here() -
 
 
 CIRCLES = {
-    ("loop.config", "loop.context", "loop.plan", "loop.primary_metric"),
     ("mining.neighbours", "mining.proposers"),
     ("mining.proposals", "mining.select"),
 }

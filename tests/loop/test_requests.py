@@ -12,11 +12,11 @@ import pytest
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.paths import Workspace
+from deft_aoi.engines.container_images import pinned_image
 from deft_aoi.loop import launch
 from deft_aoi.loop.config import resolve
 from deft_aoi.loop.container_image_files import EVIDENCE
 from deft_aoi.loop.specs import inference_spec, train_spec
-from deft_aoi.loop.stages.assets import pinned_image
 
 REFERENCE = "nvcr.io/nvidia/tao/tao-toolkit:7.1.0-pyt"
 PULLED, PLANNED = "sha256:" + "1" * 64, "sha256:" + "2" * 64

@@ -307,7 +307,7 @@ def test_more_than_seven_findings_are_refused(make_run) -> None:
 
 
 def test_best_is_what_the_hand_over_takes(make_run) -> None:
-    from deft_aoi.loop.stages.train import best_iteration
+    from deft_aoi.analysis.metric import best_iteration
 
     run: RunMaker = make_run("finished", 3)
     view = read_run(run.root).view

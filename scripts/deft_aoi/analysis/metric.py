@@ -18,6 +18,7 @@ from typing import Any
 from deft_aoi.analysis.constants import SATURATED_FAR
 from deft_aoi.contract import schema
 from deft_aoi.contract.errors import Blocked, HardStop
+from deft_aoi.contract.kpi_target import KpiTarget
 from deft_aoi.contract.text import has_hidden, printable, quoted
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
@@ -300,3 +301,43 @@ def far_rank(far: float, cross_validated: float | None, at_99: float | None) -> 
     if far >= SATURATED_FAR and at_99 is not None:
         return (True, float(at_99), far)
     return (False, far if cross_validated is None else float(cross_validated), far)
+
+
+def with_target(body: Mapping[str, Any], target: KpiTarget) -> dict[str, Any]:
+    """The plan with the KPI target's own bound as a constraint, unless the plan has that very criterion."""
+    bound: dict[str, Any] = {
+        "name": "far_fraction",
+        "operator": target.far_op,
+        "target": target.far_fraction,
+        "evaluator": BUILTIN,
+    }
+    plan = parse_metric_plan(body)
+    asked = Criterion(**bound)
+    if any(
+        plan.is_builtin(c) and (c.name, c.operator, c.target) == (asked.name, asked.operator, asked.target) for c in plan.criteria
+    ):
+        return dict(body)
+    return {**body, "constraints": [*body.get("constraints", []), bound]}
+
+
+def state_of(evaluation: Evaluation | None) -> dict[str, Any]:
+    """Flat values that an iteration has on record of its primary metric."""
+    if evaluation is None:
+        return {}
+    return {
+        "primary_metric": printable(evaluation.text, 300),
+        "metric_value": evaluation.primary.value,
+        "metric_distance": evaluation.primary_distance,
+        "metric_feasible": evaluation.feasible,
+    }
+
+
+def best_iteration(state: dict[str, Any]) -> dict[str, Any] | None:
+    """The promoted iteration with the best primary metric, else the lowest false-alarm rate; the earlier one on a tie."""
+    candidates = [
+        {**it, "label": label}
+        for label, it in state.get("iterations", {}).items()
+        if it.get("far_fraction") is not None and it.get("promoted", True)
+    ]
+    order = {label: number for number, label in enumerate(state.get("iterations", {}))}
+    return min(candidates, key=lambda it: (iteration_rank(it), order[it["label"]]), default=None)

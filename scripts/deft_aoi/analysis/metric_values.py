@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from deft_aoi.analysis.metric import Evaluation, MetricPlan, evaluate_criteria
+from deft_aoi.analysis.metric import Evaluation, MetricPlan, evaluate_criteria, from_record
 from deft_aoi.contract.errors import Blocked, HardStop, JobFailed
 from deft_aoi.contract.paths import resolve_under
 from deft_aoi.contract.text import printable, quoted
@@ -22,6 +22,7 @@ MARKS = ("workspace", "inference_csv", "kpi_json", "output_dir", "label", "choic
 """What ``{…}`` in a command's elements is replaced by, once and literally; other braces stay as they are."""
 
 MAX_OUTPUT = 1 << 20
+RESULT_FILE = "metric.json"
 _MARK = re.compile("|".join(r"\{" + mark + r"\}" for mark in MARKS))
 _INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
 
@@ -186,3 +187,9 @@ def _numbers(text: str, what: str) -> dict[str, float]:
         return {str(k): float(v) for k, v in obj.items() if isinstance(v, int | float) and not isinstance(v, bool)}
     except OverflowError as error:
         raise JobFailed(f"{what} holds a number that is too large", found=quoted(text, 120)) from error
+
+
+def judge_again(plan: MetricPlan, report: Mapping[str, Any], record: Mapping[str, Any]) -> Evaluation:
+    """The evaluation as it must be: built-in values from the report, a command's or a file's as they are on record."""
+    theirs = from_record(record).values
+    return evaluate_criteria(plan, combine(plan, builtin_values(report), theirs))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +100,19 @@ def resolve_for(platform: str, engine: str, options: Mapping[str, str] | None = 
         named = _DIGEST.search(reference)
         found[reference] = {"reference": reference, "id": None, "digest": named[1] if named else None}
     return {tool: dict(found[reference]) for tool, reference in wanted.items()}
+
+
+def pinned_image(image: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> str | None:
+    """The id or digest that a job's image must have: the plan's, else that of the image which the assets stage pulled.
+
+    Args:
+        image: an entry of the plan's ``images``; empty where the job runs from none.
+        events: the record.
+    """
+    pinned = image.get("id") or image.get("digest")
+    if pinned or not image:
+        return pinned
+    for event in events:
+        if event["stage"] == "assets" and event["status"] == "ok":
+            pinned = (event["data"].get("image_ids") or {}).get(image["reference"]) or pinned
+    return pinned

@@ -212,7 +212,7 @@ def resolve(given: Mapping[str, Any], user_spec: specs.Spec) -> RunConfig:
     settle("platform_options", {})
     settle("tao_version", "7.1.0" if engine == "tao" else None)
     if given.get("metric_plan") is not None:
-        from deft_aoi.loop.primary_metric import with_target
+        from deft_aoi.analysis.metric import with_target
 
         body, kpi = given["metric_plan"], settings["kpi_target"]
         asked = with_target(body, parse_kpi_target(kpi.value)) if kpi.source == "user" else body

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from deft_aoi.analysis.dataset_files import training_csv
+from deft_aoi.analysis.metric import best_iteration
+from deft_aoi.analysis.metric_values import RESULT_FILE
 from deft_aoi.analysis.verdict import facts_of, sentence, verdict_of
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
@@ -13,12 +15,10 @@ from deft_aoi.contract.files import fsync_dir, sha256_file
 from deft_aoi.contract.paths import RunPaths, Workspace
 from deft_aoi.contract.schema import read_checked, write_checked
 from deft_aoi.contract.splits import csv_path, split_source
+from deft_aoi.engines.container_images import pinned_image
 from deft_aoi.loop import gate
 from deft_aoi.loop.config import RunConfig
-from deft_aoi.loop.primary_metric import RECORD
 from deft_aoi.loop.recorded_spec import training_spec_path
-from deft_aoi.loop.stages.assets import pinned_image
-from deft_aoi.loop.stages.train import best_iteration
 from deft_aoi.record import log, provenance
 from deft_aoi.record.log import load_state
 from deft_aoi.record.state import fold
@@ -144,7 +144,7 @@ def _read_for(run: RunPaths, best: dict[str, Any]) -> list[str]:
     """What the hand-over reads of the winning iteration, relative to the run."""
     label, names = best["label"], [best["kpi_json"]]
     if best.get("primary_metric"):
-        names.append(run.rel((run.root / best["inference_csv"]).with_name(RECORD)))
+        names.append(run.rel((run.root / best["inference_csv"]).with_name(RESULT_FILE)))
     return names if label == "baseline" else [*names, f"{label}/dataset/train_combined_{label}.csv"]
 
 
@@ -186,7 +186,7 @@ def _status(status: str, config: RunConfig, met: bool) -> str:
 
 def _metric(run: RunPaths, best: dict[str, Any]) -> dict[str, Any]:
     """What the user's own primary metric says of the model: it chose it."""
-    found: dict[str, Any] = read_checked((run.root / best["inference_csv"]).with_name(RECORD), "metric_result")
+    found: dict[str, Any] = read_checked((run.root / best["inference_csv"]).with_name(RESULT_FILE), "metric_result")
     return found
 
 

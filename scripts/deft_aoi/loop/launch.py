@@ -149,8 +149,8 @@ def _request(ctx: RunContext, job: Job, name: str) -> JobRequest:
     image = ctx.plan["images"].get("embedding" if job.kind == "embedding" else "visual_changenet") or {}
     reference, pinned, known = image.get("reference"), None, read_record(name, ctx.run.jobs)
     if reference:
+        from deft_aoi.engines.container_images import pinned_image
         from deft_aoi.loop import container_image_files
-        from deft_aoi.loop.stages.assets import pinned_image
 
         pinned = pinned_image(image, ctx.events() if not (image.get("id") or image.get("digest")) else ())
         file = container_image_files.image_file(ctx.config, ctx.workspace, reference)

@@ -17,7 +17,6 @@ from deft_aoi.contract.files import digest_json, sha256_file
 from deft_aoi.contract.manifests import list_files
 from deft_aoi.contract.paths import Workspace
 from deft_aoi.contract.splits import Split, absolute, load_splits
-from deft_aoi.loop import primary_metric
 from deft_aoi.loop.config import RunConfig, resolve
 
 if TYPE_CHECKING:
@@ -68,6 +67,25 @@ def _folder_digest(folder: Path) -> str:
     return digest_json([[n, sha256_file(folder / n)] for n in names if not (folder / n).is_symlink()])
 
 
+def metric_files(plan: MetricPlan, workspace: Workspace) -> dict[str, str]:
+    """Digests of the files that a command names: a script that changes closes the gate again.
+
+    A compiled program in the first place (an interpreter, an installed tool) is known by its name alone, like every other
+    program of the machine.
+    """
+    out = {}
+    for number, part in enumerate(plan.argv):
+        path = Path(part.replace("{workspace}", str(workspace.root)))
+        if not path.is_absolute() or not path.is_file():
+            continue
+        if number == 0:
+            with path.open("rb") as handle:
+                if handle.read(2) != b"#!":
+                    continue
+        out[part] = sha256_file(path)
+    return out
+
+
 def inputs(
     workspace: Workspace,
     spec: specs.Spec,
@@ -105,7 +123,7 @@ def inputs(
     path = absolute(workspace, str(backbone), "pretrained_backbone_path") if backbone else None
     out["backbone"] = sha256_file(path) if path is not None and path.is_file() else ""
     if metric is not None:
-        out["metric"] = primary_metric.files(metric, workspace)
+        out["metric"] = metric_files(metric, workspace)
     return out
 
 

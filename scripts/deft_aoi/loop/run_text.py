@@ -57,7 +57,7 @@ def next_lines(root: Path, step: Step, review: Review | None, options: DriverOpt
 
 def final_lines(root: Path, state: dict[str, Any]) -> list[str]:
     """How the run ended: status, verdict, files."""
-    from deft_aoi.loop.stages.train import best_iteration
+    from deft_aoi.analysis.metric import best_iteration
 
     run, best = RunPaths(root), best_iteration(state)
     lines = [f"run {root.name}: {state['status']}"]

@@ -9,7 +9,6 @@ from deft_aoi.contract.text import printable, shown_label
 from deft_aoi.loop.checks.registration import line as registration_line
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.plan import Plan
-from deft_aoi.loop.primary_metric import summary_lines
 
 if TYPE_CHECKING:
     from deft_aoi.loop.checks.session import Finding
@@ -46,6 +45,9 @@ _SHOWN_WHERE_SAID = (
 """Shown where the user or the engine decided; a default that changes nothing would only lengthen the Summary."""
 _MARK = {"ok": "ok  ", "warn": "warn", "missing": "MISS", "stop": "STOP"}
 
+_COMMAND_WIDTH = 300
+"""Characters of a metric command's element on one line."""
+
 
 def _value(name: str, value: Any) -> str:
     if name == "max_new_escapes" and value is None:
@@ -67,7 +69,7 @@ def render(plan: Plan) -> str:
             lines.append(f"  {title:28} {_value(name, config[name]):32} ({sources[name]})")
     for key, value in sorted(config["platform_options"].items()):
         lines.append(f"  {printable(key, 28):28} {_value(key, value):32} (user)")
-    lines += summary_lines(RunConfig(config, sources))
+    lines += metric_lines(RunConfig(config, sources))
     if config["overrides"]:
         lines.append(f"  {'spec overrides':28} {printable(', '.join(config['overrides']), 150)} (user)")
     if config["engine"] != plan["spec_engine"]:
@@ -120,3 +122,28 @@ def render_findings(findings: list[Finding]) -> str:
             f"{_MARK[f.level]} ({f.check}) {printable(f.text, 300)}" + (f"\n       → {printable(f.fix, 200)}" if f.fix else "")
         )
     return "\n".join(lines)
+
+
+def metric_lines(config: RunConfig) -> list[str]:
+    """What a person approves: every criterion, and the command element by element."""
+    plan = config.primary_metric
+    if plan is None:
+        return []
+    lines = [f"  {'primary metric':28} {plan.primary.text} (user): selects and stops"]
+    lines += [f"  {'constraint':28} {c.text} (user)" for c in plan.constraints]
+    if not plan.constraints:
+        lines.append(f"  {'constraints':28} none (user)")
+    if plan.evaluator == "argv":
+        lines.append(
+            f"  {'metric command':28} for each scored checkpoint, at most {plan.time_limit_sec:g} s, on the driver's host:"
+        )
+        for part in plan.argv:
+            shown = printable(part, 20 * _COMMAND_WIDTH)
+            lines += [f"  {'':28} | {shown[i : i + _COMMAND_WIDTH]}" for i in range(0, max(len(shown), 1), _COMMAND_WIDTH)]
+    elif plan.evaluator == "result_file":
+        lines.append(f"  {'metric result file':28} run/metric/<iteration>/<checkpoint>/{printable(plan.result_file, 200)}")
+    else:
+        lines.append(f"  {'metric values':28} the KPI report")
+    if config.sources["kpi_target"] != "user":
+        lines.append("  NOTE: of the KPI target only the recall counts (it sets the threshold); its FAR bound was not asked for.")
+    return lines

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deft_aoi.analysis import metric, metric_values
 from deft_aoi.analysis.dataset_files import provenance_path
 from deft_aoi.analysis.metric import Evaluation
 from deft_aoi.contract.errors import DeftError, UsageError
@@ -19,7 +20,7 @@ from deft_aoi.contract.files import read_json, sha256_file
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.schema import read_checked
 from deft_aoi.contract.text import printable
-from deft_aoi.loop import gate, handover, primary_metric, published
+from deft_aoi.loop import gate, handover, published
 from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.plan import RULES, require_unchanged
 from deft_aoi.loop.stages import dataset, evaluate, handoff
@@ -195,7 +196,7 @@ def _evaluated(verdict: Verdict, ctx: RunContext, label: str, it: dict[str, Any]
     judged = _judged(verdict, ctx, label, reports)
     chosen = evaluate.choose_checkpoint(reports, judged)
     if judged:
-        found = primary_metric.state_of(judged[chosen])
+        found = metric.state_of(judged[chosen])
         same = all(it.get(key) == value for key, value in found.items())
         verdict.require(same, "primary metrics", f"{label}: the primary metric on record is not the one judged again")
     point = reports[chosen]["target_point"]
@@ -213,9 +214,9 @@ def _judged(verdict: Verdict, ctx: RunContext, label: str, reports: dict[str, An
     """The primary metric of both checkpoints judged again; a command's values are taken as they are on record."""
     plan, out = ctx.config.primary_metric, {}
     for choice in CHOICES if plan is not None else ():
-        record = read_checked(ctx.run.stage_dir(label, "inference") / choice / primary_metric.RECORD, "metric_result")
+        record = read_checked(ctx.run.stage_dir(label, "inference") / choice / metric_values.RESULT_FILE, "metric_result")
         assert plan is not None
-        out[choice] = primary_metric.judge_again(plan, reports[choice], record)
+        out[choice] = metric_values.judge_again(plan, reports[choice], record)
         verdict.require(_same(out[choice].as_dict(), record), "metrics judged again", f"{label}/{choice}: metric.json differs")
     return out
 

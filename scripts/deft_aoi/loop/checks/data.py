@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from deft_aoi.contract import spec as specs
-from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.paths import digest_cache_home
+from deft_aoi.contract.errors import Blocked, HardStop
+from deft_aoi.contract.paths import Workspace, digest_cache_home
 from deft_aoi.contract.splits import load_splits
-from deft_aoi.contract.text import shown_label
-from deft_aoi.loop import primary_metric
+from deft_aoi.contract.text import printable, shown_label
 from deft_aoi.loop.checks.session import Checklist
 from deft_aoi.loop.config import RunConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def check_data(session: Checklist) -> None:
@@ -85,7 +89,7 @@ def check_leakage(session: Checklist) -> None:
 def check_metric(session: Checklist, config: RunConfig) -> None:
     """The user's own primary metric, run once on the KPI set's labels."""
     if config.primary_metric is not None:
-        session.add(11, "ok", primary_metric.check(config, session.workspace, session.splits["kpi"].frame))
+        session.add(11, "ok", _check_criteria(config, session.workspace, session.splits["kpi"].frame))
 
 
 def check_statistics(session: Checklist, config: RunConfig) -> None:
@@ -108,3 +112,34 @@ def check_statistics(session: Checklist, config: RunConfig) -> None:
             f"{100 * config.target.far_fraction:g}% needs {needed} without a false alarm to be supported at 95%",
             "collect more good parts; until then the verdict says 'not yet supported by the sample size'",
         )
+
+
+def _check_criteria(config: RunConfig, workspace: Workspace, kpi_rows: pd.DataFrame) -> str:
+    """Find before the go what would only fail after a training.
+
+    Returns:
+        A line for the checks.
+
+    Raises:
+        HardStop: a criterion names a value that the KPI report of this KPI set does not have.
+        Blocked: the command's program is missing.
+    """
+    from deft_aoi.analysis import kpi, metric, metric_values
+
+    plan = config.primary_metric
+    assert plan is not None  # the caller asked
+    # Any scores will do: which values a report offers depends on the labels and the recalls alone.
+    scores = (kpi_rows["label"] != "PASS").astype(float)
+    report = kpi.analyze(kpi_rows.assign(siamese_score=scores), target=config.target, seconds_per_call=config.seconds_per_call)
+    builtin = metric_values.builtin_values(report)
+    theirs = {c.name: c.target for c in plan.criteria if not plan.is_builtin(c)}
+    metric.evaluate_criteria(plan, metric_values.combine(plan, builtin, theirs))
+    if plan.argv:
+        program = plan.argv[0].replace("{workspace}", str(workspace.root))
+        if shutil.which(program) is None:
+            raise Blocked(
+                "the program of the metric command cannot be run",
+                expected="an absolute path, {workspace}/…, or a name on PATH",
+                found=printable(program, 200),
+            )
+    return f"primary metric {plan.primary.text}: every built-in value of its criteria exists"

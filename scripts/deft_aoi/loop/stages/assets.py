@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import Blocked
 from deft_aoi.contract.splits import absolute
@@ -50,19 +47,3 @@ def _weights(ctx: RunContext) -> list[str]:
             assets.fetch_model(encoders.SIGLIP)
             fetched.append(encoders.SIGLIP)
     return fetched
-
-
-def pinned_image(image: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> str | None:
-    """The id or digest that a job's image must have: the plan's, else that of the image which the assets stage pulled.
-
-    Args:
-        image: an entry of the plan's ``images``; empty where the job runs from none.
-        events: the record.
-    """
-    pinned = image.get("id") or image.get("digest")
-    if pinned or not image:
-        return pinned
-    for event in events:
-        if event["stage"] == "assets" and event["status"] == "ok":
-            pinned = (event["data"].get("image_ids") or {}).get(image["reference"]) or pinned
-    return pinned

@@ -12,15 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deft_aoi.analysis import kpi, kpi_output
-from deft_aoi.analysis.metric import Evaluation, from_record
+from deft_aoi.analysis import kpi, kpi_output, metric, metric_values
+from deft_aoi.analysis.metric import Evaluation, best_iteration, from_record
 from deft_aoi.analysis.verdict import facts_of, sentence, verdict_of
 from deft_aoi.contract.files import sha256_file
 from deft_aoi.contract.schema import read_checked, write_checked
-from deft_aoi.loop import primary_metric
 from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages.inference import CHOICES, scored_frame
-from deft_aoi.loop.stages.train import best_iteration, prune
+from deft_aoi.loop.stages.train import prune
 from deft_aoi.record.provenance import EVALUATE_MANIFEST
 
 SCRATCH = "evaluate-"
@@ -39,10 +38,10 @@ def evaluate(ctx: RunContext, label: str, _attempt: int) -> StageResult:
         with tempfile.TemporaryDirectory(dir=ctx.run.run, prefix=SCRATCH) as name:
             scratch = Path(name)
             reports[choice], _frame = kpi_report(ctx, csv, "kpi", scratch)
-            evaluation = primary_metric.judge(ctx, label, choice, reports[choice], csv, scratch / "kpi.json")
+            evaluation = _judge(ctx, label, choice, reports[choice], csv, scratch / "kpi.json")
             if evaluation is not None:
                 judged[choice] = evaluation
-                write_checked(scratch / primary_metric.RECORD, evaluation.as_dict(), "metric_result")
+                write_checked(scratch / metric_values.RESULT_FILE, evaluation.as_dict(), "metric_result")
             for path in sorted(scratch.iterdir()):
                 target = final / choice / path.name
                 path.replace(target)
@@ -72,7 +71,7 @@ def evaluate(ctx: RunContext, label: str, _attempt: int) -> StageResult:
         "threshold": point["threshold"],
         **judgement(report, decision),
         "promoted": promoted,
-        **primary_metric.state_of(decision),
+        **metric.state_of(decision),
     }
     evidence = {
         "voucher": sha256_file(final / EVALUATE_MANIFEST),
@@ -143,7 +142,7 @@ def _compare(
 
     judged = None
     if decision is not None:
-        record = read_checked(ctx.path(before["inference_csv"]).with_name(primary_metric.RECORD), "metric_result")
+        record = read_checked(ctx.path(before["inference_csv"]).with_name(metric_values.RESULT_FILE), "metric_result")
         judged = (from_record(record), decision)
     old = scored_frame(ctx, ctx.path(before["inference_csv"]), "kpi")
     new = scored_frame(ctx, csv, "kpi")
@@ -158,3 +157,16 @@ def _compare(
         estimates=(before, {"far_fraction": report["target_point"]["far_fraction"], **judgement(report, decision)}),
     )
     return {"with": before["label"], **result}
+
+
+def _judge(ctx: RunContext, label: str, choice: str, report: Mapping[str, Any], csv: Path, kpi_json: Path) -> Evaluation | None:
+    """What the run's plan says of one scored checkpoint; ``None`` without a plan. Raises what ``evaluate`` raises."""
+    plan = ctx.config.primary_metric
+    if plan is None:
+        return None
+    folder = ctx.run.run / "metric" / label / choice
+    folder.mkdir(parents=True, exist_ok=True)
+    if plan.evaluator == "argv":
+        ctx.progress(f"{label} evaluate: the metric command for {choice}")
+    marks = {"workspace": str(ctx.workspace.root), "label": label, "choice": choice}
+    return metric_values.evaluate(plan, report, metric_values.Candidate(csv, kpi_json, folder, marks))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deft_aoi.analysis import kpi
+from deft_aoi.analysis.metric import best_iteration
 from deft_aoi.contract.errors import DeftError, HardStop, UsageError
 from deft_aoi.contract.files import atomic_write_json, digest_json, digests_below, read_json, sha256_file
 from deft_aoi.contract.manifests import MANIFEST_NAME
@@ -20,7 +21,7 @@ from deft_aoi.loop.launch import write_spec
 from deft_aoi.loop.stages import ledger
 from deft_aoi.loop.stages.evaluate import kpi_report
 from deft_aoi.loop.stages.inference import score, scored_frame
-from deft_aoi.loop.stages.train import best_iteration, training_spec
+from deft_aoi.loop.stages.train import training_spec
 from deft_aoi.record import lock, log, publish
 from deft_aoi.record.log import load_state
 

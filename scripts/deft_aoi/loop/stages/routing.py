@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from deft_aoi.analysis.gaps import read_gaps
+from deft_aoi.analysis.metric import best_iteration
 from deft_aoi.contract.files import atomic_write_text, digest_json, sha256_file
 from deft_aoi.contract.text import shown_label
 from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages.rca import excluded_samples
-from deft_aoi.loop.stages.train import best_iteration
 from deft_aoi.mining.pool import write_parquet
 from deft_aoi.record import publish
 from deft_aoi.record.publish import publish_digest

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from deft_aoi.analysis.metric import iteration_rank
+from deft_aoi.analysis.metric import best_iteration
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import copy_hashed, digest_json, sha256_file
@@ -110,17 +109,6 @@ def _inputs(ctx: RunContext, label: str) -> tuple[registered.Rows, Path | None]:
             hint="restore it, or verify_run.py for the whole picture",
         )
     return rows, checkpoint
-
-
-def best_iteration(state: dict[str, Any]) -> dict[str, Any] | None:
-    """The promoted iteration with the best primary metric, else the lowest false-alarm rate; the earlier one on a tie."""
-    candidates = [
-        {**it, "label": label}
-        for label, it in state.get("iterations", {}).items()
-        if it.get("far_fraction") is not None and it.get("promoted", True)
-    ]
-    order = {label: number for number, label in enumerate(state.get("iterations", {}))}
-    return min(candidates, key=lambda it: (iteration_rank(it), order[it["label"]]), default=None)
 
 
 def _resume(out: Path) -> tuple[str, ...]:
