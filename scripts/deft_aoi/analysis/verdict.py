@@ -70,14 +70,6 @@ def fails(verdict: str) -> bool:
     return verdict in (NOT_MET, CONTRADICTED)
 
 
-def shown_verdict(state: Mapping[str, Any], label: str) -> str:
-    """The verdict of an iteration by a run's state: the hand-over's where it is the model handed over, else its KPI set's."""
-    run = state.get("run", {})
-    if run.get("best_iteration") == label and run.get("verdict"):
-        return str(run["verdict"])
-    return str(state["iterations"][label].get("verdict") or "")
-
-
 def facts_of(report: Mapping[str, Any], holdout: Mapping[str, Any] | None = None, metric_met: bool | None = None) -> Facts:
     """The facts of a KPI report (schema ``kpi``) and, once it was scored, of the hold-out (schema ``holdout``).
 

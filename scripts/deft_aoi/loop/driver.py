@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deft_aoi.analysis.verdict import fails, shown_verdict
+from deft_aoi.analysis.verdict import fails
 from deft_aoi.contract.errors import Blocked, DeftError, HardStop, JobFailed, JobLost, KpiNotMet, UsageError
 from deft_aoi.contract.paths import RunPaths, iteration_label
 from deft_aoi.contract.text import printable
@@ -28,6 +28,7 @@ from deft_aoi.record import driver_exit, file_system, lock, log, provenance
 from deft_aoi.record.driver_exit import DriverOptions
 from deft_aoi.record.log_event import MAX_LINE, spell
 from deft_aoi.record.log_file import error_from_os
+from deft_aoi.record.state import shown_verdict
 
 Say = Callable[[str], None]
 MAX_SUMMARY = 400

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from deft_aoi.analysis.verdict import shown_verdict
 from deft_aoi.contract.commands import CommandResult, command
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.text import printable
@@ -16,6 +15,7 @@ from deft_aoi.loop.review import CAUSES, Review, review_due
 from deft_aoi.record import driver_exit, lock
 from deft_aoi.record.driver_exit import DriverOptions
 from deft_aoi.record.log import load_state
+from deft_aoi.record.state import shown_verdict
 
 WAIT_SEC = 500.0
 

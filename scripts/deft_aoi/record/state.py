@@ -100,6 +100,14 @@ def ended(view: State) -> bool:
     return view["status"] in ENDED
 
 
+def shown_verdict(view: State, label: str) -> str:
+    """The verdict of an iteration: the hand-over's where it is the model handed over, else its KPI set's."""
+    run = view.get("run", {})
+    if run.get("best_iteration") == label and run.get("verdict"):
+        return str(run["verdict"])
+    return str(view["iterations"][label].get("verdict") or "")
+
+
 def snapshot_bytes(events: list[Event]) -> bytes:
     """What ``deft_state.json`` holds for this log."""
     return to_bytes(fold(events))

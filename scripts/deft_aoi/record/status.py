@@ -96,13 +96,6 @@ def _running(events: list[Event]) -> Event | None:
     return None
 
 
-def _verdict(view: dict[str, Any], label: str) -> str:
-    """The hand-over's verdict of the model handed over, else that of the iteration's KPI set."""
-    run = view.get("run", {})
-    handed = run.get("best_iteration") == label and run.get("verdict")
-    return str(handed or view["iterations"][label].get("verdict", ""))
-
-
 def _iterations(view: dict[str, Any]) -> list[str]:
     # Insertion order is lost where the view was read from a file; the labels' own order is not.
     def number(label: str) -> int:
@@ -115,6 +108,6 @@ def _iterations(view: dict[str, Any]) -> list[str]:
         done = f"  {label}: {it.get('stage_completed', 'begun')}"
         far, recall = it.get("far_fraction"), it.get("recall_fraction")
         if isinstance(far, (int, float)) and isinstance(recall, (int, float)):
-            done += f", FAR {100 * far:.3g}% at recall {100 * recall:.4g}%: {printable(_verdict(view, label), 60)}"
+            done += f", FAR {100 * far:.3g}% at recall {100 * recall:.4g}%: {printable(state.shown_verdict(view, label), 60)}"
         lines.append(done)
     return lines

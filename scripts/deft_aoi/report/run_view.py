@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from deft_aoi.analysis.metric import iteration_rank
-from deft_aoi.analysis.verdict import shown_verdict
 from deft_aoi.contract.errors import DeftError, HardStop
 from deft_aoi.contract.files import read_json
 from deft_aoi.contract.paths import RunPaths
@@ -227,7 +226,7 @@ def read_run(results_dir: str | Path) -> RunView:
             if view.get("primary_metric"):
                 file = (run.root / view["inference_csv"]).with_name("metric.json")
                 metric = out.attempt(run.rel(file), lambda file=file: read_checked(file, "metric_result"))
-        view = {**view, "verdict": shown_verdict(out.view, label)} if view.get("verdict") else view
+        view = {**view, "verdict": state.shown_verdict(out.view, label)} if view.get("verdict") else view
         out.iterations.append(Iteration(label, view, kpi, comparison, stages, metric))
     return out
 
