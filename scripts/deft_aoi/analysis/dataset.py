@@ -31,6 +31,8 @@ __all__ = [
 
 PROVENANCE = ("input_path", "golden_path", "object_name", "label", "source", "provenance", "iteration", "target_ids")
 PROVENANCE_COLUMNS = (*PROVENANCE, "similarity", "content_id")
+PROPOSER = "proposer"
+"""Who proposed a mined row: ``knn`` or ``hard``; empty for base rows. Runs from before there were two have no such column."""
 SOURCES = ("base_train", "previous_iter_train", "mining_pool")
 KINDS = ("real", "sdg")
 _NOT_TRAINING = (
@@ -39,6 +41,8 @@ _NOT_TRAINING = (
     "similarity",
     "iteration",
     "encoder",
+    "proposer",
+    "model_score",
     "filepath",
     "sample_id",
     "content_id",
@@ -139,6 +143,7 @@ def _previous_provenance(previous: Part, recorded: pd.DataFrame | None) -> pd.Da
             target_ids="",
             similarity="",
             content_id=previous.ids["content_id"].to_numpy(),
+            proposer="",
         )
     names = ["input_path", "golden_path", "object_name", "label"]
     if len(recorded) != n or not (recorded[names].to_numpy() == previous.frame[names].to_numpy()).all():
@@ -150,7 +155,7 @@ def _previous_provenance(previous: Part, recorded: pd.DataFrame | None) -> pd.Da
         )
     out = recorded.reset_index(drop=True).copy()
     out["source"] = np.where(out["source"] == "base_train", "base_train", "previous_iter_train")
-    return out[list(PROVENANCE_COLUMNS)]
+    return out[[*PROVENANCE_COLUMNS, PROPOSER]]
 
 
 def _mined_provenance(mined: Part, iteration: int) -> pd.DataFrame:
@@ -174,6 +179,7 @@ def _mined_provenance(mined: Part, iteration: int) -> pd.DataFrame:
         target_ids=text["target_ids"],
         similarity=text["similarity"],
         content_id=mined.ids["content_id"].to_numpy(),
+        proposer=frame[PROPOSER].to_numpy() if PROPOSER in frame.columns else "knn",
     )
 
 
@@ -250,7 +256,9 @@ def read_provenance(path: Path) -> pd.DataFrame:
         HardStop: missing, malformed, or without one of :data:`PROVENANCE_COLUMNS`.
     """
     frame = read_table(path, what="provenance of the training set", mandatory=PROVENANCE_COLUMNS)
-    return frame[list(PROVENANCE_COLUMNS)]
+    if PROPOSER not in frame.columns:
+        frame = frame.assign(proposer=np.where(frame["source"] == "base_train", "", "knn"))
+    return frame[[*PROVENANCE_COLUMNS, PROPOSER]]
 
 
 def class_counts(provenance: pd.DataFrame) -> dict[str, Any]:

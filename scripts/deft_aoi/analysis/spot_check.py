@@ -18,6 +18,7 @@ from deft_aoi.contract.text import printable, quoted
 VERDICTS = ("mislabeled", "edge_case", "data_quality", "systematic")
 EXCLUDING = ("mislabeled", "data_quality")
 FILE_NAME = "spot_check.json"
+LEFT_OUT = "hard_left_out.csv"
 MAX_NOTE = 300
 
 
@@ -106,7 +107,7 @@ def verdict_command(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     if not found:
         raise Blocked("this iteration has no root-cause analysis yet", expected=f"kpi_gaps.parquet below {folder}")
     judged = _by_picture(found[-1].parent, args.picture) if args.picture else [(args.sample_id, args.verdict)]
-    known = _sample_ids(found[-1])
+    known = _sample_ids(found[-1]) | _in_doubt(paths.stage_dir(args.iteration, "data_mining") / LEFT_OUT)
     for sample_id, verdict in judged:
         body = record(
             file, sample_id=sample_id, verdict=verdict, by=args.by, iteration=args.iteration, note=args.note, known=known
@@ -141,3 +142,13 @@ def _sample_ids(gaps: Path) -> set[str]:
     import pyarrow.parquet as pq
 
     return set(pq.read_table(gaps, columns=["sample_id"]).column("sample_id").to_pylist())
+
+
+def _in_doubt(left_out: Path) -> set[str]:
+    """Hard rows of the pool that mining left out for their label: a verdict brings one in or keeps it out."""
+    import csv
+
+    if not left_out.is_file():
+        return set()
+    with left_out.open(encoding="utf-8", newline="") as handle:
+        return {row["sample_id"] for row in csv.DictReader(handle)}

@@ -10,6 +10,7 @@ from deft_aoi.analysis.constants import MIN_RECALL_SUPPORT, SCORE_NOISE, SECONDS
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.kpi_target import DEFAULT_TARGET, KpiTarget, parse_kpi_target
+from deft_aoi.mining.defaults import HARD_ROWS, MINING
 
 if TYPE_CHECKING:
     from deft_aoi.analysis.judging import JudgingRules
@@ -27,6 +28,8 @@ DEFAULTS: dict[str, Any] = {
     "top_k_per_label": 50,
     "metric": "cosine",
     "encoder_checkpoint": "baseline",
+    "mining": "knn",
+    "hard_rows": HARD_ROWS,
     "seed": 1234,
     "automl_policy": "off",
     "air_gapped": False,
@@ -178,6 +181,8 @@ def resolve(given: Mapping[str, Any], user_spec: specs.Spec) -> RunConfig:
             expected=", ".join(PLATFORMS),
             hint="Brev and Lepton are not supported: run on the box itself with --platform docker",
         )
+    if settings["mining"].value not in MINING:
+        raise UsageError(f"unknown mining {settings['mining'].value}", expected=", ".join(MINING))
     encoder = settle("encoder", "pair_feature" if engine == "embedded" else "siglip")
     if encoder not in ENCODERS:
         raise UsageError(f"unknown encoder {encoder}", expected=" or ".join(ENCODERS))
@@ -233,6 +238,7 @@ def resolve(given: Mapping[str, Any], user_spec: specs.Spec) -> RunConfig:
         settings["num_gpus"] = Setting(len(ids), "user")
     for name, low, high in (
         ("max_iterations", 1, 100),
+        ("hard_rows", 2, 100_000),
         ("top_k_per_target", 1, 1000),
         ("top_k_per_label", 1, 100_000),
         ("training_epochs", 1, 100_000),

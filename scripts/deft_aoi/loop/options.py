@@ -72,6 +72,8 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     )
     where.add_argument("--air-gapped", action="store_true", default=None, help="no pull, no download; everything must be here")
     mine = parser.add_argument_group("mining")
+    mine.add_argument("--mining", help="knn (default), hard (rows of the pool that the best model gets wrong), or both")
+    mine.add_argument("--hard-rows", type=int, metavar="N", help="hard rows an iteration, half of them defects (default 60)")
     mine.add_argument("--encoder", help="pair_feature (embedded engine), siglip, or pixels (no model at all)")
     mine.add_argument("--encoder-checkpoint", choices=("baseline", "latest"), help="whose pair feature mines (default baseline)")
     mine.add_argument("--model-path", metavar="DIR", help="local folder of the SigLIP model")
@@ -97,6 +99,8 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
         "queue_limit",
         "encoder",
         "encoder_checkpoint",
+        "mining",
+        "hard_rows",
         "model_path",
         "top_k_per_target",
         "top_k_per_label",

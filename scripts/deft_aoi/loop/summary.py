@@ -24,6 +24,7 @@ _SHOWN = (
     ("platform", "platform"),
     ("training_epochs", "epochs per training"),
     ("seed", "seed"),
+    ("mining", "rows proposed by"),
     ("encoder", "mining encoder"),
     ("encoder_checkpoint", "encoder checkpoint"),
     ("top_k_per_target", "neighbours per target"),
@@ -36,6 +37,7 @@ _SHOWN_WHERE_SAID = (
     ("gpu_ids", "GPUs by id"),
     ("tao_version", "specs checked for TAO"),
     ("model_path", "SigLIP model"),
+    ("hard_rows", "hard rows an iteration"),
     ("air_gapped", "air-gapped"),
     ("allow_near_duplicates", "near-duplicates in base training allowed"),
     ("defect_labels", "defects although the name means good"),
@@ -64,6 +66,7 @@ def render(plan: Plan) -> str:
     lines += [f"  {title:28} {_value(name, config[name]):32} ({sources[name]})" for name, title in _SHOWN]
     for name, title in _SHOWN_WHERE_SAID:
         needed = {"num_gpus": config["engine"] == "tao", "tao_version": config["engine"] == "tao"}
+        needed["hard_rows"] = config["mining"] != "knn"
         needed["queue_limit"] = config["platform"] in ("slurm", "kubernetes")
         if sources[name] == "user" or needed.get(name):
             lines.append(f"  {title:28} {_value(name, config[name]):32} ({sources[name]})")

@@ -23,7 +23,7 @@ from deft_aoi.contract.text import printable
 from deft_aoi.loop import gate, handover, published
 from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.plan import RULES, require_unchanged
-from deft_aoi.loop.stages import dataset, evaluate, handoff
+from deft_aoi.loop.stages import dataset, evaluate, handoff, hard_rows
 from deft_aoi.loop.stages.inference import CHOICES
 from deft_aoi.record import log, provenance, state
 
@@ -236,7 +236,8 @@ def _assembled(verdict: Verdict, ctx: RunContext, label: str, it: dict[str, Any]
     before = len(dataset.previous_training(ctx, label).frame)
     with (ctx.run.stage_dir(label, "data_mining") / "knn_summary.csv").open(encoding="utf-8", newline="") as handle:
         summary = next(csv.DictReader(handle))
-    kept = int(summary["kept_count"])
+    found = hard_rows.counts(ctx.run.stage_dir(label, "data_mining"))
+    kept = int(summary["kept_count"]) + (int(found["kept_count"]) if found else 0)
     verdict.require(
         rows == provenance == it["train_rows"],
         "row counts",
@@ -244,7 +245,12 @@ def _assembled(verdict: Verdict, ctx: RunContext, label: str, it: dict[str, Any]
     )
     verdict.require(rows == before + kept, "growth by what was mined", f"{label}: {before} + {kept} mined is not {rows}")
     rejected = sum(int(v) for k, v in summary.items() if k.startswith("rejected_") and k != "rejected_count")
-    balanced = int(summary["candidate_count"]) == kept + rejected and rejected == int(summary["rejected_count"])
+    balanced = int(summary["candidate_count"]) == int(summary["kept_count"]) + rejected and rejected == int(
+        summary["rejected_count"]
+    )
+    if found:
+        passed = sum(int(n) for name, n in found.items() if name.startswith("rejected_") and name != "rejected_count")
+        balanced &= int(found["looked_at_count"]) == int(found["kept_count"]) + passed
     verdict.require(balanced, "mining balances", f"{label}: candidates, kept and rejected do not balance")
 
 

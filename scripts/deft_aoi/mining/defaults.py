@@ -23,6 +23,20 @@ MIN_SIMILARITY: dict[str, float | None] = {
 }
 """Default cut-off by encoder name (the part of the encoder's identity before ``:``)."""
 
+MINING = ("knn", "hard", "both")
+"""Who proposes rows: the nearest neighbours of weak KPI rows, the pool rows that the best model gets wrong, or both."""
+
+HARD_ROWS = 60
+"""Hard rows an iteration, half defects and half good parts."""
+
+GUARD_NEIGHBOURS = 5
+"""Nearest contents that a hard row's label is held against; most of them must agree. With 5 % wrong labels 43 to 47 of 60
+unguarded hard rows were wrong, with this guard one; it costs 8 of 60 right ones."""
+
+DISPLACED_PX, DISPLACED_SHARE = 1.5, 0.05
+"""Hard rows are refused where goldens stay and more than this share of the good training rows are displaced by so much (at
+64 px): the hardest good parts are then the displaced ones, and the network learns to forgive displacement."""
+
 YIELD_WARNING_FRACTION = 0.5
 """Fewer kept rows than this share of the previous iteration's is a warning."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,14 @@ def kept_csv(mined: Mined) -> Any:
     if set(MANDATORY) <= set(columns):
         columns = [c for c in ordered_columns(columns) if c != "filepath"]
     return kept.reindex(columns=columns, fill_value="").fillna("")
+
+
+def add_rows(mined: Mined, further: Any, out_dir: Path) -> None:
+    """Write ``mining_pool.csv`` again with the rows of a second proposer; ``proposer`` says whose a row is."""
+    import pandas as pd
+
+    both = pd.concat([mined.kept.assign(proposer="knn"), further], ignore_index=True)
+    atomic_write_text(out_dir / "mining_pool.csv", csv_text(kept_csv(replace(mined, kept=both))))
 
 
 def summary_row(mined: Mined) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import read_changenet_csv
 from deft_aoi.contract.files import atomic_write_bytes, digest_json, digests_below, sha256_file
 from deft_aoi.loop.context import RunContext, StageResult
+from deft_aoi.loop.stages import hard_rows
 from deft_aoi.loop.stages.dataset import previous_training
 from deft_aoi.loop.stages.embedding import embed, encoder_for
 from deft_aoi.mining import outputs, pairs, pool, select
@@ -42,6 +43,7 @@ def mine(ctx: RunContext, label: str, attempt: int) -> StageResult:
             encoder.identity.digest,
             config.as_dict(),
             sorted(training.ids["content_id"].unique()),
+            *hard_rows.inputs_of(ctx),
         ]
     )
     if publish.adopt(final, inputs_digest=inputs) is None:
@@ -52,21 +54,39 @@ def mine(ctx: RunContext, label: str, attempt: int) -> StageResult:
         decoded = embed(ctx, label, attempt, encoder, store, pool.per_light(built.frame, lights, ext), out, "pool")
         embed(ctx, label, attempt, encoder, store, targets, out, "targets")
         samples = targets.drop_duplicates("sample_id").reset_index(drop=True)
+        embedded = store.matrix(samples["content_id"].tolist())
+        if hard_rows.proposers(ctx) == "hard":
+            samples, embedded = samples.iloc[:0], embedded[:0]
+        exclusions = select.Exclusions(
+            training_ids=frozenset(training.ids.loc[~training.ids["featureless"], "content_id"]),
+            training_keys=frozenset(pool.row_keys(training.frame)),
+            leaks=pool.leaking_contents(built.frame),
+        )
         mined = select.select(
             samples,
-            store.matrix(samples["content_id"].tolist()),
+            embedded,
             select.with_filepath(built.frame, lights[0], ext),
             store,
             config=config,
             encoder=f"{encoder.identity.name}:{encoder.identity.digest[:12]}",
-            exclusions=select.Exclusions(
-                training_ids=frozenset(training.ids.loc[~training.ids["featureless"], "content_id"]),
-                training_keys=frozenset(pool.row_keys(training.frame)),
-                leaks=pool.leaking_contents(built.frame),
-            ),
+            exclusions=exclusions,
             previous_kept=_previous_kept(ctx, label),
         )
         outputs.write_outputs(mined, out)
+        if hard_rows.proposers(ctx) != "knn":
+            further = hard_rows.propose(
+                ctx,
+                label,
+                attempt,
+                out,
+                frame=built.frame,
+                training=training,
+                encoder=encoder,
+                store=store,
+                exclusions=exclusions,
+                taken=frozenset(mined.kept["content_id"]),
+            )
+            outputs.add_rows(mined, further, out)
         log = out / "pool_embed.log"
         if log.exists():
             atomic_write_bytes(ctx.run.synth_pool / "source_embed.log", log.read_bytes())
@@ -152,7 +172,8 @@ def _outcome(ctx: RunContext, label: str, final: Path, encoder: str, digest: str
 
     with (final / "knn_summary.csv").open(encoding="utf-8", newline="") as handle:
         row = next(csv.DictReader(handle))
-    kept_count = int(row["kept_count"])
+    found = hard_rows.counts(final)
+    kept_count = int(row["kept_count"]) + (int(found["kept_count"]) if found else 0)
     real = defects = sdg = 0
     if kept_count:
         kept = read_changenet_csv(final / "mining_pool.csv", what="mined rows")
@@ -182,9 +203,13 @@ def _outcome(ctx: RunContext, label: str, final: Path, encoder: str, digest: str
         "warnings": [w[:200] for w in extra.get("warnings", [])][:5],
         "files": digests_below(ctx.run.root, provenance.POOL_FILES),
     }
+    said = f"{row['kept_count']} of {row['candidate_count']} candidates kept"
+    if found:
+        evidence["hard_rows"] = found
+        state |= {"mined_hard": int(found["kept_count"]), "label_in_doubt": int(found["rejected_label_in_doubt"])}
+        said += f", {found['kept_count']} hard rows ({found['rejected_label_in_doubt']} left out: the label is in doubt)"
     return StageResult(
-        f"{label}: {kept_count} of {row['candidate_count']} candidates kept ({real} real, {defects} of them defects; "
-        f"{sdg} synthetic)",
+        f"{label}: {said} ({real} real, {defects} of them defects; {sdg} synthetic)",
         state,
         evidence,
     )
