@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deft_aoi.analysis.metric import best_iteration
 from deft_aoi.analysis.verdict import fails
 from deft_aoi.contract.errors import Blocked, DeftError, HardStop, JobFailed, JobLost, KpiNotMet, UsageError
 from deft_aoi.contract.paths import RunPaths, iteration_label
@@ -20,7 +21,6 @@ from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.next_step import Step, next_step
 from deft_aoi.loop.published import require_published, sweep_published
 from deft_aoi.loop.review import Review, review_due
-from deft_aoi.loop.stages import train
 from deft_aoi.loop.stages.dataset import training_set
 from deft_aoi.platforms import credentials
 from deft_aoi.platforms.redact import known_secrets, redact
@@ -156,7 +156,7 @@ def exit_code(state: dict[str, Any], options: DriverOptions) -> int:
     """8 when a complete run did not meet its KPI, or its hold-out contradicts it, and the caller asked for that code."""
     if not options.fail_on_not_met:
         return 0
-    best = train.best_iteration(state)
+    best = best_iteration(state)
     return 0 if best is not None and not fails(shown_verdict(state, best["label"])) else KpiNotMet.exit_code
 
 
