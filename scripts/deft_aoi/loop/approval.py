@@ -10,6 +10,8 @@ from deft_aoi.contract.text import printable
 from deft_aoi.loop import gate
 from deft_aoi.loop.plan import Plan
 
+TRIES = 3
+
 
 def approve_at_terminal(prefix: str | None, confirm: str | None = None) -> str:
     """Ask for the last six characters of a pending plan's digest and record the approval.
@@ -27,7 +29,7 @@ def approve_at_terminal(prefix: str | None, confirm: str | None = None) -> str:
 
 
 def ask(plan: Plan) -> str:
-    """Prompt on the terminal.
+    """Prompt on the terminal; a slip of the fingers may be repeated, an empty line or ``no`` ends it.
 
     Raises:
         ApprovalNeeded: standard input is not a terminal.
@@ -40,5 +42,11 @@ def ask(plan: Plan) -> str:
             hint=f"run: {command('approve')} {digest[:12]}   (or start run_loop.py with --yes)",
         )
     print(f"Plan {digest} for {printable(plan['workspace'], 200)}", file=sys.stderr)
-    print("Type the last six characters of the digest to approve it: ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline()
+    for left in range(TRIES - 1, -1, -1):
+        print("Type the last six characters of the digest to approve it: ", end="", file=sys.stderr, flush=True)
+        typed = sys.stdin.readline()
+        said = typed.strip().lower()
+        if not left or said in ("", "n", "no", digest[-gate.CONFIRM_CHARS :]):
+            break
+        print("These are not its last six characters. Once more, or an empty line to leave it:", file=sys.stderr)
+    return typed
