@@ -127,7 +127,7 @@ def test_new_boards_are_scored_with_the_two_files_alone(run: Path, tmp_path: Pat
 def test_labelled_boards_are_also_measured(run: Path, tmp_path: Path) -> None:
     csv = boards(run, tmp_path / "boards.csv", columns=4)
     found = infer(load_model(run / "best_model.json"), changenet_boards(csv, run.parents[1] / "kpi" / "images"), tmp_path / "out")
-    handed = json.loads((run / "run" / "holdout" / "holdout.json").read_text(encoding="utf-8"))["point"]["rows"]
+    handed = json.loads((run / "run" / "holdout" / "holdout.json").read_text(encoding="utf-8"))["point"]
     assert {k: found["measured"][k] for k in ("tp", "fp", "tn", "fn")} == {k: handed[k] for k in ("tp", "fp", "tn", "fn")}
 
 

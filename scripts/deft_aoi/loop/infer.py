@@ -312,20 +312,27 @@ def _decide(
         "unsure": int(unsure.sum()),
         "unsure_band": list(band),
         "decisions_csv": {"path": str(csv), "sha256": sha256_file(csv)},
-        "measured": _measured(frame, scores, threshold) if known else None,
+        "measured": _measured(model, boards, scores) if known else None,
     }
     write_checked(out / "decisions.json", body, "decisions")
     return body
 
 
-def _measured(frame: pd.DataFrame, scores: Any, threshold: float) -> dict[str, Any] | None:
-    """FAR and recall where the boards are labelled and hold both classes."""
+def _measured(model: Model, boards: Boards, scores: Any) -> dict[str, Any] | None:
+    """FAR and recall over distinct contents, as the model's verdict counts, where the boards hold both classes."""
+    frame = boards.frame
     good = frame["label"].map(is_pass).to_numpy()
     if good.all() or not good.any():
         return None
     from deft_aoi.analysis import kpi
+    from deft_aoi.analysis.identity import ContentIndex
 
-    # Boards of tomorrow are counted as they come, row by row: contents were not compared here.
-    point = kpi.apply_threshold(frame.assign(siamese_score=scores), threshold)["point"]
+    ids = ContentIndex(digest_cache_home()).digest_pairs(frame, specs.layout(model.spec, boards.images), what="boards")
+    point = kpi.apply_threshold(
+        frame.assign(siamese_score=scores),
+        float(model.body["threshold"]),
+        content_ids=ids["content_id"].to_numpy(),
+        featureless=ids["featureless"].to_numpy(),
+    )["point"]
     keys = ("far_fraction", "far_interval", "recall_fraction", "recall_interval", "tp", "fp", "tn", "fn")
     return {k: point[k] for k in keys}

@@ -49,7 +49,7 @@ def text(body: dict[str, Any]) -> str:
     measured = body["measured"]
     if measured is not None:
         lines.append(
-            f"labels given: {measured['fp']:,} false alarms in {measured['fp'] + measured['tn']:,} good parts, "
-            f"{measured['fn']:,} of {measured['fn'] + measured['tp']:,} defects missed"
+            f"labels given: {measured['fp']:,} false alarms in {measured['fp'] + measured['tn']:,} distinct good parts, "
+            f"{measured['fn']:,} of {measured['fn'] + measured['tp']:,} distinct defects missed"
         )
     return "\n".join([*lines, f"decisions: {body['decisions_csv']['path']}"])
