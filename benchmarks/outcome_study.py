@@ -27,9 +27,42 @@ ARMS = {
     "hard": ["--registration", "auto", "--mining", "hard"],
 }
 RECALLS = (1.0, 0.99, 0.98)
+NOISES = ("uniform", "borderline", "board")
 
 
-def run_once(source: Path, output: Path, arm: str, seed: int, iterations: int, target: str) -> None:
+def spoil(workspace: Path, percent: float, kind: str, seed: int) -> None:
+    """Turn this share of the pool's real labels over: anywhere, where the untrained rule is least sure, or board by board."""
+    import numpy as np
+    import pandas as pd
+
+    from deft_aoi.analysis.registered_goldens import pairs_of
+    from deft_aoi.analysis.registration import reference_score
+    from deft_aoi.contract import spec as specs
+    from deft_aoi.contract.images import open_image
+    from deft_aoi.contract.text import is_pass
+
+    path = workspace / "augmentation" / "mining_pool" / "mining_pool.csv"
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    good, rng = frame["label"].map(is_pass).to_numpy(bool), np.random.default_rng(seed)
+    order = rng.permutation(len(frame))
+    if kind == "board":
+        boards = frame["boardname"].to_numpy()
+        place = {b: i for i, b in enumerate(rng.permutation(np.unique(boards)))}
+        order = order[np.argsort([place[b] for b in boards[order]], kind="stable")]
+    elif kind == "borderline":
+        layout = specs.layout(specs.load_spec(workspace / "specs" / "baseline_spec.yaml"), path.parent)
+        pairs = pairs_of(frame, layout, pd.DataFrame({"content_id": frame["object_name"]}))
+        score = np.array([reference_score(*(np.asarray(open_image(f[0])) for f in (p.tests, p.goldens))) for p in pairs])
+        order = np.argsort(np.where(good, -score, score), kind="stable")  # the worst good parts and the faintest defects
+        halves = [order[good[order]], order[~good[order]]]
+        order = np.array([i for pair in zip(*halves, strict=False) for i in pair])
+    flip = order[: round(percent / 100 * len(frame))]
+    defects = frame["label"][~good].unique()
+    frame.loc[flip, "label"] = [rng.choice(defects) if good[i] else "PASS" for i in flip]
+    frame.to_csv(path, index=False)
+
+
+def run_once(source: Path, output: Path, arm: str, seed: int, iterations: int, target: str, noise: tuple[float, str]) -> None:
     """One loop; its result is written last, so a killed one is run anew."""
     folder = output / arm / f"seed{seed}"
     if (folder / "result.json").is_file():
@@ -37,6 +70,8 @@ def run_once(source: Path, output: Path, arm: str, seed: int, iterations: int, t
     shutil.rmtree(folder, ignore_errors=True)
     workspace = folder / "workspace"
     shutil.copytree(source, workspace, copy_function=shutil.copyfile)
+    if noise[0]:
+        spoil(workspace, *noise, seed)
     options = ["--workspace", str(workspace), "--kpi-target", target, "--seed", str(seed), "--yes", "--allow-near-duplicates"]
     options += ["--max-iterations", str(iterations), *ARMS[arm]]
     began = time.monotonic()
@@ -146,12 +181,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=["registered", "raw"])
     parser.add_argument("--iterations", type=int, default=2)
     parser.add_argument("--target", default="FAR < 0.1% at recall=100%")
+    parser.add_argument("--wrong-labels", type=float, default=0.0, metavar="PERCENT", help="of the pool's real rows, turned over")
+    parser.add_argument("--wrong-where", choices=NOISES, default="uniform")
     parser.add_argument("--collect", action="store_true", help="only make the tables of what is there")
     args = parser.parse_args(argv)
     if not args.collect:
         for seed in args.seeds:
             for arm in args.arms:
-                run_once(args.workspace, args.output, arm, seed, args.iterations, args.target)
+                run_once(
+                    args.workspace, args.output, arm, seed, args.iterations, args.target, (args.wrong_labels, args.wrong_where)
+                )
     print(tables(args.output, args.arms, args.seeds))
     return 0
 
