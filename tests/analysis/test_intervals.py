@@ -1,4 +1,4 @@
-"""Exact intervals against scipy's independent implementation, and the sample sizes of the design."""
+"""Exact intervals against scipy's independent implementation, and the sample sizes of docs/verdict.md."""
 
 from __future__ import annotations
 

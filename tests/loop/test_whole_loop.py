@@ -49,7 +49,7 @@ run/holdout/{{holdout.json,inference.csv,inference.log,experiment.yaml,status.js
 run/holdout/baseline/{{holdout.json,inference.csv,inference.log,experiment.yaml,status.json}}
 run/jobs/deft-*.{{job,run,exit}}.json run/jobs/.deft-*.lock
 """
-"""Section 7 of the design and what ``run/`` holds; ``TIME`` is a folder named by a time."""
+"""The data contract (references/data-layout.md) and what ``run/`` holds; ``TIME`` is a folder named by a time."""
 
 
 def patterns(text: str) -> list[str]:

@@ -145,7 +145,7 @@ def test_every_script_named_in_a_text_exists():
 
 
 def test_the_skill_says_what_happens_when_each_gate_fires():
-    """Every hard stop of the design, the approval, the hook, the lock; each exit code that an agent meets has its answer."""
+    """Every hard stop, the approval, the hook, the lock; each exit code that an agent meets has its answer."""
     text = SKILL.read_text()
     section = text.partition("## When a gate fires")[2].partition("\n## ")[0]
     said = dict(re.findall(r"^- \*\*(.+?)\*\*(?: \((\d)\))?: ", section, re.MULTILINE))
