@@ -258,8 +258,8 @@ def test_a_foreign_call_ends_before_json_re_or_shlex_is_imported(gate, command):
 @pytest.mark.parametrize(
     "line", ["a=$a$a; " * 40 + "rm $a", "rm " + "{a,b}" * 30, "rm " + "*a" * 60, "'" * 3001 + "rm x", "$(" * 2000 + "rm x"]
 )
-def test_no_line_makes_it_work_without_bound(gate, line):
-    judged(gate, line)
+def test_a_line_that_unfolds_without_bound_is_still_answered(gate, line):
+    assert isinstance(judged(gate, line), str | None)
 
 
 def test_a_defect_of_ours_stops_nobody_elses_work(gate, tmp_path):

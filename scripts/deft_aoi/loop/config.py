@@ -283,3 +283,8 @@ def network_size(spec: specs.Spec) -> tuple[int, int]:
     """Width and height of the network's picture of one light."""
     width, height = (int(specs.get(spec, f"dataset.classify.image_{side}") or TAO_SIZE) for side in ("width", "height"))
     return width, height
+
+
+def has_several_goldens(spec: specs.Spec) -> bool:
+    """Whether each part is compared with more than one golden: such goldens are neither measured nor registered."""
+    return int(specs.get(spec, "dataset.classify.num_golden") or 1) > 1

@@ -16,7 +16,7 @@ from deft_aoi.contract.files import atomic_write_text
 from deft_aoi.contract.paths import digest_cache_home, given
 from deft_aoi.contract.schema import read_checked
 from deft_aoi.loop.config import MAX_SHIFT_PX, network_size
-from deft_aoi.loop.infer import refuse_missing
+from deft_aoi.loop.infer import find_model, refuse_missing
 from deft_aoi.loop.new_boards import changenet_boards
 
 
@@ -54,6 +54,7 @@ def register_from(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 def _model(path: Path, limit: int | None) -> tuple[specs.Spec, Preprocessing]:
     if limit is not None:
         raise UsageError("--limit belongs to --spec: a model has its own parameters", expected="--model without --limit")
+    path = find_model(path)
     body: dict[str, Any] = read_checked(path, "best_model")
     required = (body.get("preprocessing") or {}).get("required")
     if required is None:

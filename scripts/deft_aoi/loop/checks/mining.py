@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.paths import digest_cache_home
 from deft_aoi.loop.checks.session import Checklist
-from deft_aoi.loop.config import RunConfig, network_size
+from deft_aoi.loop.config import RunConfig, has_several_goldens, network_size
 from deft_aoi.mining.defaults import DISPLACED_PX, DISPLACED_SHARE
 
 
@@ -42,7 +41,7 @@ def displaced_share(session: Checklist) -> float:
     """Share of the good training rows whose golden lies off; 0 where it cannot be measured (several goldens a part)."""
     from deft_aoi.analysis.registered_goldens import Preprocessing, ShiftCache, pairs_of
 
-    if int(specs.get(session.spec, "dataset.classify.num_golden") or 1) > 1:
+    if has_several_goldens(session.spec):
         return 0.0
     size = network_size(session.spec)
     train = session.splits["train"]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.paths import digest_cache_home
 from deft_aoi.contract.text import is_pass
 from deft_aoi.loop.checks.session import Checklist
-from deft_aoi.loop.config import network_size
+from deft_aoi.loop.config import has_several_goldens, network_size
 
 if TYPE_CHECKING:
     from deft_aoi.analysis.registered_goldens import Measured, Pair
@@ -33,7 +32,7 @@ def check_registration(session: Checklist, config: RunConfig) -> None:
     if asked == "off":
         session.registration = {"asked": "off", "on": False, "why": "asked for"}
         return
-    several = int(specs.get(session.spec, "dataset.classify.num_golden") or 1) > 1
+    several = has_several_goldens(session.spec)
     if several and asked != "auto":
         raise UsageError(
             "several goldens a part are not registered", expected="--registration off", found=f"--registration {asked}"
