@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,9 @@ ARMS = {
     "raw": ["--registration", "off"],
     "both": ["--registration", "auto", "--mining", "both"],
     "hard": ["--registration", "auto", "--mining", "hard"],
+    # The whole pool joins the training set, so the baseline is trained on every row and nothing is left to mine.
+    "all": ["--registration", "auto"],
+    "all-raw": ["--registration", "off"],
 }
 RECALLS = (1.0, 0.99, 0.98)
 NOISES = ("uniform", "borderline", "board")
@@ -62,18 +66,35 @@ def spoil(workspace: Path, percent: float, kind: str, seed: int) -> None:
     frame.to_csv(path, index=False)
 
 
-def run_once(source: Path, output: Path, arm: str, seed: int, iterations: int, target: str, noise: tuple[float, str]) -> None:
-    """One loop; its result is written last, so a killed one is run anew."""
-    folder = output / arm / f"seed{seed}"
+def train_on_all(workspace: Path) -> None:
+    """Append the pool's rows to the base training set, their images beside its images."""
+    import pandas as pd
+
+    pool = workspace / "augmentation" / "mining_pool"
+    shutil.copytree(pool / "images", workspace / "kpi" / "images", dirs_exist_ok=True, copy_function=shutil.copyfile)
+    path = workspace / "train" / "base" / "training_set.csv"
+    base, rows = (pd.read_csv(p, dtype=str, keep_default_na=False) for p in (path, pool / "mining_pool.csv"))
+    for column in ("input_path", "golden_path"):
+        rows[column] = rows[column].str.removeprefix("images/")
+    pd.concat([base, rows[base.columns]]).to_csv(path, index=False)
+
+
+def run_once(args: argparse.Namespace, arm: str, seed: int) -> None:
+    """One loop; its result is written last, so a killed one is repeated."""
+    folder = args.output / arm / f"seed{seed}"
     if (folder / "result.json").is_file():
         return
     shutil.rmtree(folder, ignore_errors=True)
     workspace = folder / "workspace"
-    shutil.copytree(source, workspace, copy_function=shutil.copyfile)
-    if noise[0]:
-        spoil(workspace, *noise, seed)
-    options = ["--workspace", str(workspace), "--kpi-target", target, "--seed", str(seed), "--yes", "--allow-near-duplicates"]
-    options += ["--max-iterations", str(iterations), *ARMS[arm]]
+    shutil.copytree(args.workspace, workspace, copy_function=shutil.copyfile)
+    if args.spec:
+        shutil.copyfile(args.spec, workspace / "specs" / "baseline_spec.yaml")
+    if args.wrong_labels:
+        spoil(workspace, args.wrong_labels, args.wrong_where, seed)
+    if arm.startswith("all"):
+        train_on_all(workspace)
+    options = ["--workspace", str(workspace), "--kpi-target", args.target, "--seed", str(seed), "--yes"]
+    options += ["--allow-near-duplicates", "--max-iterations", str(args.iterations), *ARMS[arm], *shlex.split(args.loop_options)]
     began = time.monotonic()
     with (folder / "loop.log").open("wb") as log:
         subprocess.run([sys.executable, str(SCRIPTS / "run_loop.py"), *options], check=True, stdout=log, stderr=log)
@@ -183,14 +204,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--target", default="FAR < 0.1% at recall=100%")
     parser.add_argument("--wrong-labels", type=float, default=0.0, metavar="PERCENT", help="of the pool's real rows, turned over")
     parser.add_argument("--wrong-where", choices=NOISES, default="uniform")
+    parser.add_argument("--spec", type=Path, help="take this spec in place of the workspace's own")
+    parser.add_argument(
+        "--loop-options", default="", metavar="TEXT", help='more for run_loop.py: "--engine tao --encoder pixels"'
+    )
     parser.add_argument("--collect", action="store_true", help="only make the tables of what is there")
     args = parser.parse_args(argv)
     if not args.collect:
         for seed in args.seeds:
             for arm in args.arms:
-                run_once(
-                    args.workspace, args.output, arm, seed, args.iterations, args.target, (args.wrong_labels, args.wrong_where)
-                )
+                run_once(args, arm, seed)
     print(tables(args.output, args.arms, args.seeds))
     return 0
 
