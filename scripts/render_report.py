@@ -24,13 +24,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--results-dir", required=True, metavar="DIR", help="the run's folder")
     parser.add_argument("--iteration", type=int, metavar="N", help="also write iterN_summary.md again")
     parser.add_argument("--note", metavar="TEXT", help="one sentence about that iteration; recorded, shown in summary and report")
+    parser.add_argument("--review", action="store_true", help="also run/review/review.html: weak samples and doubtful labels")
     return parser
 
 
 def run(args: argparse.Namespace) -> Result:
     from deft_aoi.report.command import render
 
-    return Result(*render(args.results_dir, iteration=args.iteration, note=args.note))
+    return Result(*render(args.results_dir, iteration=args.iteration, note=args.note, review=args.review))
 
 
 def main(argv: list[str] | None = None) -> int:

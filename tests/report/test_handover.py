@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv as csv_module
 import json
 import os
 import shutil
@@ -9,17 +10,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
 
-from deft_aoi.contract.errors import HardStop
+from deft_aoi.analysis import spot_check
+from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.contract.files import sha256_file
+from deft_aoi.contract.schema import read_checked
 from deft_aoi.loop.infer import infer, load_model
 from deft_aoi.loop.new_boards import changenet_boards
 from deft_aoi.loop.stages import handoff
 from deft_aoi.loop.verify import verify_run
 from deft_aoi.record import log
+from deft_aoi.report.command import render
+from deft_aoi.report.review_of_run import write_review
 
 REPO = Path(__file__).resolve().parents[2]
 PAIR = ("best_model.json", "best_model_inference_spec.yaml")
@@ -129,6 +135,34 @@ def test_labelled_boards_are_also_measured(run: Path, tmp_path: Path) -> None:
     found = infer(load_model(run / "best_model.json"), changenet_boards(csv, run.parents[1] / "kpi" / "images"), tmp_path / "out")
     handed = json.loads((run / "run" / "holdout" / "holdout.json").read_text(encoding="utf-8"))["point"]
     assert {k: found["measured"][k] for k in ("tp", "fp", "tn", "fn")} == {k: handed[k] for k in ("tp", "fp", "tn", "fn")}
+    listed = read_checked(tmp_path / "out" / "review.json", "review")
+    with (tmp_path / "out" / "decisions.csv").open(encoding="utf-8", newline="") as handle:
+        asked = [row for row in csv_module.DictReader(handle) if row["decision"] == "NO_PASS" or row["doubt"]]
+    asked.sort(key=lambda row: abs(float(row["distance"])))
+    assert [p["score"] for p in listed["parts"]] == [float(row["siamese_score"]) for row in asked]
+    assert [p["label"] for p in listed["parts"]] == [row["label"] for row in asked]
+    assert found["review"]["parts"] == len(asked) > 0
+    assert listed["choices"][0] == "PASS"
+    assert {row["label"] for row in asked} <= {*listed["choices"]}
+    assert Path(found["review"]["path"]).is_file()
+
+
+def test_weak_samples_of_a_run_get_a_page_until_all_are_judged(run: Path) -> None:
+    said, data = render(str(run), review=True)
+    listed = read_checked(run / "run" / "review" / "review.json", "review")
+    shutil.rmtree(run / "run" / "review")
+    gaps = pd.read_parquet(next(run.glob("baseline/rca_results/*/kpi_gaps.parquet")))
+    assert [p["name"] for p in listed["parts"]] == list(dict.fromkeys(gaps["sample_id"]))
+    assert listed["choices"] == list(spot_check.VERDICTS)
+    assert f"{data['review']['parts']} to judge" in said
+    file = run / "run" / "spot_check.json"
+    for name in dict.fromkeys(gaps["sample_id"]):
+        spot_check.record(file, sample_id=name, verdict="edge_case", by="person", iteration="baseline")
+    try:
+        with pytest.raises(Blocked, match="nothing is left to judge"):
+            write_review(run)
+    finally:
+        file.unlink()
 
 
 def test_repeating_the_hand_over_gives_the_same_bytes_and_no_event(run: Path) -> None:

@@ -19,6 +19,7 @@ from deft_aoi.contract.paths import RunPaths, digest_cache_home
 from deft_aoi.contract.schema import read_checked, write_checked
 from deft_aoi.contract.text import PASS, is_pass, quoted
 from deft_aoi.engines import success
+from deft_aoi.loop.boards_page import write_boards_page
 from deft_aoi.loop.launch import one_gpu, wait_for_job
 from deft_aoi.loop.new_boards import Boards
 from deft_aoi.platforms.base import JobRequest, JobState, get_platform
@@ -145,10 +146,10 @@ def infer(
     target.mkdir(parents=True, exist_ok=True)
     csv, spec_path = target / "boards.csv", target / "inference_spec.yaml"
     write_changenet_csv(boards.frame, csv)
-    _register(model, boards, csv, target)
+    seen = _register(model, boards, csv, target)
     specs.dump_spec(_spec(model, csv, boards.images, len(boards.frame)), spec_path)
     name, scores = _run(model, place, spec_path, boards.images, target, len(boards.frame), progress)
-    return _decide(model, boards, band, scores, target, name, place.platform or model.body["platform"])
+    return _decide(model, boards, seen, band, scores, target, name, place.platform or model.body["platform"])
 
 
 def check_engine(model: Model, place: Where) -> None:
@@ -189,11 +190,15 @@ def refuse_missing(frame: pd.DataFrame, spec: specs.Spec, images: Path) -> None:
         )
 
 
-def _register(model: Model, boards: Boards, csv: Path, out: Path) -> None:
-    """Move the goldens of new boards as those were that the model was trained on; the decisions keep the rows as given."""
+def _register(model: Model, boards: Boards, csv: Path, out: Path) -> pd.DataFrame:
+    """Move the goldens of new boards as those were that the model was trained on; the decisions keep the rows as given.
+
+    Returns:
+        The rows as the model sees them.
+    """
     required = (model.body.get("preprocessing") or {}).get("required")
     if required is None:
-        return
+        return boards.frame
     from deft_aoi.analysis.identity import ContentIndex
     from deft_aoi.analysis.registered_goldens import register_rows
 
@@ -201,6 +206,7 @@ def _register(model: Model, boards: Boards, csv: Path, out: Path) -> None:
     ids = ContentIndex(digest_cache_home()).digest_pairs(frame, layout, what="boards")
     registered, _ = register_rows(frame, layout, ids, Preprocessing.read(required), root=out / "registered", cache=out)
     atomic_write_text(csv, csv_text(registered))
+    return registered
 
 
 def _spec(model: Model, boards: Path, images: Path, rows: int) -> specs.Spec:
@@ -274,7 +280,14 @@ def _request(
 
 
 def _decide(
-    model: Model, boards: Boards, band: tuple[float, float], scores_csv: Path, out: Path, job: str, platform: str
+    model: Model,
+    boards: Boards,
+    seen: pd.DataFrame,
+    band: tuple[float, float],
+    scores_csv: Path,
+    out: Path,
+    job: str,
+    platform: str,
 ) -> dict[str, Any]:
     from deft_aoi.analysis.score_table import attach_scores, read_scores
 
@@ -313,6 +326,7 @@ def _decide(
         "unsure_band": list(band),
         "decisions_csv": {"path": str(csv), "sha256": sha256_file(csv)},
         "measured": _measured(model, boards, scores) if known else None,
+        "review": write_boards_page(out, boards, seen, decided, specs.layout(model.spec, boards.images), model.body),
     }
     write_checked(out / "decisions.json", body, "decisions")
     return body

@@ -52,4 +52,7 @@ def text(body: dict[str, Any]) -> str:
             f"labels given: {measured['fp']:,} false alarms in {measured['fp'] + measured['tn']:,} distinct good parts, "
             f"{measured['fn']:,} of {measured['fn'] + measured['tp']:,} distinct defects missed"
         )
+    if (page := body["review"]) is not None:
+        left = f"; {page['left_out']:,} less doubtful ones are not on it" if page["left_out"] else ""
+        lines.append(f"judge the flagged and unsure: {page['path']} ({page['parts']:,} parts{left})")
     return "\n".join([*lines, f"decisions: {body['decisions_csv']['path']}"])

@@ -12,13 +12,16 @@ from deft_aoi.report import findings, summary
 from deft_aoi.report.render import render_report
 
 
-def render(results_dir: str, *, iteration: int | None = None, note: str | None = None) -> tuple[str, dict[str, Any]]:
+def render(
+    results_dir: str, *, iteration: int | None = None, note: str | None = None, review: bool = False
+) -> tuple[str, dict[str, Any]]:
     """Write what was asked for.
 
     Args:
         results_dir: the run's folder.
         iteration: also write this iteration's summary, from 1.
         note: a sentence on that iteration.
+        review: also write the page on which weak samples and doubtful labels are judged.
 
     Returns:
         ``(text, data)``.
@@ -32,7 +35,8 @@ def render(results_dir: str, *, iteration: int | None = None, note: str | None =
         raise UsageError(f"{printable(run.root.name)} is not a run", expected="a folder with loop_log.jsonl", found=str(run.root))
     if note is not None and iteration is None:
         raise UsageError("a note belongs to an iteration", expected="--iteration N with --note", found="--note alone")
-    lines, data = [], {}
+    lines: list[str] = []
+    data: dict[str, Any] = {}
     if iteration is not None:
         label = f"iter{iteration}"
         summary.write(run.root, label)  # refuses an iteration that is not there before anything is recorded
@@ -42,5 +46,10 @@ def render(results_dir: str, *, iteration: int | None = None, note: str | None =
         lines.append(f"summary: {data['summary']}")
     data["report"] = str(render_report(run.root))
     lines.append(f"report:  {data['report']}")
+    if review:
+        from deft_aoi.report.review_of_run import write_review
+
+        data["review"] = write_review(run.root)
+        lines.append(f"review:  {data['review']['path']} ({data['review']['parts']:,} to judge)")
     findings.require(run)
     return "\n".join(lines), data
