@@ -47,6 +47,7 @@ UNGATED = {
     "make_workspace.py": NEW_FOLDER,
     "make_demo_workspace.py": NEW_FOLDER,
     "import_deeppcb.py": NEW_FOLDER,
+    "import_review.py": "a person's judgement: it appends to the pool, which may grow at any time, or to a spot check",
     "check_data.py": READS,
     "compare_runs.py": READS,
     "list_tao_platforms.py": READS,

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,7 @@ import yaml
 from PIL import Image
 
 from deft_aoi.analysis import spot_check
-from deft_aoi.contract.errors import Blocked, HardStop
+from deft_aoi.contract.errors import Blocked, HardStop, UsageError
 from deft_aoi.contract.files import sha256_file
 from deft_aoi.contract.schema import read_checked
 from deft_aoi.loop.infer import infer, load_model
@@ -26,6 +27,7 @@ from deft_aoi.loop.verify import verify_run
 from deft_aoi.record import log
 from deft_aoi.report.command import render
 from deft_aoi.report.review_of_run import write_review
+from deft_aoi.workspaces import review_import
 
 REPO = Path(__file__).resolve().parents[2]
 PAIR = ("best_model.json", "best_model_inference_spec.yaml")
@@ -149,19 +151,30 @@ def test_labelled_boards_are_also_measured(run: Path, tmp_path: Path) -> None:
 
 def test_weak_samples_of_a_run_get_a_page_until_all_are_judged(run: Path) -> None:
     said, data = render(str(run), review=True)
-    listed = read_checked(run / "run" / "review" / "review.json", "review")
-    shutil.rmtree(run / "run" / "review")
+    review = run / "run" / "review" / "review.json"
+    listed = read_checked(review, "review")
     gaps = pd.read_parquet(next(run.glob("baseline/rca_results/*/kpi_gaps.parquet")))
     assert [p["name"] for p in listed["parts"]] == list(dict.fromkeys(gaps["sample_id"]))
     assert listed["choices"] == list(spot_check.VERDICTS)
     assert f"{data['review']['parts']} to judge" in said
     file = run / "run" / "spot_check.json"
-    for name in dict.fromkeys(gaps["sample_id"]):
-        spot_check.record(file, sample_id=name, verdict="edge_case", by="person", iteration="baseline")
+    labels = run / "run" / "labels.csv"
+    lines = [f"{listed['page']},{p['id']},edge_case,Ana,2026-01-05T08:00:00Z" for p in listed["parts"]]
+    labels.write_text("\n".join(["page,part,label,by,at", *lines]) + "\n", encoding="utf-8")
+    args = Namespace(labels=labels, review=review, results_dir=run, workspace=None)
     try:
+        assert review_import.import_review(args)["recorded"] == len(lines)
+        verdicts = spot_check.load(file)["verdicts"]
+        assert {(v["sample_id"], v["by"], v["note"]) for v in verdicts} == {
+            (name, "person", "Ana on the review page") for name in gaps["sample_id"]
+        }
         with pytest.raises(Blocked, match="nothing is left to judge"):
             write_review(run)
+        with pytest.raises(UsageError, match="another run"):
+            review_import.import_review(Namespace(**{**vars(args), "results_dir": run.parent}))
     finally:
+        shutil.rmtree(review.parent)
+        labels.unlink()
         file.unlink()
 
 

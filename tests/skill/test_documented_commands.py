@@ -38,6 +38,7 @@ OTHER_PLAN = 'python3 scripts/preflight.py --workspace WORKSPACE --kpi-target "F
 STAGE = "python3 scripts/run_stage.py --results-dir RESULTS_DIR"
 BY_HAND = 'python scripts/run_loop.py --workspace ~/workspace --kpi-target "FAR < 0.1% at recall=100%"'
 INFER = "python3 scripts/infer.py --model best_model.json --csv boards.csv --images FOLDER --output OUT"
+IMPORT = "python3 scripts/import_review.py labels.csv --review OUT/review.json --workspace WORKSPACE"
 TOUR = (
     "python3 scripts/setup_env.py",
     "python3 scripts/setup_env.py --check",
@@ -71,6 +72,7 @@ TOUR = (
     "scripts/render_report.py --results-dir RESULTS_DIR",
     "python3 scripts/prepare_inference_spec.py --results-dir RESULTS_DIR",
     INFER,
+    IMPORT,
     "python3 scripts/register_goldens.py --model best_model.json --csv boards.csv --images FOLDER --output OUT",
     "python3 scripts/analyze_kpi.py INFERENCE_CSV --output-dir OUT",
     "python3 scripts/analyze_gaps.py INFERENCE_CSV --spec SPEC --images-dir IMAGES --output-dir OUT",
@@ -98,7 +100,8 @@ BESIDES = (
 )
 """What no text shows with its arguments: run after the tour, so that every script has been seen."""
 
-EXPECTED_EXIT: dict[str, int] = {}
+EXPECTED_EXIT = {IMPORT: 3}
+"""The boards that the tour scores are the KPI set's: nobody may judge them into the pool."""
 MOST_LINES = 24
 """What a script says to an agent, the Summary and ``--help`` excepted."""
 
@@ -194,6 +197,13 @@ class Place:
                     pool = files.merge(ids, on="sample_id").merge(vectors, on="content_id")
                     pool.to_parquet(run / "pool_with_embeddings.parquet")
                 line = line.replace(word, str(sorted(run.glob(pattern))[0]))
+        if " labels.csv " in line:
+            review = max(self.home.glob("out*/review.json"), key=lambda path: path.stat().st_mtime_ns)
+            body = json.loads(review.read_text())
+            rows = [f"{body['page']},{part['id']},PASS,Ana,2026-01-05T08:00:00Z" for part in body["parts"]]
+            labels = review.with_name("labels.csv")
+            labels.write_text("\n".join(["page,part,label,by,at", *rows]) + "\n")
+            line = line.replace("labels.csv", str(labels)).replace("OUT/review.json", str(review))
         if " ID " in line:
             weak = json.loads(sorted(run.glob("iter1/rca_results/*/metrics.json"))[0].read_text())["images"]
             line = line.replace(" ID ", f" '{weak[0]['sample_id']}' ")
