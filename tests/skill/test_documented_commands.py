@@ -61,6 +61,7 @@ TOUR = (
     "python3 scripts/run_loop.py --results-dir RESULTS_DIR --wait 500",
     'python3 scripts/render_report.py --results-dir RESULTS_DIR --iteration 1 --note "SENTENCE"',
     "python3 scripts/record_spot_check.py --results-dir RESULTS_DIR --iteration iter1 --sample-id ID --verdict edge_case",
+    "render_report.py --results-dir RESULTS_DIR --review",
     "python3 scripts/log_stage.py --log-path RESULTS_DIR/loop_log.jsonl --iter-label iter1 --stage note --status ok "
     '--summary "operator replaced lamp 2" --duration-sec 0',
     "python3 scripts/cancel.py --results-dir RESULTS_DIR",
