@@ -24,7 +24,8 @@ kpi.json summary.txt threshold_metrics.csv best_f1_missed_no_pass_samples.csv
 confusion_matrix.png confusion_matrix.svg far_vs_recall.png far_vs_recall.svg score_distribution.png score_distribution.svg
 """
 TREE = f"""
-deft_state.json loop_log.jsonl DEFT_Loop_Report.html best_model.json best_model_inference_spec.yaml iter1_summary.md
+deft_state.json loop_log.jsonl DEFT_Loop_Report.html best_model.json best_model_inference_spec.yaml lineage.parquet
+iter1_summary.md
 synth_pool/{{manifest.json,sdg_rows.csv,source_pool.csv,source_pool.parquet,source_embeddings.parquet,source_embed.log}}
 synth_pool/images/synth_ng/*_SolderLight.jpg synth_pool/images/synth_ok/*_SolderLight.jpg
 {{baseline,iter1}}/train/{{model_epoch_???_step_?????.pth,changenet_model_classify_latest.pth,status.json,experiment.yaml,train.log}}

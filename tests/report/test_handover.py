@@ -30,7 +30,7 @@ from deft_aoi.report.review_of_run import write_review
 from deft_aoi.workspaces import review_import
 
 REPO = Path(__file__).resolve().parents[2]
-PAIR = ("best_model.json", "best_model_inference_spec.yaml")
+PAIR = ("best_model.json", "best_model_inference_spec.yaml", "lineage.parquet")
 
 
 def script(name: str, *args: object, home: Path) -> subprocess.CompletedProcess[str]:

@@ -75,7 +75,7 @@ def near_duplicates(a: Part, b: Part) -> pd.DataFrame:
     Returns:
         The columns of :func:`find_leaks` and ``residual``, by row of ``a``; exact copies are not among them.
     """
-    hits = match(a.ids, b.ids, _loader(a), _loader(b))
+    hits = match(a.ids, b.ids, grey_images(a), grey_images(b))
     found = _pairs(a, b, hits["row_a"], hits["row_b"])
     found["residual"] = hits["residual"]
     return found
@@ -129,7 +129,8 @@ def leaks_into(a: Part, held_out: Mapping[str, Part]) -> pd.DataFrame:
     return out.set_axis(a.frame.index)
 
 
-def _loader(part: Part) -> Load:
+def grey_images(part: Part) -> Load:
+    """Loads the grey test images of a row of ``part``, one a light."""
     paths = image_paths(part.frame, part.layout)[: len(part.layout.lights)]
 
     def load(row: int) -> list[Any]:

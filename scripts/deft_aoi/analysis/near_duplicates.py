@@ -129,7 +129,7 @@ class _Samples(NamedTuple):
             found = load(row)
             if found is not None and _itself(found) >= SELF_DISTANCE:
                 kept.append(row)
-                images.append([_reduced(image) for image in found])
+                images.append([reduced(image) for image in found])
                 sizes.append(found[0].shape)
         return cls(kept, images, sizes)
 
@@ -277,7 +277,8 @@ def _resized(image: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.f
     return np.asarray(Image.fromarray(image).resize((shape[1], shape[0]), Image.Resampling.BICUBIC), dtype=np.float32)
 
 
-def _reduced(image: NDArray[np.float32]) -> NDArray[np.float32]:
+def reduced(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """At most ``MAX_SIDE`` pixels: what is compared, and all that must be kept of an image to compare it later."""
     factor = MAX_SIDE / max(image.shape)
     return (
         image
@@ -302,7 +303,7 @@ def compare(a: Images, b: Images, share: float = 1.0) -> Near:
         best = _laid(a, b)
         if best.confirmed or a[0].shape == b[0].shape:
             return best
-    a, b = [_reduced(i) for i in a], [_centre(_reduced(i), share) for i in b]
+    a, b = [reduced(i) for i in a], [_centre(reduced(i), share) for i in b]
     size = (min(a[0].shape[0], b[0].shape[0]), min(a[0].shape[1], b[0].shape[1]))
     if share < 1.0:
         size = a[0].shape

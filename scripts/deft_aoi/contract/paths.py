@@ -271,6 +271,11 @@ class RunPaths:
         return self.root / "best_model_inference_spec.yaml"
 
     @property
+    def lineage(self) -> Path:
+        """Hand-over: every row that the model was ever trained on, by content."""
+        return self.root / "lineage.parquet"
+
+    @property
     def run(self) -> Path:
         """What the documented tree does not name: plan, lock, jobs, logs."""
         return self.root / "run"

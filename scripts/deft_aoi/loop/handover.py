@@ -1,4 +1,4 @@
-"""The hand-over: ``best_model.json`` and ``best_model_inference_spec.yaml``, both or neither."""
+"""The hand-over: ``best_model.json``, ``best_model_inference_spec.yaml`` and ``lineage.parquet``, all or none."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import fsync_dir, sha256_file
 from deft_aoi.contract.paths import RunPaths, Workspace
 from deft_aoi.contract.schema import read_checked, write_checked
-from deft_aoi.contract.splits import csv_path, split_source
+from deft_aoi.contract.splits import csv_path, load_split, split_source
 from deft_aoi.engines.container_images import pinned_image
-from deft_aoi.loop import gate
-from deft_aoi.loop.config import RunConfig
+from deft_aoi.loop import gate, lineage
+from deft_aoi.loop.config import RunConfig, effective_spec
 from deft_aoi.loop.recorded_spec import training_spec_path
 from deft_aoi.record import log, provenance
 from deft_aoi.record.log import load_state
@@ -41,10 +41,10 @@ def write(
     unregistered: dict[str, Any] | None = None,
     output_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """Write both hand-over files for the best checkpoint so far: both, or neither.
+    """Write the hand-over files for the best checkpoint so far: all, or none.
 
-    Everything is checked and both files are whole on disk before either gets its name. The old ``best_model.json`` goes
-    first and the new one comes last, so whoever finds it finds the spec that it names by digest. The bytes depend on
+    Everything is checked and all files are whole on disk before one gets its name. The old ``best_model.json`` goes
+    first and the new one comes last, so whoever finds it finds the files that it names by digest. The bytes depend on
     what the loop did, not on when the hand-over is repeated.
 
     Args:
@@ -61,20 +61,23 @@ def write(
         HardStop: nothing was evaluated yet, or a file is not the one on record.
     """
     folder = run.root if output_dir is None else output_dir
-    model_path, spec_path = folder / run.best_model.name, folder / run.best_spec.name
+    targets = tuple(folder / path.name for path in (run.best_model, run.best_spec, run.lineage))
     folder.mkdir(parents=True, exist_ok=True)
-    new_model, new_spec = (p.with_name(f".{p.name}.new") for p in (model_path, spec_path))
+    new_model, new_spec, new_rows = (p.with_name(f".{p.name}.new") for p in targets)
     try:
         body, spec = _content(run, workspace, holdout, unregistered)
         specs.dump_spec(spec, new_spec, comments=_comments(body["preprocessing"]))
-        body["inference_spec"] = {"path": str(spec_path), "sha256": sha256_file(new_spec)}
+        body["inference_spec"] = {"path": str(targets[1]), "sha256": sha256_file(new_spec)}
+        rows = _write_lineage_rows(run, workspace, body["iteration"], body["checkpoint"]["sha256"], new_rows)
+        body["lineage_rows"] = {"path": str(targets[2]), "sha256": sha256_file(new_rows), "rows": rows}
         write_checked(new_model, body, "best_model")
-        model_path.unlink(missing_ok=True)
-        new_spec.replace(spec_path)
-        new_model.replace(model_path)
+        targets[0].unlink(missing_ok=True)
+        new_rows.replace(targets[2])
+        new_spec.replace(targets[1])
+        new_model.replace(targets[0])
         fsync_dir(folder)
     finally:
-        for path in (new_model, new_spec):
+        for path in (new_model, new_spec, new_rows):
             path.unlink(missing_ok=True)
     return body
 
@@ -222,6 +225,38 @@ def _lineage(run: RunPaths, label: str) -> list[dict[str, Any]]:
         following = source.split("/")[0] if source else None
         current = following if following != current else None
     return out[::-1]
+
+
+def _write_lineage_rows(run: RunPaths, workspace: Workspace, label: str, checkpoint: str, target: Path) -> int:
+    """Every row that the model was trained on; images that are gone since the first hand-over are not asked for again.
+
+    Returns:
+        The number of rows.
+    """
+    from deft_aoi.analysis.dataset import read_provenance
+    from deft_aoi.analysis.dataset_files import base_training_set, provenance_path
+    from deft_aoi.analysis.identity import ContentIndex
+    from deft_aoi.contract.changenet_csv import read_changenet_csv
+    from deft_aoi.contract.files import copy_hashed
+
+    if run.best_model.is_file() and run.lineage.is_file():
+        handed = read_best_model(run)
+        known = handed.get("lineage_rows", {})
+        if handed["checkpoint"]["sha256"] == checkpoint and sha256_file(run.lineage) == known.get("sha256"):
+            copy_hashed(run.lineage, target)
+            return int(known["rows"])
+    config = gate.load_plan(run)[1]
+    spec = effective_spec(specs.load_spec(workspace.baseline_spec, what="baseline spec"), config)
+    index, provenance_of = ContentIndex(workspace.cache_dir / "digests"), None
+    if label == "baseline":
+        split = load_split(workspace, spec, "train")
+        part = base_training_set(split, workspace, index.digest_pairs(split.frame, split.layout, what=split.title))
+    else:
+        csv = training_csv(run.stage_dir(label, "dataset"), label)
+        provenance_of = read_provenance(provenance_path(csv))
+        frame = read_changenet_csv(csv, what="training set")
+        part = index.part(f"training set of {label}", frame, specs.layout(spec, workspace.root))
+    return lineage.write(target, lineage.of_training(part, provenance_of, run.root.name))
 
 
 def _record_head(run: RunPaths) -> dict[str, Any]:

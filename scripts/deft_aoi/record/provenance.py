@@ -75,7 +75,7 @@ def _names(run: RunPaths, event: Event) -> dict[str, Any]:
     out = {path: digest for path, digest in files.items() if path in WRITTEN_BY.get(stage, ())}
     keys = {"approve": {"plan_sha256": run.plan}, "report": {"sha256": run.report}}.get(stage, {})
     if stage == "handoff":
-        keys = {"best_model_sha256": run.best_model, "best_spec_sha256": run.best_spec}
+        keys = {"best_model_sha256": run.best_model, "best_spec_sha256": run.best_spec, "lineage_sha256": run.lineage}
     elif stage == "prestage" or (stage in PUBLISHED and label != "run"):
         keys = {"manifest": run.stage_dir(label, stage) / MANIFEST_NAME}
     elif stage == "evaluate" and label != "run":

@@ -31,7 +31,7 @@ HOLDOUT_KEYS = ("far_fraction", "far_interval", "recall_fraction", "recall_inter
 
 
 def hand_over(ctx: RunContext, _label: str, attempt: int) -> StageResult:
-    """Score the hold-out with the final checkpoint and threshold, then write the two hand-over files."""
+    """Score the hold-out with the final checkpoint and threshold, then write the hand-over files."""
     best = best_iteration(ctx.state())
     if best is None:
         raise HardStop("there is nothing to hand over", expected="an evaluated baseline")
@@ -66,8 +66,9 @@ def _outcome(run: RunPaths, best: dict[str, Any], body: dict[str, Any]) -> Stage
 
 
 def digests(run: RunPaths) -> dict[str, str]:
-    """Digests of the two hand-over files, as the record keeps them."""
-    return {"best_model_sha256": sha256_file(run.best_model), "best_spec_sha256": sha256_file(run.best_spec)}
+    """Digests of the hand-over files, as the record keeps them."""
+    files = {"best_model_sha256": run.best_model, "best_spec_sha256": run.best_spec, "lineage_sha256": run.lineage}
+    return {key: sha256_file(path) for key, path in files.items()}
 
 
 def prepare(results_dir: Path, output_dir: Path | None = None) -> tuple[dict[str, Any], Path]:
@@ -96,7 +97,7 @@ def prepare(results_dir: Path, output_dir: Path | None = None) -> tuple[dict[str
         body = handover.write(run, run.workspace, **_known(run))
         state = load_state(run.root)
         handed = [e for e in log.read(run.root) if e["stage"] == "handoff" and e["status"] == "ok"]
-        if not handed or any(handed[-1]["data"][k] != v for k, v in digests(run).items()):
+        if not handed or any(handed[-1]["data"].get(k) != v for k, v in digests(run).items()):
             best = best_iteration(state)
             assert best is not None  # else there was nothing to hand over
             outcome = _outcome(run, best, body)
