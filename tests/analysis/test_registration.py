@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deft_aoi.analysis.registration import Registration, estimate_shifts, fit_golden, move_golden, reference_score, register
+from deft_aoi.analysis.registration import (
+    Registration,
+    estimate_shifts,
+    fit_golden,
+    move_golden,
+    reference_score,
+    register,
+    strip_pixels,
+)
 
 
 def exhaustive(test, golden, radius, penalty):
@@ -68,6 +76,16 @@ def test_moved_golden_equals_the_test_where_it_has_pixels_and_differs_nowhere_at
     assert np.array_equal(moved, test)
     assert shift.cost_after == 0.0 < shift.cost_before
     assert shift.strip_fraction == pytest.approx(1 - 61 * 62 / 64**2)
+
+
+def test_pixels_in_the_strip_are_those_that_differ_from_the_golden_continued_outwards() -> None:
+    golden = np.zeros((64, 64, 3), np.uint8)
+    golden[:, 20:30] = 200
+    test = move_golden(np.roll(golden, 3, axis=1), golden, 4, 3)
+    assert strip_pixels(test, golden, 4, 3) == 0, "a trace that runs to the border goes on there"
+    test[0:3, 40:43] = 200
+    test[10:13, 40:43] = 200
+    assert strip_pixels(test, golden, 4, 3) == 9, "what lies in the strip counts, what is compared does not"
 
 
 def test_shift_beyond_the_radius_is_at_the_limit_and_a_limit_of_ones_own_counts() -> None:

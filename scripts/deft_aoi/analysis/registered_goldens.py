@@ -22,12 +22,14 @@ from deft_aoi.analysis.registration import (
     LARGE_STRIP,
     METHOD,
     PENALTY,
+    STRIP_SPOT,
     Registration,
     Shift,
     estimate_shifts,
     fit_golden,
     move_golden,
     reference_score,
+    strip_pixels,
 )
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_bytes, digest_json, read_json, sha256_bytes, sha256_file
@@ -46,7 +48,17 @@ if TYPE_CHECKING:
 FILES = "registered.json"
 """Beside a row's goldens: their SHA-256, so that a file that was changed or half written is made again."""
 
-SHIFT_COLUMNS = ("dy", "dx", "cost_before", "cost_after", "at_limit", "strip_fraction", "rule_raw", "rule_registered")
+SHIFT_COLUMNS = (
+    "dy",
+    "dx",
+    "cost_before",
+    "cost_after",
+    "at_limit",
+    "strip_fraction",
+    "rule_raw",
+    "rule_registered",
+    "strip_pixels",
+)
 
 
 @dataclass(frozen=True)
@@ -112,16 +124,22 @@ class Pair:
 
 
 class Measured(NamedTuple):
-    """A row's shift in pixels of the network's picture, and the rule without training before and after."""
+    """A row's shift in pixels of the network's picture, the rule without training before and after, what the strip may hide."""
 
     shift: Shift
     rule_raw: float
     rule_registered: float
+    strip_pixels: int = 0
 
     @property
     def needs_a_person(self) -> bool:
         """The true shift may be larger, or much of the crop is not compared."""
         return self.shift.at_limit or self.shift.strip_fraction > LARGE_STRIP
+
+    @property
+    def spot_in_strip(self) -> bool:
+        """The strip that is not compared may hold a defect, or a part of one."""
+        return self.strip_pixels >= STRIP_SPOT
 
 
 def pairs_of(frame: pd.DataFrame, layout: ImageLayout, ids: pd.DataFrame) -> list[Pair]:
@@ -164,10 +182,13 @@ class ShiftCache:
             return {}
         if head != sha256_bytes(body.encode("ascii")):
             return {}
-        return dict(_parse(line) for line in body.splitlines())
+        try:
+            return dict(_parse(line) for line in body.splitlines())
+        except ValueError:
+            return {}  # of another version
 
     def _save(self) -> None:
-        lines = [",".join([content, *map(repr, (*m.shift, m.rule_raw, m.rule_registered))]) for content, m in self._known.items()]
+        lines = [",".join([content, *map(repr, (*m.shift, *m[1:]))]) for content, m in self._known.items()]
         body = "".join(f"{line}\n" for line in lines)
         with contextlib.suppress(OSError):  # a folder that cannot be written costs the cache, not the result
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,20 +196,22 @@ class ShiftCache:
 
 
 def _parse(line: str) -> tuple[str, Measured]:
-    content, dy, dx, before, after, at_limit, strip, raw, registered = line.split(",")
+    content, dy, dx, before, after, at_limit, strip, raw, registered, pixels = line.split(",")
     shift = Shift(int(dy), int(dx), float(before), float(after), at_limit == "True", float(strip))
-    return content, Measured(shift, float(raw), float(registered))
+    return content, Measured(shift, float(raw), float(registered), int(pixels))
 
 
 def _measure(pairs: Sequence[Pair], how: Preprocessing) -> Iterator[Measured]:
     registration = Registration(how.limit, how.penalty)
     for start in range(0, len(pairs), BATCH):
         batch = [_at_network_size(p, how) for p in pairs[start : start + BATCH]]
-        shifts = estimate_shifts([(_mean(tests), _mean(goldens)) for tests, goldens in batch], registration)
-        for (tests, goldens), shift in zip(batch, shifts, strict=True):
+        means = [(_mean(tests), _mean(goldens)) for tests, goldens in batch]
+        shifts = estimate_shifts(means, registration)
+        for (tests, goldens), mean, shift in zip(batch, means, shifts, strict=True):
             raw = max(map(reference_score, tests, goldens))
             moved = [move_golden(t, g, shift.dy, shift.dx) for t, g in zip(tests, goldens, strict=True)]
-            yield Measured(shift, raw, max(map(reference_score, tests, moved)) if shift.moved else raw)
+            after = max(map(reference_score, tests, moved)) if shift.moved else raw
+            yield Measured(shift, raw, after, strip_pixels(*mean, shift.dy, shift.dx) if shift.moved else 0)
 
 
 def _at_network_size(pair: Pair, how: Preprocessing) -> tuple[list[Pixels], list[Pixels]]:
@@ -270,7 +293,7 @@ def shift_table(frame: pd.DataFrame, ids: pd.DataFrame, measured: Sequence[Measu
     names = [c for c in ("input_path", "golden_path", "object_name", "label") if c in frame.columns]
     table = frame[names].assign(content_id=ids["content_id"].to_numpy())
     for at, column in enumerate(SHIFT_COLUMNS):
-        table[column] = [repr((*m.shift, m.rule_raw, m.rule_registered)[at]) for m in measured]
+        table[column] = [repr((*m.shift, *m[1:])[at]) for m in measured]
     return table
 
 

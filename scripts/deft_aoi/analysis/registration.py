@@ -48,6 +48,9 @@ ROUNDING = 1e-4
 LARGE_STRIP = 0.10
 """A pair with more of its area filled from the test is listed for a person."""
 
+STRIP_GREY, STRIP_SPOT = 64, 9
+"""A spot in the strip: so many of its pixels differ by so many grey levels from what the golden, continued, would show."""
+
 WINDOW = 5
 """Side of the window of the rule without training."""
 
@@ -131,6 +134,26 @@ def move_golden(test: Pixels, golden: Pixels, dy: int, dx: int) -> Pixels:
         max(0, -dy) : height + min(0, -dy), max(0, -dx) : width + min(0, -dx)
     ]
     return out
+
+
+def strip_pixels(test: Pixels, golden: Pixels, dy: int, dx: int) -> int:
+    """Pixels of the strip that is filled from the test in which it may hold a defect.
+
+    The golden has nothing there, so its border is continued outwards: a pixel counts where the test differs from that by
+    :data:`STRIP_GREY` or more (mean of the channels). Good parts have such pixels, too: compare with theirs.
+
+    Args:
+        test: (H, W, 3) uint8.
+        golden: the same shape, not moved.
+        dy: pixels down by which it will be.
+        dx: pixels to the right.
+    """
+    height, width = test.shape[:2]
+    y, x = np.arange(height) - dy, np.arange(width) - dx
+    rows, columns = (y < 0) | (y >= height), (x < 0) | (x >= width)
+    continued = golden[y.clip(0, height - 1)][:, x.clip(0, width - 1)]
+    differs = np.abs(test.astype(np.int16) - continued).sum(axis=2) >= STRIP_GREY * test.shape[2]
+    return int((differs & (rows[:, None] | columns)).sum())
 
 
 def register(test: Pixels, golden: Pixels, how: Registration | None = None) -> tuple[Pixels, Shift]:

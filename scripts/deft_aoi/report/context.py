@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deft_aoi.report import breakdown, charts, findings, samples, sections, verdict
+from deft_aoi.report import breakdown, charts, findings, samples, sections, shifts, verdict
 from deft_aoi.report import number_format as fmt
 from deft_aoi.report.pictures import Album
 from deft_aoi.report.run_view import Iteration, RunView, optional_json
@@ -45,6 +45,7 @@ def build(view: RunView) -> dict[str, Any]:
         "gallery_of": fmt.iteration(shown_of.label) if shown_of else "",
         "gallery": gallery,
         "ledger": samples.ledger(view, album),
+        "shifts": shifts.shifts(view, album),
         "growth": sections.growth(view),
         "balance": sections.balance(view),
         "reject_reasons": reasons,

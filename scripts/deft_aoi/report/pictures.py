@@ -5,10 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deft_aoi.contract.errors import DeftError
 from deft_aoi.contract.safe_open import open_regular
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
 
 SHEET_SIDE = 600
 """Longer side of a contact sheet (test | golden | difference)."""
@@ -33,14 +38,28 @@ class Album:
 
     def sheet(self, path: Path) -> str | None:
         """A contact sheet as a ``data:`` URI; ``None`` when it cannot be shown."""
-        return self._encode(path, SHEET_SIDE)
+        return self._encode(self._open(path), SHEET_SIDE)
+
+    def row(self, paths: Sequence[Path]) -> str | None:
+        """Pictures of one size side by side as one; ``None`` when any cannot be shown."""
+        images = [image for image in map(self._open, paths) if image is not None]
+        if len(images) < len(paths):
+            return None
+        from PIL import Image
+
+        side = SHEET_SIDE // len(images)
+        sheet = Image.new("RGB", (side * len(images), side), "white")
+        for at, image in enumerate(images):
+            scale = (side - 4) / max(image.size)
+            size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+            sheet.paste(image.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX), (at * side + 2, 0))
+        return self._encode(sheet, SHEET_SIDE)
 
     def thumb(self, path: Path) -> str | None:
         """A small picture as a ``data:`` URI; ``None`` when it cannot be shown."""
-        return self._encode(path, THUMB_SIDE)
+        return self._encode(self._open(path), THUMB_SIDE)
 
-    def _encode(self, path: Path, side: int) -> str | None:
-        image = self._open(path)
+    def _encode(self, image: PILImage | None, side: int) -> str | None:
         if image is None:
             return None
         from PIL import Image
@@ -60,7 +79,7 @@ class Album:
                 return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
         return None
 
-    def _open(self, path: Path):  # type: ignore[no-untyped-def]  # PIL is imported on demand
+    def _open(self, path: Path) -> PILImage | None:
         from PIL import Image, UnidentifiedImageError
 
         real = path.resolve()

@@ -56,9 +56,8 @@ def check_registration(session: Checklist, config: RunConfig) -> None:
     judged = trial([label for label, _, _ in known], [p.content_id for _, p, _ in known], [m for _, _, m in known])
     measured = [m for _, _, ms in found.values() for m in ms]
     on = asked != "auto" or judged.earned
-    strips = [
-        m.shift for label, m in zip(labels["kpi"], found["kpi"][2], strict=True) if m.shift.strip_fraction and not is_pass(label)
-    ]
+    kpi = list(zip(labels["kpi"], found["kpi"][2], strict=True))
+    hidden = [is_pass(label) for label, m in kpi if m.spot_in_strip]
     session.registration = {
         "asked": asked,
         "on": on,
@@ -66,7 +65,7 @@ def check_registration(session: Checklist, config: RunConfig) -> None:
         "trial": judged.as_dict(),
         "all": distribution(measured, how),
         "sets": {name: distribution(ms, how) for name, (_, _, ms) in found.items()},
-        "kpi_defects_with_strip": len(strips),
+        "kpi_spot_in_strip": {"defects": hidden.count(False), "good_parts": hidden.count(True)},
     }
     _settle(session, config, how.as_dict() if on else "off")
     if judged.lost:
@@ -96,9 +95,11 @@ def line(found: dict[str, Any]) -> str:
     )
     if not found["on"]:
         return f"registration {state} ({said}): {moved}; {found['why']}"
+    spots = found["kpi_spot_in_strip"]
     return (
         f"registration {state} ({said}): {moved}; on average {_percent(it['strip_mean_fraction'])}, at most "
-        f"{_percent(it['strip_max_fraction'])} of a crop at its border is not compared; {found['why']}; "
+        f"{_percent(it['strip_max_fraction'])} of a crop at its border is not compared ({spots['defects']} KPI defects and "
+        f"{spots['good_parts']} good parts differ there); {found['why']}; "
         "--registration off keeps your goldens"
     )
 
