@@ -204,8 +204,8 @@ def _parse(line: str) -> tuple[str, Measured]:
 def _measure(pairs: Sequence[Pair], how: Preprocessing) -> Iterator[Measured]:
     registration = Registration(how.limit, how.penalty)
     for start in range(0, len(pairs), BATCH):
-        batch = [_at_network_size(p, how) for p in pairs[start : start + BATCH]]
-        means = [(_mean(tests), _mean(goldens)) for tests, goldens in batch]
+        batch = [at_network_size(p, how) for p in pairs[start : start + BATCH]]
+        means = [(mean_of_lights(tests), mean_of_lights(goldens)) for tests, goldens in batch]
         shifts = estimate_shifts(means, registration)
         for (tests, goldens), mean, shift in zip(batch, means, shifts, strict=True):
             raw = max(map(reference_score, tests, goldens))
@@ -214,7 +214,8 @@ def _measure(pairs: Sequence[Pair], how: Preprocessing) -> Iterator[Measured]:
             yield Measured(shift, raw, after, strip_pixels(*mean, shift.dy, shift.dx) if shift.moved else 0)
 
 
-def _at_network_size(pair: Pair, how: Preprocessing) -> tuple[list[Pixels], list[Pixels]]:
+def at_network_size(pair: Pair, how: Preprocessing) -> tuple[list[Pixels], list[Pixels]]:
+    """Test and golden of each light as the network sees them, each (height, width, 3) uint8."""
     import numpy as np
     from PIL import Image
 
@@ -234,7 +235,7 @@ def _pixels(path: str) -> Pixels:
     return np.asarray(open_image(path))
 
 
-def _mean(lights: Sequence[Pixels]) -> Pixels:
+def mean_of_lights(lights: Sequence[Pixels]) -> Pixels:
     """One picture of all lights, so that they share one shift."""
     import numpy as np
 

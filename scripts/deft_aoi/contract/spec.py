@@ -284,3 +284,18 @@ def backbone_type(spec: Spec) -> str:
 def engine_for(spec: Spec) -> str:
     """``embedded`` for ``embedded_siamese``, ``tao`` for every TAO backbone."""
     return "embedded" if backbone_type(spec) == EMBEDDED_BACKBONE else "tao"
+
+
+TAO_SIZE = 224
+"""``dataset.classify.image_width`` and ``image_height`` where a spec is silent."""
+
+
+def network_size(spec: Spec) -> tuple[int, int]:
+    """Width and height of the network's picture of one light."""
+    width, height = (int(get(spec, f"dataset.classify.image_{side}") or TAO_SIZE) for side in ("width", "height"))
+    return width, height
+
+
+def has_several_goldens(spec: Spec) -> bool:
+    """Whether each part is compared with more than one golden: such goldens are neither measured nor registered."""
+    return int(get(spec, "dataset.classify.num_golden") or 1) > 1

@@ -44,8 +44,6 @@ DEFAULTS: dict[str, Any] = {
 }
 STOP_RULES = ("cross_validated", "point")
 MAX_SHIFT_PX = 64
-TAO_SIZE = 224
-"""``dataset.classify.image_width`` and ``image_height`` where a spec is silent."""
 DEFAULT_EPOCHS = 20
 
 
@@ -277,14 +275,3 @@ def effective_spec(user_spec: specs.Spec, config: RunConfig) -> specs.Spec:
     if config.engine == "embedded":
         specs.put(spec, "model.backbone.type", specs.EMBEDDED_BACKBONE)
     return specs.apply_overrides(spec, tuple(config.overrides))
-
-
-def network_size(spec: specs.Spec) -> tuple[int, int]:
-    """Width and height of the network's picture of one light."""
-    width, height = (int(specs.get(spec, f"dataset.classify.image_{side}") or TAO_SIZE) for side in ("width", "height"))
-    return width, height
-
-
-def has_several_goldens(spec: specs.Spec) -> bool:
-    """Whether each part is compared with more than one golden: such goldens are neither measured nor registered."""
-    return int(specs.get(spec, "dataset.classify.num_golden") or 1) > 1

@@ -15,7 +15,7 @@ from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.files import atomic_write_text
 from deft_aoi.contract.paths import digest_cache_home, given
 from deft_aoi.contract.schema import read_checked
-from deft_aoi.loop.config import MAX_SHIFT_PX, network_size
+from deft_aoi.loop.config import MAX_SHIFT_PX
 from deft_aoi.loop.infer import find_model, refuse_missing
 from deft_aoi.loop.new_boards import changenet_boards
 
@@ -72,4 +72,4 @@ def _spec(path: Path, limit: int | None) -> tuple[specs.Spec, Preprocessing]:
     if limit is not None and not 1 <= limit <= MAX_SHIFT_PX:
         raise UsageError(f"--limit must be from 1 to {MAX_SHIFT_PX}", found=str(limit))
     spec = specs.load_spec(path, what="spec")
-    return spec, Preprocessing(*network_size(spec), limit)
+    return spec, Preprocessing(*specs.network_size(spec), limit)

@@ -28,6 +28,7 @@ from deft_aoi.workspaces.check_content import (
     check_statistics,
 )
 from deft_aoi.workspaces.check_findings import ERROR, NOTE, CheckReport, Finding, from_stop, lines_of
+from deft_aoi.workspaces.check_goldens import check_goldens
 from deft_aoi.workspaces.check_rows import Source, check_cells, check_for_engine, check_good_labels, check_images, read
 from deft_aoi.workspaces.good_labels import named_defects
 
@@ -64,6 +65,7 @@ def check_workspace(path: Path, *, allow_near: bool = False, defect_labels: Sequ
     check_pair_leakage(workspace, pairs, parts, index, found)
     check_statistics(workspace, parts, found)
     check_crop_size(workspace, parts, spec, found)
+    check_goldens(workspace, parts, spec, found)
     return CheckReport.of(str(workspace.root), found, frames)
 
 

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.paths import digest_cache_home
 from deft_aoi.loop.checks.session import Checklist
-from deft_aoi.loop.config import RunConfig, has_several_goldens, network_size
+from deft_aoi.loop.config import RunConfig
 from deft_aoi.mining.defaults import DISPLACED_PX, DISPLACED_SHARE
 
 
@@ -41,9 +42,9 @@ def displaced_share(session: Checklist) -> float:
     """Share of the good training rows whose golden lies off; 0 where it cannot be measured (several goldens a part)."""
     from deft_aoi.analysis.registered_goldens import Preprocessing, ShiftCache, pairs_of
 
-    if has_several_goldens(session.spec):
+    if specs.has_several_goldens(session.spec):
         return 0.0
-    size = network_size(session.spec)
+    size = specs.network_size(session.spec)
     train = session.splits["train"]
     pairs = pairs_of(train.frame, train.layout, session.identities["train"])
     good = [p for p, label in zip(pairs, train.frame["label"], strict=True) if label == "PASS"]

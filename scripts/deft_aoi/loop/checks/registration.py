@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.paths import digest_cache_home
 from deft_aoi.contract.text import is_pass
 from deft_aoi.loop.checks.session import Checklist
-from deft_aoi.loop.config import has_several_goldens, network_size
 
 if TYPE_CHECKING:
     from deft_aoi.analysis.registered_goldens import Measured, Pair
@@ -32,7 +32,7 @@ def check_registration(session: Checklist, config: RunConfig) -> None:
     if asked == "off":
         session.registration = {"asked": "off", "on": False, "why": "asked for"}
         return
-    several = has_several_goldens(session.spec)
+    several = specs.has_several_goldens(session.spec)
     if several and asked != "auto":
         raise UsageError(
             "several goldens a part are not registered", expected="--registration off", found=f"--registration {asked}"
@@ -41,7 +41,7 @@ def check_registration(session: Checklist, config: RunConfig) -> None:
         session.registration = {"asked": asked, "on": False, "why": "several goldens a part"}
         _settle(session, config, "off")
         return
-    how = Preprocessing(*network_size(session.spec), None if asked == "auto" else int(asked))
+    how = Preprocessing(*specs.network_size(session.spec), None if asked == "auto" else int(asked))
     cache, found = ShiftCache(digest_cache_home(), how), {}
     others = [name for name in session.splits if name not in ("train", "validation")]
     for name, split in session.splits.items():
