@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from tests.forked_python import forks
+
 REPO = Path(__file__).resolve().parents[1]
 SCRIPTS = REPO / "scripts"
+T = TypeVar("T")
+FORKED = {"loop"}
+"""Rooms whose tests start our scripts often."""
+HANG_SEC = 600
+"""After so long what never comes is a failure, not a hang; no result depends on it."""
+
+
+def wait_until(what: str, look: Callable[[], T]) -> T:
+    """Look again and again until ``look`` returns something true, and return it."""
+    end = time.monotonic() + HANG_SEC
+    while not (found := look()):
+        assert time.monotonic() < end, f"never came: {what}"
+        time.sleep(0.01)
+    return found
 
 
 def _beside(variable: str, *parts: str) -> Path:
@@ -32,6 +52,13 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     home = tmp_path_factory.mktemp("home")
     for variable in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(variable, str(home / variable.lower()))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Our scripts and jobs of the loop's tests are forks that need not import torch again (see `tests/forked_python.py`)."""
+    with forks() if request.node.path.parent.name in FORKED else contextlib.nullcontext():
+        yield
 
 
 @pytest.fixture

@@ -224,11 +224,12 @@ def at_second(name, second, output, model):
     return {"type": "assistant", "timestamp": stamp(second), "message": message}
 
 
-def test_the_command_adds_one_event_and_a_repetition_none(tmp_path):
+def test_the_command_adds_one_event_and_a_repetition_none(tmp_path, monkeypatch):
     """Through the real script: the log only grows, by one line, though the session that runs it goes on."""
     from deft_aoi.record import log
 
-    run = tmp_path / "results/run_20260101_120000"
+    run, clock = tmp_path / "results/run_20260101_120000", [datetime(2026, 1, 1, 12, tzinfo=timezone.utc).timestamp()]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
     (run / "run").mkdir(parents=True)
     log.append(
         run,
@@ -239,9 +240,8 @@ def test_the_command_adds_one_event_and_a_repetition_none(tmp_path):
         duration_sec=0,
         data={"config": {"max_iterations": 1}, "plan_digest": "d" * 64},
     )
-    time.sleep(0.05)
-    now = datetime.now(timezone.utc).isoformat()
-    time.sleep(0.05)
+    now = "2026-01-01T12:00:30Z"
+    clock[0] += 60
     log.append(run, iter_label="run", stage="assets", status="ok", summary="x", duration_sec=0)
     lines = [{**line("m1", 0), "timestamp": now}, {**line("m0", 0), "timestamp": "2020-01-01T00:00:00Z"}]
     session = write(tmp_path / "s.jsonl", *lines)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,8 @@ from deft_aoi.engines.success import check
 
 TRAIN = "tao_runs_730/run2/fan_base/train"
 INFER = "tao_runs_730/run2/fan_base/inference"
+BEFORE = 10**9
+"""A launch, in nanoseconds, that every file made here is younger than."""
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def finished(tao_fixtures: Path, tmp_path: Path):
     """Copy one real results folder as if the job had just written it."""
 
     def copy(which: str) -> tuple[Path, Path, int]:
-        launched = time.time_ns() - 10**9
+        launched = BEFORE
         out = tmp_path / "out"
         out.mkdir()
         for path in (tao_fixtures / which).iterdir():
@@ -167,7 +168,7 @@ def test_embeddings_are_counted_in_the_parquet_file(tmp_path):
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
 
-    path, launched = tmp_path / "out.parquet", time.time_ns() - 10**9
+    path, launched = tmp_path / "out.parquet", BEFORE
     pq.write_table(pa.table({"filepath": ["a", "b"], "embedding": [[0.0, 1.0], [1.0, 0.0]]}), path)
     assert check("embedding", path, exit_code=0, log_path=tmp_path / "l", launched_ns=launched, expected_rows=2).rows == 2
     assert (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import fault_stages
@@ -9,6 +10,5 @@ from rig import Budget
 
 
 def test_a_killed_stage_is_continued_to_the_same_run(tmp_path: Path) -> None:
-    # It ends at its twelve cases, some 30 s; the budget only ends a hang (at load 25 on two processors 240 s were five cases).
-    row = fault_stages.stages(tmp_path, Budget(900), short=True)
+    row = fault_stages.stages(tmp_path, Budget(math.inf), short=True)  # it ends at its twelve cases
     assert row.met, row.text()

@@ -7,13 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.forked_python import forks
+from tests.built_once import built_once
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 FAST = ("--training-epochs", "2", "--max-iterations", "1")
@@ -46,44 +45,34 @@ def deft(script: str, *args: object, timeout: float = 300, env: dict[str, str] |
     return Said(done.returncode, done.stdout, done.stderr)
 
 
-@pytest.fixture
-def forked() -> Iterator[None]:
-    """Scripts and jobs of the test are forks that need not import torch again (see `tests/forked_python.py`)."""
-    with forks():
-        yield
-
-
 @pytest.fixture(scope="session")
 def demo_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered tiny workspace; never written to."""
-    target = tmp_path_factory.mktemp("demo") / "ws"
-    said = deft("make_demo_workspace", "--output", target, "--scale", "small", "--seed", 3)
-    assert said.code == 0, said.err
-    return target
+    return made_demo(tmp_path_factory)
+
+
+def made_demo(factory: pytest.TempPathFactory) -> Path:
+    """The same, for a fixture of another scope."""
+
+    def build(folder: Path) -> None:
+        said = deft("make_demo_workspace", "--output", folder / "ws", "--scale", "small", "--seed", 3)
+        assert said.code == 0, said.err
+
+    return built_once(factory, "demo", build) / "ws"
 
 
 @pytest.fixture(scope="session")
 def finished(demo_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of one iteration on registered goldens, three epochs each: a checkpoint is pruned; never written to."""
-    base = tmp_path_factory.mktemp("finished")
-    shutil.copytree(demo_source, base / "ws")
-    said = deft(
-        "run_loop",
-        "--workspace",
-        base / "ws",
-        "--kpi-target",
-        NEVER,
-        "--training-epochs",
-        3,
-        "--max-iterations",
-        1,
-        "--registration",
-        6,
-        "--yes",
-        env={f"XDG_{name}_HOME": str(base / name) for name in ("STATE", "CACHE", "DATA")},
-    )
-    assert said.code == 0, said.out + said.err
-    return only_run(base / "ws")
+
+    def build(folder: Path) -> None:
+        shutil.copytree(demo_source, folder / "ws")
+        options = ("--training-epochs", 3, "--max-iterations", 1, "--registration", 6, "--yes")
+        home = {f"XDG_{name}_HOME": str(folder / name) for name in ("STATE", "CACHE", "DATA")}
+        said = deft("run_loop", "--workspace", folder / "ws", "--kpi-target", NEVER, *options, env=home)
+        assert said.code == 0, said.out + said.err
+
+    return only_run(built_once(tmp_path_factory, "finished", build) / "ws")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -21,8 +20,6 @@ from deft_aoi.record import driver_exit, lock, status
 from deft_aoi.record.driver_exit import DriverOptions
 
 from .conftest import NEVER, deft, only_run
-
-pytestmark = pytest.mark.usefixtures("forked")
 
 AGENT = DriverOptions(until_agent=True)
 KINDS = [kind for kind in (*DeftError.__subclasses__(), errors.JobLost) if kind is not RunLocked]
@@ -174,7 +171,6 @@ def test_a_run_that_a_hard_stop_ended_does_not_lock_out_the_next_night(opened: P
     with pytest.raises(HardStop):
         driver.drive(opened, say=print, progress=print)
     digest = json.loads((opened / "run" / "plan.json").read_text())["digest"]
-    time.sleep(1.1)  # a run's name has its second
     plans.write_approval(digest, "yes-flag", "--yes")
     assert open_run(plans.read_pending(digest)).root != opened
 

@@ -8,8 +8,6 @@ import pytest
 
 from .conftest import FAST, deft, only_run
 
-pytestmark = pytest.mark.usefixtures("forked")
-
 
 def _plan(workspace: Path, *extra: str) -> str:
     said = deft("preflight", "--workspace", workspace, *FAST, *extra, "--json")

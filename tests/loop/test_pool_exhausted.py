@@ -7,13 +7,9 @@ import json
 import shutil
 from pathlib import Path
 
-import pytest
-
 from deft_aoi.record import log
 
 from .conftest import FAST, NEVER, deft, only_run
-
-pytestmark = pytest.mark.usefixtures("forked")
 
 
 def test_a_pool_without_a_new_row_ends_the_loop_as_exhausted(workspace: Path) -> None:

@@ -13,8 +13,6 @@ from tests.mining.test_encoders import save_tiny_siglip
 
 from .conftest import FAST, deft, only_run
 
-pytestmark = pytest.mark.usefixtures("forked")
-
 needs_siglip = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("torch", "transformers")),
     reason="torch or transformers is not installed",

@@ -10,8 +10,6 @@ import pytest
 
 from .conftest import FAST, NEVER, deft, only_run
 
-pytestmark = pytest.mark.usefixtures("forked")
-
 EVALUATOR = """\
 import csv, json, os, sys
 rows = list(csv.DictReader(open(sys.argv[1])))

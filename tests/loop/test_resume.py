@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +23,7 @@ from deft_aoi.loop.next_step import Step
 from deft_aoi.loop.open_run import open_run
 from deft_aoi.loop.stages import train
 from deft_aoi.record import file_system, log, publish
+from tests.conftest import wait_until
 
 from .conftest import FAST, NEVER, SCRIPTS, deft, only_run
 
@@ -42,11 +42,9 @@ def test_a_training_whose_job_died_goes_on_from_its_newest_whole_checkpoint(work
     command = [sys.executable, str(SCRIPTS / "run_loop.py"), "--workspace", str(workspace), "--kpi-target", NEVER]
     command += ["--training-epochs", "12", "--max-iterations", "1", "--yes"]
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    end = time.monotonic() + 120
-    while len(list(workspace.glob("results/run_*/baseline/train.tmp-1/model_*.pth"))) < 3:
-        assert time.monotonic() < end, "no checkpoint was written"
-        assert driver.poll() is None
-        time.sleep(0.01)
+    written = "results/run_*/baseline/train.tmp-1/model_*.pth"
+    wait_until("three checkpoints", lambda: len(list(workspace.glob(written))) >= 3 or driver.poll() is not None)
+    assert driver.poll() is None
     run = only_run(workspace)
     job = json.loads(next(run.glob("run/jobs/*baseline-train.run.json")).read_text())
     for pid in (driver.pid, job["supervisor"]["pid"], job["child"]["pid"]):

@@ -16,6 +16,7 @@ import pytest
 from deft_aoi.contract import spec as specs
 from deft_aoi.engines.tao_schema import check_tao_spec
 from tests import tao_stand_in
+from tests.built_once import built_once
 
 from .conftest import NEVER, deft, only_run
 
@@ -46,7 +47,8 @@ class TaoRun:
 @pytest.fixture(scope="module")
 def finished(demo_source: Path, tmp_path_factory: pytest.TempPathFactory) -> TaoRun:
     """A run of one iteration whose fine-tuning was killed once, and new boards scored with what it handed over."""
-    return tao_run(demo_source, tmp_path_factory.mktemp("tao"))
+    place = built_once(tmp_path_factory, "tao-loop", lambda folder: tao_run(demo_source, folder))
+    return TaoRun(place / "ws", only_run(place / "ws"), tao_stand_in.calls(place / "tao"))
 
 
 def tao_run(source: Path, place: Path) -> TaoRun:

@@ -9,13 +9,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 
 from deft_aoi.record import log
 from deft_aoi.report.run_view import read_run
+from tests.conftest import wait_until
 
 from .conftest import FAST, NEVER, SCRIPTS, deft, only_run
 
@@ -135,11 +135,9 @@ def test_killed_driver_and_its_job_are_picked_up_again(workspace: Path) -> None:
     """SIGKILL the driver in the middle of a training: the job goes on, and the next driver adopts it."""
     command = [sys.executable, str(SCRIPTS / "run_loop.py"), "--workspace", str(workspace), "--kpi-target", NEVER, *FAST, "--yes"]
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    end = time.monotonic() + 120
-    while not list(workspace.glob("results/run_*/run/jobs/*baseline-train.job.json")):
-        assert time.monotonic() < end, "the training was never launched"
-        assert driver.poll() is None
-        time.sleep(0.02)
+    launched = "results/run_*/run/jobs/*baseline-train.job.json"
+    wait_until("the training is launched", lambda: list(workspace.glob(launched)) or driver.poll() is not None)
+    assert driver.poll() is None
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
     run = only_run(workspace)

@@ -7,12 +7,13 @@ import multiprocessing
 import os
 import shutil
 import signal
-import time
+import threading
 from pathlib import Path
 
 import jsonschema
 import pytest
 from PIL import Image, ImageFile
+from tests.conftest import wait_until
 
 from deft_aoi.contract.changenet_csv import ImageLayout, read_changenet_csv
 from deft_aoi.contract.errors import HardStop
@@ -199,17 +200,20 @@ def test_other_parameters_are_not_mixed_into_what_is_staged(make):
         _stage(make, pairs.scan(make.workspace, ("Other",), ".png"))
 
 
-def _stage_slowly(make, started):
+def _stage_and_halt(make, started):
     from deft_aoi.mining import pregen_staging
 
     copy = pregen_staging._copy_one
 
-    def slow(*args):
-        started.value += 1
-        time.sleep(0.02)
+    def halting(*args):
+        with started.get_lock():
+            started.value += 1
+            number = started.value
+        if number > 25:
+            threading.Event().wait()  # until the kill
         return copy(*args)
 
-    pregen_staging._copy_one = slow
+    pregen_staging._copy_one = halting
     _stage(make)
 
 
@@ -218,10 +222,9 @@ def test_a_killed_stage_continues_where_it_was(make):
         make.pregen(f"R{i:02d}", i)
     context = multiprocessing.get_context("fork")
     started = context.Value("i", 0)
-    process = context.Process(target=_stage_slowly, args=(make, started))
+    process = context.Process(target=_stage_and_halt, args=(make, started))
     process.start()
-    while started.value < 25:
-        time.sleep(0.005)
+    wait_until("the copies before the halt", lambda: started.value > 25)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     out = make.workspace.results / "run_1" / "synth_pool.tmp-1"

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,7 +52,7 @@ def _watch(run: Run, stop: threading.Event) -> None:
                     run.cmdlines.add(Path("/proc", name, "cmdline").read_bytes())
                 except OSError:
                     continue
-        time.sleep(0.02)
+        stop.wait(0.02)
 
 
 def _opened(run: Run) -> list[str]:

@@ -8,7 +8,6 @@ import os
 import secrets
 import socket
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -163,8 +162,9 @@ def test_a_folder_exchanged_for_a_link_is_never_read_through(tmp_path: Path) -> 
         lambda: _all_of(open_regular(resolve_under(tmp_path / "ws", "data", "i.png"))),
     )
     try:
-        end = time.monotonic() + 60
-        while (rounds[0] < 3000 or read < 300 or refused < 300) and time.monotonic() < end:
+        for _turn in range(200_000):  # ends long before, but a machine without a second processor may exchange seldom
+            if rounds[0] >= 1000 and min(read, refused) >= 100:
+                break
             for reader in readers:
                 try:
                     found = reader()

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -125,7 +124,7 @@ def _kill_the_job(workspace: Path, stop: threading.Event) -> None:
                 continue
             if b"deft_aoi.engines.embedded\0" in argv and b"\0train\0" in argv and str(workspace).encode() in argv:
                 os.kill(int(entry.name), 9)
-        time.sleep(0.05)
+        stop.wait(0.05)
 
 
 def test_a_run_whose_training_dies_and_whose_data_changes_leaks_nothing(

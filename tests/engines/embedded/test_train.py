@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from tests.conftest import wait_until
 
 from deft_aoi.engines.embedded import checkpoint
 
@@ -221,9 +221,7 @@ def test_sigterm_stops_between_batches_and_the_rest_can_be_resumed(engine, tiny)
     folder = tiny.root / "stopped"
     spec = tiny.write_spec()
     child = engine.start("visual_changenet", "train", "-e", spec, f"results_dir={folder}", "train.num_epochs=500")
-    deadline = time.monotonic() + 120
-    while not list(folder.rglob("model_*.pth")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until("a checkpoint", lambda: list(folder.rglob("model_*.pth")))
     child.send_signal(signal.SIGTERM)
     _, error = child.communicate(timeout=60)
     assert child.returncode == 143
