@@ -1,12 +1,13 @@
-"""Cancel the job that a run has in flight. The run itself stays as it is and can be continued.
+"""Cancel the job that a run has in flight. The run can be continued; with --end it ends with the best model so far.
 
-Exit codes: 0 cancelled, or nothing was running; 2 not a run.
+Exit codes: 0 canceled, or nothing was running; 2 not a run; 10 the driver still works on its stage: the same command again.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from deft_aoi.cli import Result, run_main
 from deft_aoi.loop.options import REQUIRES
@@ -19,14 +20,17 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--results-dir", required=True, metavar="DIR", help="the run's folder")
+    parser.add_argument("--end", action="store_true", help="end the loop for good: hand over the best model so far, and report")
     return parser
 
 
 def run(args: argparse.Namespace) -> Result:
-    from deft_aoi.loop.interrupts import cancel_running
+    from deft_aoi.loop.cli_driver import end_run
+    from deft_aoi.loop.interrupts import cancel_run
 
-    names = cancel_running(args.results_dir)
-    return Result("cancelled: " + ", ".join(names) if names else "no job was running", {"cancelled": names})
+    if args.end:
+        return Result(*end_run(args.results_dir, script=str(Path(__file__).with_name("run_loop.py"))))
+    return Result(*cancel_run(args.results_dir))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -49,10 +50,15 @@ def finished(tao_fixtures: Path, tmp_path: Path):
     return copy
 
 
-def failed(*args, **kwargs) -> success.TaoJobFailed:
+def failed(*args, **kwargs) -> JobFailed:
     with pytest.raises(JobFailed) as caught:
         check(*args, **kwargs)
     return caught.value
+
+
+def known(error: JobFailed) -> str:
+    """The id that the message names."""
+    return error.message.split("[")[1].split("]")[0]
 
 
 def test_a_real_training_with_a_new_checkpoint_is_a_success(finished, checkpoint):
@@ -67,21 +73,21 @@ def test_a_real_training_with_a_new_checkpoint_is_a_success(finished, checkpoint
 
 def test_success_without_a_new_checkpoint_is_zero_steps(finished):
     out, log, launched = finished(TRAIN)
-    assert failed("train", out, exit_code=0, log_path=log, launched_ns=launched).known_error.id == "zero-steps"
+    assert known(failed("train", out, exit_code=0, log_path=log, launched_ns=launched)) == "zero-steps"
 
 
 def test_a_checkpoint_older_than_the_launch_does_not_count(finished, checkpoint):
     out, log, launched = finished(TRAIN)
     old = checkpoint(out, "model_epoch_011_step_00144.pth")
     os.utime(old, ns=(launched - 1, launched - 1))
-    assert failed("train", out, exit_code=0, log_path=log, launched_ns=launched).known_error.id == "zero-steps"
+    assert known(failed("train", out, exit_code=0, log_path=log, launched_ns=launched)) == "zero-steps"
 
 
 def test_the_checkpoint_that_tao_dumps_when_it_dies_does_not_count(finished, checkpoint):
     out, log, launched = finished(TRAIN)
     checkpoint(out, "model_epoch_000_step_00000.pth")
     (out / "changenet_model_classify_latest.pth").symlink_to("model_epoch_000_step_00000.pth")
-    assert failed("train", out, exit_code=0, log_path=log, launched_ns=launched).known_error.id == "zero-steps"
+    assert known(failed("train", out, exit_code=0, log_path=log, launched_ns=launched)) == "zero-steps"
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.9, 0.999])
@@ -90,14 +96,14 @@ def test_a_torn_checkpoint_does_not_count(finished, checkpoint, keep):
     path = checkpoint(out, "model_epoch_011_step_00144.pth")
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * keep)])
-    assert failed("train", out, exit_code=0, log_path=log, launched_ns=launched).known_error.id == "zero-steps"
+    assert known(failed("train", out, exit_code=0, log_path=log, launched_ns=launched)) == "zero-steps"
 
 
 def test_a_training_that_was_cut_short_is_not_a_success(finished, checkpoint):
     out, log, launched = finished("tao_runs_730/run1/fan_base/train")
     checkpoint(out, "model_epoch_011_step_00144.pth")
     error = failed("train", out, exit_code=0, log_path=log, launched_ns=launched)
-    assert error.known_error.id == "no-success-sentence"
+    assert known(error) == "no-success-sentence"
     assert error.exit_code == 7
 
 
@@ -107,7 +113,7 @@ def test_a_status_file_that_speaks_of_an_earlier_job_does_not_count(finished, ch
     made = out / "model_epoch_011_step_00144.pth"
     checkpoint(out, made.name)
     os.utime(made, ns=(launched + 1, launched + 1))
-    assert failed("train", out, exit_code=0, log_path=log, launched_ns=launched).known_error.id == "no-success-sentence"
+    assert known(failed("train", out, exit_code=0, log_path=log, launched_ns=launched)) == "no-success-sentence"
 
 
 def test_only_the_last_start_in_an_appended_status_file_counts(finished, checkpoint, tao_fixtures):
@@ -115,14 +121,14 @@ def test_only_the_last_start_in_an_appended_status_file_counts(finished, checkpo
     with (out / "status.json").open("ab") as handle:  # the next job began and died without a FAILURE line
         handle.write((tao_fixtures / "tao_runs_730/run1/fan_base/train/status.json").read_bytes())
     checkpoint(out, "model_epoch_011_step_00144.pth")
-    assert failed("train", out, exit_code=0, log_path=log, launched_ns=launched).known_error.id == "no-success-sentence"
+    assert known(failed("train", out, exit_code=0, log_path=log, launched_ns=launched)) == "no-success-sentence"
 
 
 def test_a_real_failure_line_is_named(finished):
     out, log, launched = finished("tao_runs_730/run1/fan_base/inference")
     for exit_code in (0, 1):
         error = failed("inference", out, exit_code=exit_code, log_path=log, launched_ns=launched)
-        assert error.known_error.id == "missing-checkpoint"
+        assert known(error) == "missing-checkpoint"
         assert "[missing-checkpoint]" in error.message
 
 
@@ -138,7 +144,7 @@ def test_real_inferences_are_a_success(finished, which, rows):
 def test_an_inference_with_another_number_of_rows_fails(finished):
     out, log, launched = finished(INFER)
     error = failed("inference", out, exit_code=0, log_path=log, launched_ns=launched, expected_rows=579)
-    assert error.known_error.id == "bad-output"
+    assert known(error) == "bad-output"
 
 
 @pytest.mark.parametrize("score", ["nan", "inf", "", "0.5,0.5"])
@@ -147,7 +153,7 @@ def test_a_score_that_is_not_a_finite_number_fails(finished, score):
     lines = (out / "inference.csv").read_text().splitlines()
     lines[3] = f"{lines[3].rpartition(',')[0]},{score}"
     (out / "inference.csv").write_text("\n".join(lines) + "\n")
-    assert failed("inference", out, exit_code=0, log_path=log, launched_ns=launched).known_error.id == "bad-output"
+    assert known(failed("inference", out, exit_code=0, log_path=log, launched_ns=launched)) == "bad-output"
 
 
 def test_equal_scores_warn_of_class_collapse(finished):
@@ -161,7 +167,7 @@ def test_equal_scores_warn_of_class_collapse(finished):
 def test_a_missing_inference_csv_is_not_a_success(finished):
     out, log, launched = finished(INFER)
     (out / "inference.csv").unlink()
-    assert failed("inference", out, exit_code=0, log_path=log, launched_ns=launched).known_error.id == "stale-output"
+    assert known(failed("inference", out, exit_code=0, log_path=log, launched_ns=launched)) == "stale-output"
 
 
 def test_embeddings_are_counted_in_the_parquet_file(tmp_path):
@@ -172,11 +178,11 @@ def test_embeddings_are_counted_in_the_parquet_file(tmp_path):
     pq.write_table(pa.table({"filepath": ["a", "b"], "embedding": [[0.0, 1.0], [1.0, 0.0]]}), path)
     assert check("embedding", path, exit_code=0, log_path=tmp_path / "l", launched_ns=launched, expected_rows=2).rows == 2
     assert (
-        failed("embedding", path, exit_code=0, log_path=tmp_path / "l", launched_ns=launched, expected_rows=3).known_error.id
+        known(failed("embedding", path, exit_code=0, log_path=tmp_path / "l", launched_ns=launched, expected_rows=3))
         == "bad-output"
     )
     path.write_bytes(path.read_bytes()[:-20])
-    assert failed("embedding", path, exit_code=0, log_path=tmp_path / "l", launched_ns=launched).known_error.id == "bad-output"
+    assert known(failed("embedding", path, exit_code=0, log_path=tmp_path / "l", launched_ns=launched)) == "bad-output"
 
 
 # (text, id): the messages as TAO, PyTorch and the kernel write them.
@@ -221,14 +227,28 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "known"), TEXTS)
-def test_recorded_texts_map_to_their_known_error(tmp_path, text, known):
+@pytest.mark.parametrize(("text", "error_id"), TEXTS)
+def test_recorded_texts_map_to_their_known_error(tmp_path, text, error_id):
     log = tmp_path / "job.log"
     log.write_text(f'Traceback (most recent call last):\n  File "x.py", line 1\n{text}\nExecution status: FAIL\n')
     error = failed("inference", tmp_path, exit_code=1, log_path=log, launched_ns=0)
-    assert error.known_error.id == known
+    assert known(error) == error_id
     assert error.hint
     assert text not in error.render()
+
+
+@pytest.mark.parametrize("in_status_file", [True, False])
+def test_an_unknown_failure_is_shown_in_the_job_s_own_words(tmp_path, in_status_file):
+    own = "Parameter validation error: the crop is larger than the image"
+    log = tmp_path / "job.log"
+    log.write_text(f"ERROR: {own}\nExecution status: FAIL\n")
+    if in_status_file:
+        starts = {"status": "STARTED", "message": "Starting Visual ChangeNet train."}
+        lines = [starts, {"status": "FAILURE", "message": own}]
+        (tmp_path / "status.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    error = failed("train", tmp_path, exit_code=1, log_path=log, launched_ns=0)
+    assert own in error.message
+    assert "TAO" not in error.message
 
 
 def test_every_known_error_has_a_recorded_text():
@@ -246,7 +266,7 @@ def test_a_healthy_log_matches_nothing(tao_fixtures):
 def test_killed_and_timed_out_jobs_are_named(tmp_path):
     kill = failed("train", tmp_path, exit_code=137, log_path=tmp_path / "none", launched_ns=0)
     limit = failed("train", tmp_path, exit_code=143, log_path=tmp_path / "none", launched_ns=0, reason="time limit")
-    assert (kill.known_error.id, limit.known_error.id) == ("killed", "time-limit")
+    assert (known(kill), known(limit)) == ("killed", "time-limit")
 
 
 def test_validation_losses_belong_to_the_epochs_in_the_checkpoint_names(tao_fixtures):

@@ -16,7 +16,7 @@ from deft_aoi.contract.paths import RunPaths
 from deft_aoi.loop import cli_driver, driver
 from deft_aoi.loop.open_run import open_run
 from deft_aoi.loop.run_text import describe_next
-from deft_aoi.record import driver_exit, lock, status
+from deft_aoi.record import driver_exit, lock, log, status
 from deft_aoi.record.driver_exit import DriverOptions
 
 from .conftest import NEVER, deft, only_run
@@ -198,7 +198,37 @@ def test_an_unreadable_end_counts_as_none(tmp_path: Path) -> None:
     assert driver_exit.killed(RunPaths(tmp_path).root, last)
 
 
-@pytest.mark.parametrize("name", ["TaoJobFailed", "JobFailed", "Unheard"])
+def test_a_canceled_run_is_no_failure_goes_on_and_is_ended_with_its_best_model(opened: Path) -> None:
+    assert deft("run_loop", "--results-dir", opened, "--until-agent", "--detach").code == 0
+    while not list((opened / "run" / "jobs").glob("*.run.json")):
+        time.sleep(0.05)
+    said = deft("cancel", "--results-dir", opened)
+    assert said.code == 0, said.out + said.err
+    assert "--until-agent" in said.out
+    waiting = deft("run_loop", "--results-dir", opened, "--wait", 1)
+    assert waiting.code == 9, waiting.out + waiting.err
+    assert "canceled" in waiting.err
+    assert "by the user" in waiting.err
+    last = log.read(opened)[-1]
+    assert (last["data"]["kind"], last["data"]["exit_code"]) == ("canceled", 9)
+    assert "TAO" not in last["summary"] + waiting.err
+    assert "exit 9: " in deft("next_stage", "--results-dir", opened).out
+
+    while "evaluate" not in log.load_state(opened)["iterations"].get("baseline", {}).get("stages", {}):
+        driver.drive(opened, say=print, progress=print, limit=1)
+    end = deft("cancel", "--results-dir", opened, "--end")
+    assert end.code == 0, end.out + end.err
+    assert "verdict: " in end.out
+    state = log.load_state(opened)
+    assert state["status"] == "user_stop"
+    assert state["run"]["stages"].keys() >= {"loop_stop", "handoff", "report"}
+    best = json.loads((opened / "best_model.json").read_text())
+    assert (best["iteration"], best["status"]) == ("baseline", "best so far: stopped by the user")
+    assert deft("cancel", "--results-dir", opened, "--end").code == 0
+    assert log.load_state(opened)["seq"] == state["seq"]
+
+
+@pytest.mark.parametrize("name", ["JobFailed", "Unheard"])
 def test_a_kept_error_is_restored_with_its_four_parts_whatever_its_class_takes(name):
     from deft_aoi.loop.cli_driver import restored
 

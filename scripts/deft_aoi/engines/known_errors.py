@@ -1,8 +1,8 @@
 """Failures of a job that have one cause and one remedy: seen in TAO's code, in its real runs, or in users' reports.
 
 Each has an id that the record, the report and the agent use. The texts are matched against the job's log and its
-status lines; they never travel further than their id, because a log is untrusted text. Sources: TAO's code and its runs
-and 10; the order is from the specific to the general, the first match wins.
+status lines; of an unknown failure the job's own error line is quoted. The order is from the
+specific to the general, the first match wins.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ KNOWN_ERRORS = (
         "unsupported-backbone",
         r"Bac[kb]+one name \[.*\] is not supported|NotImplementedError.*(?:backbone|radio|fan)",
         "this TAO version does not have that backbone",
-        "choose a backbone from references/tao.md",
+        "choose a backbone from references/visual-changenet.md",
     ),
     KnownError(
         "deformable-attention-library",
@@ -229,7 +229,7 @@ NO_SENTENCE = KnownError(
 )
 STALE_OUTPUT = KnownError("stale-output", "", "the output is older than the launch", "read the log; run the stage again")
 BAD_OUTPUT = KnownError("bad-output", "", "the output does not have the expected structure", "read the log; run the stage again")
-FAILURE_LINE = KnownError("failure-line", "", "status.json holds a FAILURE line", "read the log's last lines")
+FAILURE_LINE = KnownError("failure-line", "", "the job's own error line, as quoted", "read the log's last lines")
 KILLED = KnownError(
     "killed",
     "",

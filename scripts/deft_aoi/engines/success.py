@@ -14,7 +14,7 @@ import math
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -74,14 +74,6 @@ class Evidence:
         }
 
 
-class TaoJobFailed(JobFailed):
-    """A job failed; ``known_error`` says why as far as it is known."""
-
-    def __init__(self, message: str, known_error: KnownError, **parts: str) -> None:
-        super().__init__(message, **parts)
-        self.known_error = known_error
-
-
 def check(
     kind: str,
     out_dir: str | Path,
@@ -105,7 +97,7 @@ def check(
         reason: the platform's own word for the end (``time limit`` …).
 
     Raises:
-        TaoJobFailed: (a :class:`JobFailed`) with the known error's id in its message.
+        JobFailed: with the known error's id in its message.
         HardStop: the job left a link that leads elsewhere, or a special file, among its outputs.
     """
     folder, log = Path(out_dir), Path(log_path)
@@ -237,9 +229,14 @@ def is_whole_checkpoint(path: Path) -> bool:
 
 
 def diagnose(log_path: str | Path, segment: list[dict[str, Any]] | tuple[()] = ()) -> KnownError | None:
-    """Name the known error that the FAILURE lines or the log show."""
+    """Name the known error that the FAILURE lines or the log show; else the job's own last error line is the cause."""
     failures = [str(line.get("message", "")) for line in segment if line.get("status") == "FAILURE"]
-    return known_errors.match(failures) or known_errors.match(_log_lines(Path(log_path)))
+    lines = _log_lines(Path(log_path))
+    found = known_errors.match(failures) or known_errors.match(lines)
+    own = failures or [line for line in lines if line.startswith("ERROR: ")]
+    if own and found in (None, known_errors.BY_ID["launcher-fail"]):
+        return replace(known_errors.FAILURE_LINE, cause=quoted(own[-1], 300))
+    return found
 
 
 def _log_lines(path: Path) -> list[str]:
@@ -264,9 +261,8 @@ def _fail(
     kind: str, log: Path, segment: list[dict[str, Any]] | tuple[()], fallback: KnownError, *, found: str, certain: bool = False
 ) -> NoReturn:
     error = fallback if certain or fallback is known_errors.TIME_LIMIT else diagnose(log, segment) or fallback
-    raise TaoJobFailed(
+    raise JobFailed(
         f"{kind} failed [{error.id}]: {error.cause}",
-        error,
         expected=f"exit code 0, '{kind.capitalize()} finished successfully.', and new outputs",
         found=f"{found}; log {log}",
         hint=error.fix,

@@ -15,12 +15,12 @@ from deft_aoi.contract.errors import DeftError, HardStop, JobLost, RunLocked
 from deft_aoi.contract.paths import RunPaths, Workspace
 from deft_aoi.loop import approval, gate
 from deft_aoi.loop.driver import drive, exit_code, require_run
-from deft_aoi.loop.interrupts import CancelOnSecondInterrupt, clear_progress, progress
+from deft_aoi.loop.interrupts import CancelOnSecondInterrupt, cancel_run, clear_progress, progress
 from deft_aoi.loop.next_step import next_step
 from deft_aoi.loop.open_run import open_run, require_no_driver, require_no_unfinished
 from deft_aoi.loop.planning import DEFAULT_WORKSPACE, plan_run
 from deft_aoi.loop.review import review_due
-from deft_aoi.loop.run_text import continue_command, final_lines, next_lines, wait_command
+from deft_aoi.loop.run_text import WAIT_SEC, continue_command, final_lines, next_lines, wait_command
 from deft_aoi.record import driver_exit, lock
 from deft_aoi.record.driver_exit import DriverOptions
 from deft_aoi.record.log import load_state
@@ -61,6 +61,18 @@ def run_loop(args: argparse.Namespace, *, script: str) -> CommandResult:
         print_line(f"run {root}")
     options = DriverOptions(args.until_agent, args.fail_on_not_met, bool(args.detach or args.in_background))
     return run_driver(str(root), script=script, options=options, detach=args.detach, wait=args.wait)
+
+
+def end_run(results_dir: str, *, script: str) -> CommandResult:
+    """End the loop for the user: cancel what runs, then hand over the best model so far and draw the report."""
+    canceled = cancel_run(results_dir, end=True)
+    if canceled.exit_code:
+        return canceled
+    print_line(canceled.text)
+    last = driver_exit.last_driver(Path(results_dir).expanduser().resolve())
+    options = last.options if last is not None else DriverOptions()
+    wait = WAIT_SEC if options.detached else None
+    return run_driver(results_dir, script=script, options=options, detach=options.detached, wait=wait)
 
 
 def run_driver(

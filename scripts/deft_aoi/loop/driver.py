@@ -13,11 +13,12 @@ from typing import Any
 
 from deft_aoi.analysis.metric import best_iteration
 from deft_aoi.analysis.verdict import fails
-from deft_aoi.contract.errors import Blocked, DeftError, HardStop, JobFailed, JobLost, KpiNotMet, UsageError
+from deft_aoi.contract.errors import Blocked, Canceled, DeftError, HardStop, JobFailed, JobLost, KpiNotMet, UsageError
 from deft_aoi.contract.paths import RunPaths, iteration_label
 from deft_aoi.contract.text import printable
 from deft_aoi.loop import gate, stages
 from deft_aoi.loop.context import RunContext, StageResult
+from deft_aoi.loop.launch import cancel_request, canceled
 from deft_aoi.loop.next_step import Step, next_step
 from deft_aoi.loop.published import require_published, sweep_published
 from deft_aoi.loop.review import Review, review_due
@@ -28,7 +29,7 @@ from deft_aoi.record import driver_exit, file_system, lock, log, provenance
 from deft_aoi.record.driver_exit import DriverOptions
 from deft_aoi.record.log_event import MAX_LINE, spell
 from deft_aoi.record.log_file import error_from_os
-from deft_aoi.record.state import shown_verdict
+from deft_aoi.record.state import ended, shown_verdict
 
 Say = Callable[[str], None]
 MAX_SUMMARY = 400
@@ -128,6 +129,7 @@ def drive(
     require_run(root)
     with lock.DriverLock(root), _recorded_end(root, options) as codes:
         ctx = open_context(root, say, progress)
+        cancel_request(ctx.run).unlink(missing_ok=True)
         driver_exit.write_start(root, options, gate_open=True)
         sweep_published(ctx.run, ctx.state())
         result = _drive_stages(ctx, options, limit, named)
@@ -193,6 +195,8 @@ def run_step(ctx: RunContext, step: Step) -> None:
     start = time.monotonic()
     attempt = _attempt(ctx, step)
     try:
+        if cancel_request(ctx.run).exists():
+            raise canceled("canceled by the user")
         if step.stage == "loop_stop":
             outcome = StageResult(f"loop ended: {step.reason}; {step.why}", {}, {"reason": step.reason})
         else:
@@ -209,7 +213,7 @@ def run_step(ctx: RunContext, step: Step) -> None:
         with contextlib.suppress(DeftError):  # on a full disk the record gives up its reserve for this; once
             _record_error(ctx, step, attempt, blocked, time.monotonic() - start)
         raise blocked from error
-    except (HardStop, JobFailed) as error:
+    except (HardStop, JobFailed, Canceled) as error:
         _record_error(ctx, step, attempt, error, time.monotonic() - start)
         if isinstance(error, HardStop) and step.stage not in ("handoff", "report"):
             _end_after_hard_stop(ctx, step)
@@ -318,6 +322,33 @@ def _record_error(ctx: RunContext, step: Step, attempt: int, error: DeftError, s
         duration_sec=round(seconds, 3),
     )
     ctx.say(f"{step.label:8} {step.stage:12} {seconds:6.1f} s  {error.label.upper()}: {printable(error.message, 200)}")
+
+
+def record_cancel(root: Path, *, end: bool, say: Say) -> None:
+    """Record, where no driver is left to do it, that the user canceled; the gate is not asked, for nothing is started.
+
+    Args:
+        root: the run's folder.
+        end: end the loop as ``user_stop``, so that the next driver hands over the best model so far.
+        say: takes one line for a person.
+
+    Raises:
+        RunLocked: a driver holds the run.
+    """
+    run, last = RunPaths(root), driver_exit.last_driver(root)
+    plan, config = gate.load_plan(run)
+    with lock.DriverLock(root):
+        ctx = RunContext(run, run.workspace, plan, config, say, say)
+        if ended(ctx.state()):
+            return
+        if ctx.events()[-1]["data"].get("kind") != Canceled.label:
+            step, error = next_step(ctx.state(), config), canceled("canceled by the user")
+            with contextlib.suppress(Canceled), _recorded_end(root, last.options if last else FOREGROUND):
+                _record_error(ctx, step, _attempt(ctx, step), error, 0.0)
+                raise error
+        if end:
+            stop = Step("run", "loop_stop", "ended by the user", "user_stop")
+            _record(ctx, stop, 1, StageResult(f"loop ended: user_stop; {stop.why}", {}, {"reason": "user_stop"}), 0.0)
 
 
 def _end_after_hard_stop(ctx: RunContext, step: Step) -> None:

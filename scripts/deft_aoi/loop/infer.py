@@ -20,7 +20,7 @@ from deft_aoi.contract.schema import read_checked, write_checked
 from deft_aoi.contract.text import PASS, is_pass, quoted
 from deft_aoi.engines import success
 from deft_aoi.loop.boards_page import write_boards_page
-from deft_aoi.loop.launch import one_gpu, wait_for_job
+from deft_aoi.loop.launch import canceled, one_gpu, wait_for_job
 from deft_aoi.loop.new_boards import Boards
 from deft_aoi.platforms.base import JobRequest, JobState, get_platform
 from deft_aoi.record import log, provenance
@@ -236,10 +236,12 @@ def _run(
     log_path = results / "inference.log"
     platform.submit(_request(model, place, platform_name, name, spec, images, out, results, log_path), jobs)
     status = wait_for_job(platform, name, jobs, progress=lambda status: progress(f"scoring: {status.state.value}"), say=progress)
+    if status.state == JobState.CANCELED:
+        raise canceled(f"the job {name} was canceled")
     success.check(
         "inference",
         results,
-        exit_code=status.exit_code if status.state != JobState.CANCELED else None,
+        exit_code=status.exit_code,
         log_path=log_path,
         launched_ns=status.started_ns or 0,
         expected_rows=rows,

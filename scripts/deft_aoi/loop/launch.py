@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from deft_aoi import engines
 from deft_aoi.contract import spec as specs
-from deft_aoi.contract.errors import JobFailed, JobLost
+from deft_aoi.contract.errors import Canceled, JobFailed, JobLost
 from deft_aoi.contract.files import sha256_file
-from deft_aoi.contract.paths import data_home
+from deft_aoi.contract.paths import RunPaths, data_home
 from deft_aoi.contract.text import quoted
 from deft_aoi.engines import success
 from deft_aoi.loop.context import RunContext
@@ -85,12 +85,14 @@ def run_job(ctx: RunContext, job: Job) -> Evidence:
     """Start the job or find it again, wait for it, and decide from evidence whether it did its work.
 
     Raises:
-        JobLost: it ended without an exit code (its host restarted).
+        JobLost: it ended without an exit code (its host restarted), or was canceled while no driver ran.
+        Canceled: it was canceled while this driver waited for it.
         JobFailed: with a known error's id, its cause and its fix.
         HardStop: the image is not the approved one.
     """
     name = job_name(ctx, job)
-    if ctx.platform.status(name, ctx.run.jobs).state == JobState.UNKNOWN:
+    found = ctx.platform.status(name, ctx.run.jobs).state
+    if found == JobState.UNKNOWN:
         if not is_in_log(ctx, name):
             log.append(
                 ctx.run.root,
@@ -108,12 +110,14 @@ def run_job(ctx: RunContext, job: Job) -> Evidence:
                 op_id=f"{job.label}/{job.stage}/{job.attempt}/start/{job.job}",
             )
         ctx.platform.submit(_request(ctx, job, name), ctx.run.jobs)
+    if found == JobState.CANCELED:  # who continues the run wants it to go on
+        raise JobLost(f"the job {name} was canceled while no driver ran", hint="run the same command again: the job is repeated")
     status = _wait(ctx, name, job)
     require_not_lost(ctx, name, status)
     evidence = success.check(
         job.kind,
         job.out,
-        exit_code=status.exit_code if status.state != JobState.CANCELED else None,
+        exit_code=status.exit_code,
         log_path=job.log_path,
         launched_ns=status.started_ns or 0,
         expected_rows=job.rows,
@@ -125,12 +129,15 @@ def run_job(ctx: RunContext, job: Job) -> Evidence:
 
 
 def require_not_lost(ctx: RunContext, name: str, status: JobStatus) -> None:
-    """Raise for a job that ended without an exit code: its host or its place went away, and it is run again.
+    """Raise for a job that somebody canceled, or that ended without an exit code: its host or its place went away.
 
     Raises:
+        Canceled: it was canceled.
         JobLost: it was, and whatever its scheduler would run again by itself has been ended: never two jobs for one folder.
         Blocked: nobody knows whether it still runs.
     """
+    if status.state == JobState.CANCELED:
+        raise canceled(f"the job {name} was canceled" + (" by the user" if cancel_request(ctx.run).exists() else ""))
     if status.state == JobState.ERROR and status.exit_code is None and not status.detail.startswith("time limit"):
         ctx.platform.cancel(name, ctx.run.jobs)
         raise JobLost(
@@ -138,6 +145,16 @@ def require_not_lost(ctx: RunContext, name: str, status: JobStatus) -> None:
             found=quoted(status.detail, 160),
             hint="run the same command again: the job is repeated",
         )
+
+
+def cancel_request(run: RunPaths) -> Path:
+    """A file that asks the driver to end before its next stage; whoever drives next removes it."""
+    return run.run / "cancel"
+
+
+def canceled(message: str) -> Canceled:
+    """The error of what somebody stopped; nothing has failed."""
+    return Canceled(message, hint="to go on, run the same command again: the stage is repeated, a training resumes")
 
 
 def is_in_log(ctx: RunContext, name: str) -> bool:
