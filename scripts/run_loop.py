@@ -16,7 +16,6 @@ from deft_aoi.loop.options import REQUIRES, add_plan_arguments
 EXAMPLES = """examples:
   python scripts/run_loop.py --workspace ~/workspace --kpi-target "FAR < 1% at recall=100%"
   python scripts/run_loop.py --results-dir ~/workspace/results/run_20260101_120000        (continue)
-  python scripts/run_loop.py --workspace W --yes --fail-on-not-met                        (CI)
 """
 
 
@@ -25,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__.splitlines()[0], epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--results-dir", metavar="DIR", help="continue this run")
-    parser.add_argument("--yes", action="store_true", help="a person's approval, given in advance, of the plan that results")
+    parser.add_argument("--yes", action="store_true", help="for people and CI, never for an agent: approval in advance")
     parser.add_argument("--until-agent", action="store_true", help="return when a review is needed (spot check, report)")
     parser.add_argument("--detach", action="store_true", help="run in the background and return at once")
     parser.add_argument("--wait", type=float, metavar="SECONDS", help="wait at most so long for a detached driver")

@@ -83,7 +83,7 @@ def missing(requires: tuple[str, ...]) -> list[str]:
 
 def setup_command() -> str:
     """The one command that makes the environment."""
-    return command("setup_env") if WHEEL_DATA.is_dir() else f"python3 {PACKAGE.parent / 'setup_env.py'}"
+    return command("setup_env")
 
 
 def ensure_interpreter(requires: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_summary_shows_every_value_with_its_source_and_ends_with_the_one_line(wo
     assert "max iterations               2                                (user)" in said.out
     assert "(default)" in said.out
     assert "(spec)" in said.out
-    assert said.out.rstrip().splitlines()[-1].startswith("  python scripts/approve.py ")
+    assert re.fullmatch(r"  python3 /\S+/scripts/approve\.py [0-9a-f]{12}", said.out.rstrip().splitlines()[-1])
     assert all(len(line) < 400 for line in said.out.splitlines())
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from deft_aoi.contract.commands import command
-from deft_aoi.contract.errors import ApprovalNeeded
 from deft_aoi.contract.text import printable
 from deft_aoi.loop import gate
 from deft_aoi.loop.plan import Plan
@@ -36,11 +34,7 @@ def ask(plan: Plan) -> str:
     """
     digest = plan["digest"]
     if not sys.stdin.isatty():
-        raise ApprovalNeeded(
-            f"plan {digest[:12]} has not been approved",
-            expected="a person at a terminal",
-            hint=f"run: {command('approve')} {digest[:12]}   (or start run_loop.py with --yes)",
-        )
+        raise gate.not_approved(digest)
     print(f"Plan {digest} for {printable(plan['workspace'], 200)}", file=sys.stderr)
     for left in range(TRIES - 1, -1, -1):
         print("Type the last six characters of the digest to approve it: ", end="", file=sys.stderr, flush=True)

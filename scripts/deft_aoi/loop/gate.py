@@ -90,11 +90,19 @@ def require_approval(digest: str) -> dict[str, Any]:
     """
     record = plans.read_approval(digest)
     if record is None:
-        raise ApprovalNeeded(
-            f"plan {digest[:12]} has not been approved",
-            hint=f"a person runs: {command('approve')} {digest[:12]}   (or answers the Pre-Flight Summary with a clear go)",
-        )
+        raise not_approved(digest)
     return record
+
+
+def not_approved(digest: str) -> ApprovalNeeded:
+    """The error of a plan that nobody approved: its way on ends also where no hook hears the user's go."""
+    return ApprovalNeeded(
+        f"plan {digest[:12]} has not been approved",
+        expected="the user's clear go as the answer to its Pre-Flight Summary",
+        found="none is recorded",
+        hint="show the Summary and wait; was a clear go its answer, then nothing records it on this host: ask the user to run, in "
+        f"a terminal of their own, {command('approve')} {digest[:12]}",
+    )
 
 
 def load_plan(run: RunPaths, *, any_rules: bool = False) -> tuple[Plan, RunConfig]:

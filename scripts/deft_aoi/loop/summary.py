@@ -106,7 +106,7 @@ def render(plan: Plan) -> str:
     lines += [
         "",
         f"Plan digest {digest}",
-        "Nothing has been written to the workspace. To start: answer with a clear go, or run",
+        "Nothing has been written to the workspace. To start: answer with a clear go, or run in a terminal",
         f"  {command('approve')} {digest[:12]}",
     ]
     return "\n".join(lines)
