@@ -12,6 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from deft_aoi.analysis import spot_check
+from deft_aoi.contract.text import shown_label
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
@@ -72,7 +75,16 @@ def test_analyze_gaps_and_record_spot_check(scored_csv: Path, tmp_path: Path) ->
     assert sample in call("record_spot_check.py", "--results-dir", run, "--list").stdout
     wrong = call("record_spot_check.py", "--results-dir", run, "--picture", "1=edge_case", "--picture", "99=mislabeled")
     assert wrong.returncode == 2
-    assert "mislabeled 1)" in call("record_spot_check.py", "--results-dir", run, "--picture", "1=mislabeled").stdout
+    said = call("record_spot_check.py", "--results-dir", run, "--picture", "1=mislabeled", "--picture", "2=edge_case").stdout
+    assert said.startswith("recorded: 2 samples (in all: mislabeled 1, edge_case 1)")
+    pictures = json.loads((rca / "metrics.json").read_text())["images"]
+    shown = (rca / "weak_samples_breakdown.txt").read_text()
+    for number, (picture, cause) in enumerate(zip(pictures, ("mislabeled", "edge_case"), strict=False), start=1):
+        line = spot_check.sample_line(number, picture)
+        assert f"  {line}: {cause}" in said.splitlines()
+        assert f"  {line}\n" in shown
+        assert line.startswith(f"{number}: {shown_label(picture['label'])}, score {picture['siamese_score']:.4g}, ")
+        assert line.endswith(json.dumps(picture["sample_id"].rsplit("/", 1)[1]))
     again = call(
         "analyze_gaps.py",
         scored_csv,

@@ -88,7 +88,10 @@ def test_outputs(build, tmp_path: Path) -> None:
     with Image.open(pictures[0]) as picture:
         assert picture.size == (3 * 192 + 12, 192)
     with Image.open(tmp_path / "weak_overview.png") as overview:
-        assert overview.size == (2 * (3 * 192 + 12 + 28) + 6, 5 * (192 + 6) - 6), "ten pictures, five rows of two, numbered"
+        assert overview.size == (2 * (3 * 192 + 12) + 6, 5 * (192 + 40 + 6) - 6), "ten pictures, five rows of two"
+        for row in range(5):
+            caption = overview.crop((0, row * 238 + 192, 588, row * 238 + 232)).convert("L")
+            assert caption.getextrema() == (0, 255), "two lines of black text under the picture"
     labels = {row["label"]: row for row in metrics["labels"]}
     assert labels["PASS"]["wrong"] == int((frame["siamese_score"][:20] > threshold).sum())
     assert len({i["label"] for i in metrics["images"]}) == len(set(found["label"]))

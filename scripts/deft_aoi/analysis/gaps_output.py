@@ -13,6 +13,7 @@ import numpy as np
 from deft_aoi.analysis.constants import RCA_IMAGES
 from deft_aoi.analysis.gaps import good_part_threshold
 from deft_aoi.analysis.scored import ScoredSet, check_scored, weakness
+from deft_aoi.analysis.spot_check import sample_line
 from deft_aoi.contract import schema
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import HardStop, UsageError
@@ -29,7 +30,8 @@ CELL = 192
 GAP = 6
 OVERVIEW = "weak_overview.png"
 OVERVIEW_COLUMNS = 2
-NUMBER_WIDTH = 28
+CAPTION_HEIGHT = 40
+"""Two lines of text."""
 
 
 def analyze_csv(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
@@ -122,7 +124,7 @@ def write_outputs(
     atomic_write_text(out / "threshold.txt", f"{float(threshold)!r}\n")
     pictures = write_images(gaps, out / "rca_images") if images else []
     if pictures:
-        write_overview([out / p["file"] for p in pictures], out / OVERVIEW)
+        write_overview(out, pictures)
     metrics = _metrics(scored, gaps, threshold, band, recall_fraction, top_k_per_label, excluded, pictures)
     atomic_write_text(out / "weak_samples_breakdown.txt", "\n".join(_breakdown(metrics, gaps)) + "\n")
     schema.write_checked(out / "metrics.json", metrics, "metrics")
@@ -210,6 +212,10 @@ def _breakdown(metrics: dict[str, Any], gaps: pd.DataFrame) -> Iterator[str]:
             f"{row['targets']:>8} {row['worst_weakness']:>15.6g}"
         )
     yield ""
+    if metrics["images"]:
+        yield f"drawn in {OVERVIEW}, by number"
+        yield from (f"  {sample_line(number, picture)}" for number, picture in enumerate(metrics["images"], start=1))
+        yield ""
     yield f"{metrics['gap_samples']} targets (weakest first), {len(metrics['excluded'])} excluded by the spot check"
     for row in gaps.drop_duplicates("sample_id").to_dict("records"):
         yield (
@@ -247,28 +253,31 @@ def write_images(gaps: pd.DataFrame, folder: Path) -> list[dict[str, Any]]:
     return out
 
 
-def write_overview(pictures: list[Path], target: Path) -> None:
-    """Draw all pictures as one, numbered from 1 row by row: whoever judges opens one file and names causes by number.
+def write_overview(out: Path, pictures: list[dict[str, Any]]) -> None:
+    """Draw all pictures as one, row by row: whoever judges opens one file, reads the label there, and names causes by number.
+
+    Under each picture is its :func:`~deft_aoi.analysis.spot_check.sample_line`; letters that the built-in font lacks are escaped.
 
     Args:
-        pictures: the files that :func:`write_images` wrote, in its order.
-        target: the picture to write (PNG).
+        out: the folder that gets ``weak_overview.png``.
+        pictures: what :func:`write_images` returned.
     """
     from PIL import Image, ImageDraw
 
-    drawn = [open_image(path) for path in pictures]
-    width, height = max(i.width for i in drawn) + NUMBER_WIDTH, max(i.height for i in drawn)
+    drawn = [open_image(out / p["file"]) for p in pictures]
+    width, height = max(i.width for i in drawn), max(i.height for i in drawn) + CAPTION_HEIGHT
     columns = min(OVERVIEW_COLUMNS, len(drawn))
     rows = -(-len(drawn) // columns)
     sheet = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (height + GAP) - GAP), "white")
     pen = ImageDraw.Draw(sheet)
-    for at, image in enumerate(drawn):
+    for at, (image, picture) in enumerate(zip(drawn, pictures, strict=True)):
         x, y = (at % columns) * (width + GAP), (at // columns) * (height + GAP)
-        pen.text((x + 4, y + 4), str(at + 1), fill="black", font_size=18)
-        sheet.paste(image, (x + NUMBER_WIDTH, y))
+        sheet.paste(image, (x, y))
+        caption = sample_line(at + 1, picture, between="\n").encode("latin-1", "backslashreplace").decode("latin-1")
+        pen.text((x + 2, y + image.height + 2), caption, fill="black", font_size=14)
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
-    atomic_write_bytes(target, buffer.getvalue())
+    atomic_write_bytes(out / OVERVIEW, buffer.getvalue())
 
 
 def contact_sheet(tests: list[str], goldens: list[str]) -> Image.Image:

@@ -13,7 +13,7 @@ from typing import Any
 from deft_aoi.contract import schema
 from deft_aoi.contract.errors import Blocked, UsageError
 from deft_aoi.contract.paths import RunPaths
-from deft_aoi.contract.text import printable, quoted
+from deft_aoi.contract.text import printable, quoted, shown_label
 
 VERDICTS = ("mislabeled", "edge_case", "data_quality", "systematic")
 EXCLUDING = ("mislabeled", "data_quality")
@@ -84,6 +84,19 @@ def side(label: str, weakness: float) -> str:
     return "missed defect" if weakness >= 0 else "defect near the threshold"
 
 
+def sample_line(number: int, picture: dict[str, Any], *, between: str = ", ") -> str:
+    """One picture of the overview in words: number, label, score, side, object.
+
+    Args:
+        number: its number in ``weak_overview.png``, from 1.
+        picture: its entry of ``images`` in ``metrics.json``.
+        between: what separates the object from the rest.
+    """
+    name = quoted(str(picture["sample_id"]).rsplit("/", 1)[-1], 60)
+    side_of_it = side(picture["label"], picture["weakness"])
+    return f"{number}: {shown_label(picture['label'], 24)}, score {picture['siamese_score']:.4g}, {side_of_it}{between}{name}"
+
+
 def tally(path: Path) -> dict[str, int]:
     """Number of samples by verdict."""
     found = [e["verdict"] for e in load(path)["verdicts"]]
@@ -106,25 +119,29 @@ def verdict_command(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     found = sorted(folder.glob("*/kpi_gaps.parquet")) or sorted(folder.glob("kpi_gaps.parquet"))
     if not found:
         raise Blocked("this iteration has no root-cause analysis yet", expected=f"kpi_gaps.parquet below {folder}")
-    judged = _by_picture(found[-1].parent, args.picture) if args.picture else [(args.sample_id, args.verdict)]
+    if args.picture:
+        judged, lines = _by_picture(found[-1].parent, args.picture)
+    else:
+        judged, lines = [(args.sample_id, args.verdict)], [f"{quoted(args.sample_id, 120)}: {args.verdict}"]
     known = _sample_ids(found[-1]) | _in_doubt(paths.stage_dir(args.iteration, "data_mining") / LEFT_OUT)
     for sample_id, verdict in judged:
         body = record(
             file, sample_id=sample_id, verdict=verdict, by=args.by, iteration=args.iteration, note=args.note, known=known
         )
     counts = ", ".join(f"{k} {v}" for k, v in tally(file).items() if v)
-    what = f"{quoted(judged[0][0], 120)} is {judged[0][1]}" if len(judged) == 1 else f"{len(judged)} samples"
-    return f"recorded: {what} (in all: {counts})", body
+    return "\n".join(
+        [f"recorded: {len(judged)} sample{'s' * (len(judged) > 1)} (in all: {counts})", *(f"  {line}" for line in lines)]
+    ), body
 
 
-def _by_picture(folder: Path, given: list[str]) -> list[tuple[str, str]]:
-    """``N=VERDICT`` of the numbered overview as (sample id, verdict); all are checked before any is recorded.
+def _by_picture(folder: Path, given: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """``N=VERDICT`` of the numbered overview as (sample id, verdict), and each in words; checked before any is recorded.
 
     Raises:
         UsageError: not of that form, no such picture, or no such verdict.
     """
     pictures = schema.read_checked(folder / "metrics.json", "metrics")["images"]
-    judged = []
+    judged, lines = [], []
     for text in given:
         number, _, verdict = text.partition("=")
         known = number.isascii() and number.isdigit() and 1 <= int(number) <= len(pictures)
@@ -135,7 +152,8 @@ def _by_picture(folder: Path, given: list[str]) -> list[tuple[str, str]]:
                 found=printable(text, 60),
             )
         judged.append((str(pictures[int(number) - 1]["sample_id"]), verdict))
-    return judged
+        lines.append(f"{sample_line(int(number), pictures[int(number) - 1])}: {verdict}")
+    return judged, lines
 
 
 def _sample_ids(gaps: Path) -> set[str]:

@@ -100,8 +100,8 @@ def not_approved(digest: str) -> ApprovalNeeded:
         f"plan {digest[:12]} has not been approved",
         expected="the user's clear go as the answer to its Pre-Flight Summary",
         found="none is recorded",
-        hint="show the Summary and wait; was a clear go its answer, then nothing records it on this host: ask the user to run, in "
-        f"a terminal of their own, {command('approve')} {digest[:12]}",
+        hint="show the Summary and wait; where a clear go was its answer, this host records none: ask the user to run, in a "
+        f"terminal of their own, {command('approve')} {digest[:12]}",
     )
 
 

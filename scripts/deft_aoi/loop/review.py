@@ -10,7 +10,6 @@ from deft_aoi.analysis import spot_check
 from deft_aoi.contract.errors import DeftError
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.schema import read_checked
-from deft_aoi.contract.text import quoted, shown_label
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.next_step import next_step
 
@@ -68,14 +67,7 @@ def unjudged(run: RunPaths, folder: Path) -> tuple[WeakSample, ...]:
     except DeftError:
         return ()
     return tuple(
-        WeakSample(number, sample_line(number, picture))
+        WeakSample(number, spot_check.sample_line(number, picture))
         for number, picture in enumerate(pictures, start=1)
         if picture["sample_id"] not in judged
     )
-
-
-def sample_line(number: int, picture: dict[str, Any]) -> str:
-    """One picture in words: number, label, score, side, object."""
-    side = spot_check.side(picture["label"], picture["weakness"])
-    name = quoted(str(picture["sample_id"]).rsplit("/", 1)[-1], 60)
-    return f"{number}: {shown_label(picture['label'], 24)}, score {picture['siamese_score']:.4g}, {side}, {name}"
