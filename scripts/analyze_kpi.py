@@ -16,6 +16,7 @@ EXAMPLES = """Examples:
   analyze_kpi.py scored.csv --output-dir kpi/ --recall 1.0 --recall 0.99 --no-plots
   analyze_kpi.py inference.csv --spec specs/baseline_spec.yaml --images-dir kpi/images   (counts distinct contents)
   analyze_kpi.py holdout/inference.csv --threshold 0.4348629117012024                    (hold-out at a fixed threshold)
+  analyze_kpi.py --false-alarms 0/400 --missed 0/180 --target "FAR < 0.1% at recall=100%"                 (is that enough?)
 """
 
 
@@ -23,12 +24,14 @@ def build_parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("csv", type=Path, help="scored CSV: ChangeNet columns and siamese_score")
+    p.add_argument("csv", type=Path, nargs="?", help="scored CSV: ChangeNet columns and siamese_score")
     p.add_argument("--output-dir", type=Path, help="folder for the outputs (default: beside the CSV)")
     p.add_argument("--label-column", default="label")
     p.add_argument("--score-column", default="siamese_score")
     p.add_argument("--pass-label", default="PASS", help="the good label, compared exactly")
     p.add_argument("--target", help='KPI to judge, for example "FAR < 0.1%% at recall=100%%"')
+    p.add_argument("--false-alarms", metavar="K/N", help="instead of a CSV: does K of N good parts flagged prove --target?")
+    p.add_argument("--missed", metavar="K/N", help="instead of a CSV: does K of N defects missed prove --min-recall-support?")
     p.add_argument("--recall", type=float, action="append", metavar="FRACTION", help="recall to report, in (0, 1]; repeatable")
     p.add_argument("--threshold", type=float, help="judge at this fixed threshold instead of choosing one (hold-out)")
     p.add_argument("--threshold-rule", default="low_end", help="low_end (default), midpoint or tail:P")

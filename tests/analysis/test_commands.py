@@ -60,6 +60,22 @@ def test_analyze_kpi_says_one_sentence_and_writes_everything_else(scored_csv: Pa
     assert json.loads(fixed.stdout)["point"]["fp"] == report["target_point"]["fp"]
 
 
+def test_counts_alone_are_judged_without_a_csv() -> None:
+    asked = ("--false-alarms", "0/400", "--missed", "0/300", "--target")
+    said = call("analyze_kpi.py", *asked, "FAR < 0.1% at recall=100%")
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.splitlines() == [
+        "0 of 400 distinct good parts flagged: the FAR is at most 0.746 % (95 %); for 0.1 % that is not enough; "
+        "it takes 2,995 distinct good parts with none flagged",
+        "0 of 300 distinct defects missed: the escape rate is at most 0.994 % (95 %); for 1 % that is enough; "
+        "it takes 299 distinct defects with none missed",
+    ]
+    assert "that is enough" in call("analyze_kpi.py", *asked, "FAR < 1% at recall=100%").stdout.splitlines()[0]
+    assert "refuted" in call("analyze_kpi.py", "--false-alarms", "40/400", "--target", "FAR < 1% at recall=100%").stdout
+    for wrong in (("--false-alarms", "0/400"), ("--missed", "5/4"), ("--missed", "0"), ()):
+        assert call("analyze_kpi.py", *wrong).returncode == 2, wrong
+
+
 def test_analyze_gaps_and_record_spot_check(scored_csv: Path, tmp_path: Path) -> None:
     ws = scored_csv.parent
     run = ws / "results" / "run_20260101_000000"

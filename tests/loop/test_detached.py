@@ -218,7 +218,14 @@ def test_a_canceled_run_is_no_failure_goes_on_and_is_ended_with_its_best_model(o
         driver.drive(opened, say=print, progress=print, limit=1)
     end = deft("cancel", "--results-dir", opened, "--end")
     assert end.code == 0, end.out + end.err
-    assert "verdict: " in end.out
+    for line in (
+        r"why: +ended by the user",
+        r"verdict: NOT MET: .* this supports ",
+        r"wrong: +\d+ defects?, \d+ false",
+        r"to do: ",
+    ):
+        assert re.search(f"^{line}", end.out, re.MULTILINE), end.out
+        assert re.search(f"^{line}", deft("next_stage", "--results-dir", opened).out, re.MULTILINE)
     state = log.load_state(opened)
     assert state["status"] == "user_stop"
     assert state["run"]["stages"].keys() >= {"loop_stop", "handoff", "report"}

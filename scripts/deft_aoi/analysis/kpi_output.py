@@ -16,7 +16,7 @@ from deft_aoi.analysis.constants import DEFAULT_RECALLS, MAX_THRESHOLD_ROWS, SEC
 from deft_aoi.analysis.judging import DEFAULT_RULES, JudgingRules
 from deft_aoi.analysis.operating_point import Sweep, candidate_thresholds, parse_threshold_rule
 from deft_aoi.analysis.scored import ScoredSet, check_scored
-from deft_aoi.analysis.verdict import supports
+from deft_aoi.analysis.verdict import enough, supports
 from deft_aoi.contract import schema
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import UsageError
@@ -68,6 +68,8 @@ def analyze_csv(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     if not 0 < args.min_recall_support < 100:
         raise UsageError("--min-recall-support must be a percent between 0 and 100", found=f"{args.min_recall_support:g}")
     rules = JudgingRules(parse_threshold_rule(args.threshold_rule), args.min_recall_support / 100)
+    if args.csv is None:
+        return _judge_counts(args, target, rules)
     frame = read_scores(args.csv, label_column=args.label_column, score_column=args.score_column)
     common: dict[str, Any] = {
         "target": target,
@@ -98,6 +100,23 @@ def analyze_csv(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         **common,
     )
     return f"{report['verdict_sentence']}\n{printable(out / 'summary.txt', 300)}", report
+
+
+def _judge_counts(args: argparse.Namespace, target: KpiTarget | None, rules: JudgingRules) -> tuple[str, dict[str, Any]]:
+    """Whether counts alone prove the target: ``--false-alarms 0/400``, ``--missed 0/180``."""
+    bounds = {"false_alarms": target.far_fraction if target else None, "missed": 1 - rules.min_recall_support}
+    said = {}
+    for name, bound in bounds.items():
+        text = getattr(args, name)
+        if text is None:
+            continue
+        events, _, trials = text.partition("/")
+        if not (events.isdecimal() and trials.isdecimal()) or bound is None:
+            raise UsageError(f"--{name.replace('_', '-')} takes K/N (false alarms with --target)", found=printable(text, 40))
+        said[name] = enough(int(events), int(trials), bound, good=name == "false_alarms")
+    if not said:
+        raise UsageError("a scored CSV is needed, or --false-alarms K/N, or --missed K/N")
+    return "\n".join(said.values()), said
 
 
 def _contents(args: argparse.Namespace, frame: pd.DataFrame) -> dict[str, Any]:

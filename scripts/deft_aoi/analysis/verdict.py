@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from deft_aoi.contract.errors import UsageError
+
 NOT_MET = "NOT MET"
 CONTRADICTED = "MET on the KPI set, NOT on the hold-out"
 UNSUPPORTED = "MET (not yet supported by the sample size)"
@@ -126,6 +128,32 @@ def holdout_counts(holdout: Mapping[str, Any]) -> str:
     """``1 of 300, 149 of 150``: false alarms in good parts, defects caught."""
     p = holdout.get("point", holdout)
     return f"{p['fp']:,} of {p['fp'] + p['tn']:,} good parts flagged, {p['tp']:,} of {p['tp'] + p['fn']:,} defects caught"
+
+
+def enough(events: int, trials: int, bound_fraction: float, *, good: bool) -> str:
+    """Whether so few errors in so many parts prove a bound: the sentence for a person, at one-sided 95 %.
+
+    Args:
+        events: good parts flagged, or defects missed.
+        trials: distinct good parts, or distinct defects.
+        bound_fraction: the rate that is to be proven.
+        good: whether it is about good parts (FAR), else about defects (escapes: 1 - recall).
+
+    Raises:
+        UsageError: more events than trials, or a bound outside (0, 1).
+    """
+    from deft_aoi.analysis.intervals import clopper_pearson, sample_size_for
+
+    if not (0 <= events <= trials and trials > 0 and 0 < bound_fraction < 1):
+        raise UsageError("counts are K/N with 0 <= K <= N", found=f"{events}/{trials} for {percent(bound_fraction)}")
+    low, high = clopper_pearson(events, trials)
+    parts, what, rate = ("good parts", "flagged", "FAR") if good else ("defects", "missed", "escape rate")
+    says = "enough" if high <= bound_fraction else ("refuted" if low > bound_fraction else "not enough")
+    need = sample_size_for(bound_fraction)
+    return (
+        f"{events:,} of {trials:,} distinct {parts} {what}: the {rate} is at most {percent(high)} (95 %); for "
+        f"{percent(bound_fraction)} that is {says}; it takes {need:,} distinct {parts} with none {what}"
+    )
 
 
 def needs(size: Mapping[str, Any] | None, facts: Facts) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 from deft_aoi.contract.commands import CommandResult, command
+from deft_aoi.contract.errors import DeftError
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.text import printable
 from deft_aoi.loop import gate
@@ -56,17 +58,23 @@ def next_lines(root: Path, step: Step, review: Review | None, options: DriverOpt
 
 
 def final_lines(root: Path, state: dict[str, Any]) -> list[str]:
-    """How the run ended: status, verdict, files."""
+    """How the run ended and why, the verdict, what it still gets wrong, what to collect, the files."""
     from deft_aoi.analysis.metric import best_iteration
+    from deft_aoi.report.verdict import limits
 
     run, best = RunPaths(root), best_iteration(state)
     lines = [f"run {root.name}: {state['status']}"]
+    why = state["run"]["stages"].get("loop_stop", {}).get("summary", "").partition("; ")[2]
+    lines += [f"why:     {why}"] if why else []
     if best is not None:
         lines.append(f"verdict: {state['run'].get('verdict_sentence') or shown_verdict(state, best['label'])}")
         lines.append(f"model of {best['label']}, threshold {best['threshold']!r}")
         if best.get("primary_metric"):
             lines.append(f"primary metric: {best['primary_metric']}")
-    return [*lines, f"report:  {run.report}", f"model:   {run.best_model}"]
+        with contextlib.suppress(DeftError):  # the report names a file that cannot be read
+            lines += [printable(line, 400) for line in limits(root)]
+    lines += [f"report:  {run.report}"] if run.report.exists() else []
+    return lines + ([f"model:   {run.best_model}"] if run.best_model.exists() else [])
 
 
 def describe_next(results_dir: str) -> CommandResult:
@@ -78,7 +86,7 @@ def describe_next(results_dir: str) -> CommandResult:
     state, holder, last = load_state(root), lock.holder(root), driver_exit.last_driver(root)
     step, options = next_step(state, config), last.options if last else DriverOptions()
     review = review_due(run, state, config) if options.until_agent and holder is None else None
-    lines = [f"run {root.name}: {state['status']}"]
+    lines = final_lines(root, state) if step.done else [f"run {root.name}: {state['status']}"]
     for label, it in state.get("iterations", {}).items():
         if it.get("far_fraction") is not None:
             lines.append(
@@ -89,8 +97,6 @@ def describe_next(results_dir: str) -> CommandResult:
         lines.append(f"a driver is running ({holder}); wait with: {wait_command(root, options)}")
     else:
         lines += last_driver_lines(last)
-        if step.done:
-            lines.append(f"run complete; report {run.report}, model {run.best_model}")
         lines += next_lines(root, step, review, options)
     data = {
         "label": step.label,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deft_aoi.analysis.verdict import (
@@ -22,7 +23,8 @@ from deft_aoi.analysis.verdict import (
 )
 from deft_aoi.report import advice
 from deft_aoi.report import number_format as fmt
-from deft_aoi.report.run_view import ENDED_WELL, Iteration, RunView
+from deft_aoi.report.run_view import ENDED_WELL, Iteration, RunView, optional_json, read_run
+from deft_aoi.report.sections import recommendations
 
 ENDINGS = {
     "kpi_met": "Run finished: the target was reached",
@@ -102,6 +104,23 @@ def judge(view: RunView, holdout: dict[str, Any] | None) -> Verdict:
         tuple(advice.cautions(view, best, holdout)),
         tuple(advice.steps(view, best, holdout, verdict)),
     )
+
+
+def limits(results_dir: Path) -> list[str]:
+    """What the best model still gets wrong, what to collect and what to do next, in a few lines for a console.
+
+    Raises:
+        DeftError: the run's files cannot be read.
+    """
+    view = read_run(results_dir)
+    holdout = optional_json(view, view.run.holdout / "holdout.json", "holdout")
+    if view.best is None or view.best.kpi is None:
+        return []
+    wrong = _misses(view.best.kpi, holdout)
+    lines = [f"wrong:   {wrong.answer}. {wrong.detail}"]
+    wanted = [row["what"] for row in recommendations(view)[:3]]
+    lines += [f"collect: {'; '.join(wanted)}"] if wanted else []
+    return lines + [f"to do:   {step}" for step in judge(view, holdout).steps[:3]]
 
 
 def _stop_badge(status: str) -> str:
