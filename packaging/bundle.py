@@ -18,6 +18,8 @@ from pathlib import Path
 
 NAME = "tao-run-deft-aoi"
 AGENT_PLUGINS_SCHEMA = "https://agent-plugins.org/schemas/1.0.0/plugin.schema.json"
+BESIDE = "`scripts/` is the folder beside this file"
+TWO_ABOVE = "`scripts/`, `references/` and `agents/` are two levels above this file (`../../scripts/`)"
 ROOT = Path(__file__).resolve().parents[1]
 
 INCLUDED_FOLDERS = (
@@ -62,20 +64,19 @@ def tracked(root: Path = ROOT) -> list[str]:
 
 
 def for_other_hosts(root: Path = ROOT) -> dict[str, str]:
-    """Files that hosts other than Claude Code look for: path → text.
+    """Files that installed plugins look for: path → text.
 
     An Agent Plugins 1.0.0 host reads ``plugin.json`` (its fields are closed) and ``skills/<name>/SKILL.md``; Codex and
-    Cursor list a skill only from a child folder of ``skills``. The skill itself stays at the top, beside its scripts.
+    Cursor list a skill only from a child folder of ``skills``, and Claude Code prefers it. It is the skill's whole text: a
+    pointer costs every session a turn. The copy at the top serves hosts that take the folder itself for the skill.
     """
     claude = json.loads((root / ".claude-plugin/plugin.json").read_text(encoding="utf-8"))
-    front = (root / "SKILL.md").read_text(encoding="utf-8").split("---\n")[1]
-    pointer = (
-        f"---\n{front}---\n\n# DEFT loop for PCB inspection\n\nThe skill's folder is `../../` from this file. "
-        "Read [SKILL.md](../../SKILL.md) there now and follow it;\nevery path in it is relative to that folder.\n"
-    )
+    skill = (root / "SKILL.md").read_text(encoding="utf-8")
+    if skill.count(BESIDE) != 1:
+        raise SystemExit(f"bundle: SKILL.md no longer says once where its folders are: {BESIDE}")
     found = {
         "plugin.json": json.dumps({"$schema": AGENT_PLUGINS_SCHEMA, **claude}, indent=2) + "\n",
-        f"skills/{NAME}/SKILL.md": pointer,
+        f"skills/{NAME}/SKILL.md": skill.replace(BESIDE, TWO_ABOVE),
     }
     for name in (".codex-plugin/plugin.json", ".cursor-plugin/plugin.json"):
         manifest = json.loads((root / name).read_text(encoding="utf-8"))

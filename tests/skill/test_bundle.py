@@ -40,8 +40,13 @@ def test_other_hosts_find_the_skill_where_they_look(bundle):
     plugin = json.loads((bundle / "plugin.json").read_text())
     assert plugin["$schema"] == "https://agent-plugins.org/schemas/1.0.0/plugin.schema.json"
     assert set(plugin) <= {"$schema", "name", "version", "description", "author", "license", "keywords"}
-    pointer = bundle / "skills" / plugin["name"] / "SKILL.md"
-    assert pointer.read_text().split("---\n")[1] == (bundle / "SKILL.md").read_text().split("---\n")[1]
+    skill, top = bundle / "skills" / plugin["name"] / "SKILL.md", bundle / "SKILL.md"
+    changed = [
+        pair for pair in zip(skill.read_text().split("\n"), top.read_text().split("\n"), strict=True) if len(set(pair)) > 1
+    ]
+    assert [line for line, _ in changed if "`../../scripts/`" in line] == [line for line, _ in changed]
+    assert len(changed) == 1
+    assert (skill.parent / "../../scripts/preflight.py").is_file()
     for host in (".codex-plugin", ".cursor-plugin"):
         skills = bundle / json.loads((bundle / host / "plugin.json").read_text())["skills"]
         assert [p.parent.name for p in skills.glob("*/SKILL.md")] == [plugin["name"]]
