@@ -1,6 +1,6 @@
 """The real Claude Code CLI against a loopback server, with an isolated home.
 
-The CLI ships in the ``claude-agent-sdk`` wheel (``_bundled/claude``): installed beside the tests, or named by ``DEFT_CLAUDE_CODE``.
+The CLI ships in the ``claude-agent-sdk`` wheel (``_bundled/claude``): installed here, or named by ``DEFT_CLAUDE_CODE``.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ NAME = "tao-run-deft-aoi"
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(
-        not os.path.isfile(CLI), reason="no Claude Code CLI: pip install claude-agent-sdk, or set DEFT_CLAUDE_CODE"
-    ),
+    pytest.mark.skipif(not os.path.isfile(CLI), reason="no Claude Code CLI: install claude-agent-sdk or set DEFT_CLAUDE_CODE"),
 ]
 
 
@@ -158,7 +156,7 @@ def test_the_hooks_deny_and_leave_alone(claude, bundle):
         "hello",
         [
             use("Bash", command=f"python3 {bundle}/scripts/approve.py {DIGEST[:12]}", description="x"),
-            use("Bash", command=f"python3 {bundle}/scripts/run_loop.py --workspace /w", description="x"),
+            use("Bash", command=f"python3 {bundle}/scripts/run_loop.py --workspace /w --yes", description="x"),
             use("Bash", command="echo x >> results/run_1/loop_log.jsonl", description="x"),
             use("Bash", command="echo left-alone", description="x"),
             say("done"),
@@ -166,7 +164,7 @@ def test_the_hooks_deny_and_leave_alone(claude, bundle):
     )
     denied = results(events)
     assert [bool(r.get("is_error")) for r in denied] == [True, True, True, False]
-    assert "not approved" in json.dumps(denied[1])
+    assert "are for the user" in json.dumps(denied[1])
     assert "left-alone" in json.dumps(denied[3])
     assert plans.read_approval(DIGEST) is None
 
