@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--torch",
         default="default",
         metavar="BUILD",
-        help="PyTorch build: default, cpu, none, or a CUDA tag of its index such as cu130",
+        help="PyTorch build: cuda (default), cpu (much smaller), none, or a CUDA tag of its index such as cu130",
     )
     parser.add_argument("--wheels", metavar="DIR", help="take every package from this folder; no network")
     parser.add_argument("--check", action="store_true", help="change nothing, say what is there")

@@ -24,6 +24,7 @@ from .contract.schema import bundle_root
 LOCK_NAME = "requirements.lock"
 TORCH_INDEX = "https://download.pytorch.org/whl/"
 TORCH_NAME = "requirements-torch.txt"
+LARGE = re.compile(r"^\s*(Downloading|Processing) .*\((\d{2,}(\.\d+)? MB|[\d.]+ GB)\)")
 """Beside the lock file: the one release that the lock file was made with (2.10 and later unpickle safely with ``weights_only``:
 CVE-2025-32434, CVE-2026-24747)."""
 
@@ -78,7 +79,7 @@ def create(torch: str = "default", wheels: str | None = None, *, force: bool = F
     """Makes the environment, or confirms it. A second call at the same time waits for the first.
 
     Args:
-        torch: ``default`` (the package index), ``cpu``, ``none``, or a CUDA tag such as ``cu130``.
+        torch: ``default`` or ``cuda`` (the package index), ``cpu``, ``none``, or a tag such as ``cu130``.
         wheels: folder of wheels to install from, without network.
         force: install again although the environment is complete.
 
@@ -86,8 +87,9 @@ def create(torch: str = "default", wheels: str | None = None, *, force: bool = F
         UsageError: an unknown build of PyTorch.
         Blocked: Python is too old or too new, ``venv`` is missing, or pip failed; pip's last lines are in the message.
     """
+    torch = "default" if torch == "cuda" else torch
     if not re.fullmatch(r"default|cpu|none|cu\d{3}", torch):
-        raise UsageError("--torch names no build", expected="default, cpu, none or a tag such as cu130", found=torch[:40])
+        raise UsageError("--torch names no build", expected="cuda, cpu, none or a tag such as cu130", found=torch[:40])
     if not PYTHON_MIN <= sys.version_info[:2] <= PYTHON_MAX:
         raise Blocked(
             "this Python is not supported",
@@ -109,7 +111,7 @@ def create(torch: str = "default", wheels: str | None = None, *, force: bool = F
         (target / READY_FILE).unlink(missing_ok=True)
         _step([sys.executable, "-m", "venv", str(target)], "making the environment")
         python = str(target / "bin" / "python")
-        pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-q"]
+        pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
         source = ["--no-index", "--find-links", str(Path(wheels).resolve())] if wheels else []
         if torch != "none":
             index = [] if wheels or torch == "default" else ["--index-url", TORCH_INDEX + torch]
@@ -142,13 +144,20 @@ def _copy_package() -> None:
 
 
 def _step(argv: list[str], what: str) -> None:
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace")
-    if done.returncode != 0:
-        tail = " | ".join(line.strip()[:200] for line in done.stdout.strip().splitlines()[-3:])
+    """One command; that it runs, and what it downloads of 10 MB and more with its size, is said on standard error."""
+    print(what, file=sys.stderr, flush=True)
+    lines = []
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line.strip()[:200])
+            if LARGE.search(line):
+                print(f"  {lines[-1]}", file=sys.stderr, flush=True)
+    if process.returncode != 0:
         raise Blocked(
             f"{what} failed",
             expected="exit code 0",
-            found=f"exit code {done.returncode}: {tail}",
+            found=f"exit code {process.returncode}: {' | '.join([line for line in lines if line][-3:])}",
             hint="check the network or give --wheels DIR; then the same command again",
         )
 
