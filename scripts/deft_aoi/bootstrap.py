@@ -15,7 +15,7 @@ import os
 import sys
 from pathlib import Path
 
-from .contract.commands import WHEEL_DATA, command
+from .contract.commands import WHEEL_DATA, absolute_command
 from .contract.errors import Blocked
 from .contract.user_folders import user_folder
 
@@ -83,7 +83,7 @@ def missing(requires: tuple[str, ...]) -> list[str]:
 
 def setup_command() -> str:
     """The one command that makes the environment."""
-    return command("setup_env")
+    return absolute_command("setup_env")
 
 
 def ensure_interpreter(requires: tuple[str, ...]) -> None:

@@ -13,15 +13,20 @@ SCRIPTS = Path(__file__).resolve().parents[2]
 
 
 def command(verb: str) -> str:
-    """The words that start a verb, from any folder.
+    """The words that start a verb.
 
     Args:
         verb: a script's name without ``.py``, such as ``run_loop``.
 
     Returns:
-        ``python3 SKILL/scripts/run_loop.py`` in a checkout or plugin, ``deft run_loop`` where a wheel is installed.
+        ``python scripts/run_loop.py`` in a checkout or plugin, ``deft run_loop`` where a wheel is installed.
     """
-    return f"deft {verb}" if WHEEL_DATA.is_dir() else f"python3 {shlex.quote(str(SCRIPTS / verb))}.py"
+    return f"deft {verb}" if WHEEL_DATA.is_dir() else f"python scripts/{verb}.py"
+
+
+def absolute_command(verb: str) -> str:
+    """The same for a person in any folder: ``python3 /SKILL/scripts/approve.py``."""
+    return command(verb) if WHEEL_DATA.is_dir() else f"python3 {shlex.quote(str(SCRIPTS / verb) + '.py')}"
 
 
 class CommandResult(NamedTuple):

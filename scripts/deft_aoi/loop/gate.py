@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deft_aoi.contract import plans
-from deft_aoi.contract.commands import command
+from deft_aoi.contract.commands import absolute_command
 from deft_aoi.contract.errors import ApprovalNeeded, HardStop, UsageError
 from deft_aoi.contract.paths import RunPaths, Workspace, digest_cache_home
 from deft_aoi.contract.schema import read_checked
@@ -101,7 +101,7 @@ def not_approved(digest: str) -> ApprovalNeeded:
         expected="the user's clear go as the answer to its Pre-Flight Summary",
         found="none is recorded",
         hint="show the Summary and wait; where a clear go was its answer, this host records none: ask the user to run, in a "
-        f"terminal of their own, {command('approve')} {digest[:12]}",
+        f"terminal of their own, {absolute_command('approve')} {digest[:12]}",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from deft_aoi.contract.commands import command
+from deft_aoi.contract.commands import absolute_command
 from deft_aoi.contract.text import printable, shown_label
 from deft_aoi.loop.checks.registration import line as registration_line
 from deft_aoi.loop.config import RunConfig
@@ -107,7 +107,7 @@ def render(plan: Plan) -> str:
         "",
         f"Plan digest {digest}",
         "Nothing has been written to the workspace. To start: answer with a clear go, or run in a terminal",
-        f"  {command('approve')} {digest[:12]}",
+        f"  {absolute_command('approve')} {digest[:12]}",
     ]
     return "\n".join(lines)
 
