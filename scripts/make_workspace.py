@@ -4,6 +4,7 @@ Examples:
   make_workspace.py --test shots --golden golden --output ~/workspace            (shots/<label>/<board>/<name>.jpg)
   make_workspace.py --test shots --golden golden --output ws --pass-label OK --board-regex '^([^_]+)_' --lights SolderLight
   make_workspace.py --csv parts.csv --images-root /data --output ws --map input=img,golden=ref,label=verdict,board=serial
+  make_workspace.py --test shots --golden library --output ws --pattern '{board}/{part_type}/{object}' --golden-by part_type
   make_workspace.py --csv parts.csv --output ws --map input.Top=a,input.Side=b,golden.Top=c,golden.Side=d,label=v,board=s
 
 Exit codes: 0 done, 2 wrong arguments or the output folder has content, 3 data that cannot be used (named, with the fix).
@@ -29,10 +30,15 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--csv", type=Path, help="instead of folders: a CSV, one row a part")
     p.add_argument("--map", action="append", default=[], metavar="ROLE=COLUMN", help="columns of the CSV (see the examples)")
     p.add_argument("--images-root", type=Path, help="what the CSV's image cells are relative to (default: its folder)")
-    p.add_argument("--lights", default="", help="lights at the end of the file names, comma-separated (default: none)")
+    p.add_argument("--lights", help="lights at the end of the file names, with commas; none: each image is a part (default: ask)")
+    p.add_argument("--pattern", help="what the path below the label folder means: '{board}/{part_type}/{object}_{light}'")
     p.add_argument("--pass-label", default="PASS", help="your label of a good part, several with commas, in any case")
     p.add_argument("--defect-label", action="append", default=[], metavar="LABEL", help="a defect although its name means good")
-    p.add_argument("--golden-by", choices=("file", "object_name"), help="where a golden has another path: by its file name")
+    p.add_argument(
+        "--golden-by",
+        choices=("part_type", "object_name", "file"),
+        help="golden library: where a golden has another path, the one of this name; with --csv and --golden, too",
+    )
     p.add_argument("--delimiter", help="between the cells of the CSV (default: detected)")
     p.add_argument("--encoding", help="of the CSV, such as cp1252, gbk, shift_jis (default: detected)")
     p.add_argument("--board-regex", help="its first group names the board, searched in the path below the label folder")

@@ -23,7 +23,8 @@ from deft_aoi.contract.files import sha256_file
 from deft_aoi.workspaces.board_split import parse_fractions, split_boards
 from deft_aoi.workspaces.builder import SPLITS
 from deft_aoi.workspaces.check_workspace import check_workspace
-from deft_aoi.workspaces.own_data import from_csv, from_folders, lights_of_map, parse_map
+from deft_aoi.workspaces.own_data import from_csv, lights_of_map, parse_map
+from deft_aoi.workspaces.own_folders import from_folders
 from deft_aoi.workspaces.own_workspace import DEFAULT_FRACTIONS, make_workspace
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_workspace.py"

@@ -42,7 +42,8 @@ OWN_EXTENSION = {".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
 """Decoded only under their own names: containers of many kinds of content should not hide behind ``.png``."""
 
 _OWN = tuple(OWN_EXTENSION)
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", *OWN_EXTENSION)
+FORMAT_OF = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", **OWN_EXTENSION}
+"""The one list of image suffixes, with the format that each names. Files of other suffixes are no images."""
 _MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
 
 
@@ -70,6 +71,11 @@ def _pillow() -> ModuleType:
 
 class TooDeep(ImageRefused):
     """More than 8 bits a channel."""
+
+
+def format_of(path: StrPath) -> str | None:
+    """The format that the name's suffix, in any case, says; ``None`` for no image."""
+    return FORMAT_OF.get(os.path.splitext(path)[1].lower())  # noqa: PTH122
 
 
 def has_own_extension(path: StrPath) -> bool:

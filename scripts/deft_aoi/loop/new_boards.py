@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import MANDATORY, read_changenet_csv, read_table, write_changenet_csv
 from deft_aoi.contract.errors import HardStop, UsageError
+from deft_aoi.contract.images import FORMAT_OF, format_of, open_image
 from deft_aoi.contract.paths import given
 from deft_aoi.contract.text import PASS, quoted
 
@@ -87,7 +88,7 @@ def changenet_boards(csv: Path, images: Path) -> Boards:
 
 def _from_folders(args: argparse.Namespace, lights: tuple[str, ...], out: Path) -> list[Sample]:
     from deft_aoi.workspaces.own_arguments import check_board_regex
-    from deft_aoi.workspaces.own_data import from_folders
+    from deft_aoi.workspaces.own_folders import from_folders
 
     test, golden = Path(args.test).resolve(), Path(args.golden).resolve()
     inside = [folder for folder in (test, golden) if out.is_relative_to(folder)]
@@ -154,8 +155,7 @@ def _stage(samples: list[Sample], spec: specs.Spec, folder: Path) -> Boards:
 
 def _put(source: Path, target: Path, extension: str) -> None:
     target.unlink(missing_ok=True)
-    if source.suffix.lower().replace(".jpeg", ".jpg") != extension.lower().replace(".jpeg", ".jpg"):
-        from deft_aoi.contract.images import open_image
+    if format_of(source) != FORMAT_OF.get(extension.lower()):
         from deft_aoi.workspaces.builder import encode
 
         # Readers go by content, not by suffix; a JPEG of it would be other pixels.

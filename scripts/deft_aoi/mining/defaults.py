@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from deft_aoi.contract.images import EXTENSIONS
-
 TOP_K_PER_TARGET = 5
 """Neighbours asked for per target: the default."""
 
@@ -43,10 +41,6 @@ YIELD_WARNING_FRACTION = 0.5
 BLOCK_BYTES = 256 << 20
 """Default budget of :func:`deft_aoi.mining.neighbours.top_k` for its blocks."""
 
-IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-"""Formats that a staged image may be written in."""
-
-IMAGE_EXTENSIONS = EXTENSIONS
 
 JPEG_QUALITY = 95
 """Used only where a synthetic image must be re-encoded to the spec's ``.jpg``: visually lossless, no chroma subsampling."""

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_bytes
+from deft_aoi.contract.images import FORMAT_OF
 from deft_aoi.contract.images import open_image as load_image
 from deft_aoi.contract.text import quoted
-from deft_aoi.mining.defaults import IMAGE_FORMATS, JPEG_QUALITY
+from deft_aoi.mining.defaults import JPEG_QUALITY
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,15 +23,15 @@ def save_as(image: Image.Image, path: Path, extension: str) -> None:
     import io
 
     buffer = io.BytesIO()
-    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF"}.get(extension.lower(), extension[1:].upper())
+    kind = FORMAT_OF.get(extension.lower())
     if kind == "JPEG":
         image.save(buffer, kind, quality=JPEG_QUALITY, subsampling=0)
-    elif kind in IMAGE_FORMATS:
+    elif kind:
         image.save(buffer, kind)
     else:
         raise HardStop(
             "the spec's image_ext is not an image format we write",
             found=quoted(extension),
-            hint="use .jpg, .png or .bmp",
+            hint="use " + ", ".join(FORMAT_OF),
         )
     atomic_write_bytes(path, buffer.getvalue())

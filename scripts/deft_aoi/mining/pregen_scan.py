@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.images import format_of
 from deft_aoi.contract.paths import Workspace, resolve_under
 from deft_aoi.contract.text import check_name, quoted
-from deft_aoi.mining.defaults import IMAGE_EXTENSIONS, MAX_LISTED
+from deft_aoi.mining.defaults import MAX_LISTED
 from deft_aoi.mining.defect_types import assign_types, read_defect_spec
 from deft_aoi.mining.images import load_image
 
@@ -110,8 +111,8 @@ def _list_side(workspace: Workspace, folder: Path, problems: list[str], ignored:
     for entry in sorted(os.scandir(folder), key=lambda e: e.name):
         rel = f"{rel_folder}/{entry.name}"
         name = Path(unicodedata.normalize("NFC", entry.name))
-        stem, extension = name.stem, name.suffix
-        if entry.name.startswith(".") or extension.lower() not in IMAGE_EXTENSIONS or entry.is_dir(follow_symlinks=False):
+        stem = name.stem
+        if entry.name.startswith(".") or not format_of(name) or entry.is_dir(follow_symlinks=False):
             ignored.append(rel)
             continue
         if not entry.is_file(follow_symlinks=False):

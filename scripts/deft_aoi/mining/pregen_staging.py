@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from deft_aoi.contract.changenet_csv import ImageLayout, read_changenet_csv, write_changenet_csv
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_json, copy_hashed, digest_json, read_json, sha256_file
+from deft_aoi.contract.images import FORMAT_OF, format_of
 from deft_aoi.contract.paths import Workspace, resolve_under
 from deft_aoi.contract.schema import validate
 from deft_aoi.contract.text import quoted
@@ -214,15 +215,10 @@ def _still(path: Path, entry: Mapping[str, Any], prefix: str) -> bool:
     return all(entry.get(key) == value for key, value in now.items())
 
 
-def _same_format(left: str, right: str) -> bool:
-    jpeg = {".jpeg": ".jpg"}
-    return jpeg.get(left.lower(), left.lower()) == jpeg.get(right.lower(), right.lower())
-
-
 def _copy_one(workspace: Workspace, source: str, out_dir: Path, rel: str, image_ext: str) -> dict[str, Any]:
     src, dst = workspace.root / source, out_dir / rel
     before = _stat_fields(src, "source_")
-    if _same_format(Path(source).suffix, image_ext):
+    if format_of(source) == FORMAT_OF.get(image_ext.lower()):
         _, source_sha = copy_hashed(src, dst)
         sha = source_sha
     else:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deft_aoi.contract.errors import DeftError
-from deft_aoi.contract.safe_open import open_regular
+from deft_aoi.contract.images import open_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -22,7 +21,6 @@ SHEET_BYTES = 60_000
 TOTAL_BYTES = 900_000
 """All pictures of a page together; with charts and tables it stays below 2 MB."""
 MAX_SOURCE_BYTES = 20_000_000
-FORMATS = ("PNG", "JPEG", "BMP")
 
 
 class Album:
@@ -80,22 +78,18 @@ class Album:
         return None
 
     def _open(self, path: Path) -> PILImage | None:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
         real = path.resolve()
         if self._left <= 0 or not any(real.is_relative_to(root) for root in self._roots):
             return None
         try:
-            with os.fdopen(open_regular(real), "rb") as handle:
-                data = handle.read(MAX_SOURCE_BYTES + 1)
-            if len(data) > MAX_SOURCE_BYTES:
+            if real.stat().st_size > MAX_SOURCE_BYTES:
                 return None
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            if image.width * image.height > 16_000_000:
-                return None
+            image = open_image(real)
             # Only the pixels are copied on: EXIF, ICC profiles, comments and text chunks stay behind.
             clean = Image.new("RGB", image.size)
-            clean.paste(image.convert("RGB"))
+            clean.paste(image)
             return clean
-        except (OSError, DeftError, UnidentifiedImageError, ValueError, SyntaxError):
+        except (OSError, DeftError):
             return None

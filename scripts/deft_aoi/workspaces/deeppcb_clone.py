@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from deft_aoi.contract.errors import Blocked, HardStop
-from deft_aoi.contract.images import open_image
+from deft_aoi.contract.images import FORMAT_OF, open_image
 from deft_aoi.contract.paths import resolve_under
 from deft_aoi.contract.text import check_name, quoted
 
@@ -86,7 +86,7 @@ def read_boards(pcbdata: Path) -> list[Board]:
             continue
         folder = str(Path(image).parent)
         test, template = (
-            _existing(pcbdata, [f"{folder}/{stem}_{kind}{ext}" for ext in (".jpg", ".png")], origin) for kind in ("test", "temp")
+            _existing(pcbdata, [f"{folder}/{stem}_{kind}{ext}" for ext in FORMAT_OF], origin) for kind in ("test", "temp")
         )
         boxes = _read_boxes(_existing(pcbdata, [annotation], origin))
         boards[stem] = Board(stem, Path(image).parts[0], test, template, boxes)

@@ -11,6 +11,7 @@ from typing import Any
 from deft_aoi.analysis.identity import identify
 from deft_aoi.contract.changenet_csv import MANDATORY
 from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.images import FORMAT_OF, format_of
 from deft_aoi.contract.paths import given
 from deft_aoi.contract.spec import Spec, get, load_spec, put
 from deft_aoi.contract.text import PASS, check_name, quoted
@@ -209,8 +210,8 @@ def _check_parts(by_part: Mapping[str, Sequence[Sample]]) -> list[str]:
 
 def _extension(samples: Sequence[Sample]) -> str:
     """The one extension of the workspace; mixed data becomes PNG, which loses nothing."""
-    found = {path.suffix.lower().replace(".jpeg", ".jpg") for s in samples for path in (*s.test, *s.golden)}
-    return found.pop() if len(found) == 1 else ".png"
+    found = {path.suffix.lower() for s in samples for path in (*s.test, *s.golden)}
+    return found.pop() if len(found) == 1 else ".jpg" if found == {".jpg", ".jpeg"} else ".png"
 
 
 def _write_sample(
@@ -229,7 +230,7 @@ def _write_sample(
         for light, source in zip(lights, files, strict=True):
             name = f"{sample.object_name}_{light}{extension}" if light else f"{sample.object_name}{extension}"
             target = f"{split.images_dir}/{row[column]}/{name}"
-            if source not in images.changed and source.suffix.lower().replace(".jpeg", ".jpg") == extension:
+            if source not in images.changed and format_of(source) == FORMAT_OF[extension]:
                 builder.copy_file(source, target)
             else:
                 builder.write_bytes(target, encode(images.open(source), extension))
