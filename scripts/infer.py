@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--map", action="append", default=[], metavar="ROLE=COLUMN", help="your CSV: input=A,golden=B[,board=C]")
     parser.add_argument("--test", metavar="DIR", help="instead of a CSV: test images, [<board>/]<name>, any image suffix")
     parser.add_argument("--golden", metavar="DIR", help="golden images: the same paths, or see --golden-by")
-    parser.add_argument("--golden-by", choices=("file", "object_name"), help="where a golden has another path: by its file name")
+    parser.add_argument("--golden-by", choices=("file", "object_name"), help="golden library: the one of this name")
     parser.add_argument("--board-regex", metavar="RE", help="its first group names the board, searched in the path below --test")
     parser.add_argument("--output", required=True, metavar="DIR", help="decisions, scores and job records go here")
     parser.add_argument("--checkpoint", metavar="FILE", help="where the checkpoint lies now, when it was moved")
