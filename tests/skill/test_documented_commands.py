@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tests.workspaces.test_own_workspace import write_csv
 
 import deft_aoi
 from deft_aoi.agent.replay_server import ReplayServer, Script
@@ -46,7 +47,9 @@ TOUR = (
     "python3 scripts/list_tao_platforms.py --platform docker",
     "python3 scripts/list_tao_platforms.py --platform slurm",
     "python3 scripts/make_workspace.py --help",
-    "python scripts/make_workspace.py --help",
+    "python scripts/make_workspace.py --test shots --golden golden --output ~/own --pass-label OK",
+    "python scripts/make_workspace.py --csv parts.csv --output ~/own2 --map input=img,golden=ref,label=verdict,board=serial "
+    "--pass-label OK",
     "python3 scripts/check_data.py --workspace WORKSPACE",
     "python scripts/check_data.py --workspace W",
     "scripts/check_data.py --workspace WORKSPACE --write-fixed DIR",
@@ -218,13 +221,15 @@ class Place:
             "PROJECT_FOLDER": self.home / "project",
             "boards.csv": self.workspace / "kpi/testing_set.csv",
             "FOLDER": self.workspace / "kpi/images",
+            "--test shots --golden golden": f"--test {self.home}/in/test --golden {self.home}/in/golden",
+            "parts.csv": self.home / "in/parts.csv",
             "IMAGES": self.workspace / "kpi/images",
             "OUT": self.home / f"out{self.out}",
             "DIR": self.home / f"out{self.out}",
             "DIGEST": self.digest if self.plans.is_dir() else "",
         }
         for word, value in values.items():
-            line = re.sub(rf"\b{re.escape(word)}\b", str(value), line)
+            line = re.sub(rf"(?<!\w){re.escape(word)}\b", str(value), line)
         line = re.sub(r"--workspace W$", f"--workspace {self.workspace}", line)
         line = re.sub(r" R --output-dir D$", f" {run} --output-dir {self.home / 'early'}", line)
         line = re.sub(r" A B$", f" {run}:baseline {run}:iter1", line)
@@ -268,6 +273,7 @@ def place(tmp_path_factory):
     home.shell(f"python3 scripts/make_demo_workspace.py --output {home.workspace} --scale small", check=True)
     spec = home.workspace / "specs/baseline_spec.yaml"
     spec.write_text(spec.read_text().replace("num_epochs: 10", "num_epochs: 1"))
+    write_csv(home.home / "in")
     (home.home / "project").mkdir()
     slug = re.sub(r"[^A-Za-z0-9]", "-", str(home.home / "project"))
     session = home.home / ".claude/projects" / slug / "s.jsonl"
