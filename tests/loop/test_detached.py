@@ -18,6 +18,7 @@ from deft_aoi.loop.open_run import open_run
 from deft_aoi.loop.run_text import describe_next
 from deft_aoi.record import driver_exit, lock, log, status
 from deft_aoi.record.driver_exit import DriverOptions
+from tests.conftest import wait_until
 
 from .conftest import NEVER, deft, only_run
 
@@ -200,8 +201,7 @@ def test_an_unreadable_end_counts_as_none(tmp_path: Path) -> None:
 
 def test_a_canceled_run_is_no_failure_goes_on_and_is_ended_with_its_best_model(opened: Path) -> None:
     assert deft("run_loop", "--results-dir", opened, "--until-agent", "--detach").code == 0
-    while not list((opened / "run" / "jobs").glob("*.run.json")):
-        time.sleep(0.05)
+    wait_until("the job is launched", lambda: list((opened / "run" / "jobs").glob("*.run.json")))
     said = deft("cancel", "--results-dir", opened)
     assert said.code == 0, said.out + said.err
     assert "--until-agent" in said.out
