@@ -30,6 +30,8 @@ def test_both_proposers_add_rows_that_are_counted_told_apart_and_verified(worksp
         "both",
         "--hard-rows",
         "6",
+        "--encoder",
+        "difference",
     )
     assert said.code == 0, said.out + said.err
     run = only_run(workspace)
@@ -45,6 +47,8 @@ def test_both_proposers_add_rows_that_are_counted_told_apart_and_verified(worksp
     assert set(provenance["source"]) == {"base_train", "mining_pool"}, "the source keeps its meaning"
     assert (provenance["proposer"] == "hard").sum() == hard["kept_count"]
     assert (provenance.loc[provenance["source"] == "base_train", "proposer"] == "").all()
+    assert knn["encoder"].startswith("difference:16"), "no weights were asked for"
+    assert knn["similarity_threshold"] == 0.5
     checked = deft("verify_run", "--results-dir", run)
     assert checked.code == 0, checked.out + checked.err
 

@@ -173,9 +173,11 @@ def test_the_encoder_s_model_is_found_fetched_or_missing(workspace, tmp_path):
     tao_spec(workspace)
     gpus(tmp_path, TWO_GPUS)
     assert only(tao(workspace, tmp_path, encoder="siglip")[0], 8, "to be fetched").level == "warn"
-    found = only(tao(workspace, tmp_path, encoder="siglip", air_gapped=True)[0], 8, "air-gapped")
+    found = only(tao(workspace, tmp_path, encoder="siglip", air_gapped=True)[0], 8, "SigLIP model is not here")
     assert found.level == "missing"
     assert "--model-path" in found.fix
+    assert "--encoder difference" in found.fix
+    assert not [f for f in tao(workspace, tmp_path, encoder="difference", air_gapped=True)[0] if "SigLIP" in f.text]
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,21 @@ def _table(tmp_path: Path, count: int) -> Path:
     return tmp_path / "in.parquet"
 
 
+def test_difference_looks_at_what_is_lighter_and_what_is_darker_where(tmp_path):
+    plain = np.full((64, 64, 3), 100, np.uint8)
+    pictures = {"golden": plain, "lighter": plain.copy(), "lighter_again": plain.copy(), "darker": plain.copy()}
+    pictures["lighter"][8:16, 8:16], pictures["lighter_again"][8:16, 8:16], pictures["darker"][8:16, 8:16] = 200, 220, 20
+    for name, pixels in pictures.items():
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    files = [str(tmp_path / f"{name}.png") for name in pictures]
+    vectors = encoders.make_encoder("difference").encode(files, files[:1] * 4)
+    assert vectors.shape == (4, 2 * 16 * 16)
+    assert not vectors[0].any(), "nothing differs"
+    _, lighter, again, darker = vectors
+    assert lighter @ again == pytest.approx(np.linalg.norm(lighter) * np.linalg.norm(again))
+    assert lighter @ darker == 0, "a hole is not a spot"
+
+
 @needs_siglip
 def test_siglip_from_a_folder_gives_the_models_own_image_features(tmp_path):
     import torch
@@ -114,7 +129,7 @@ def test_other_weights_or_preprocessing_are_another_encoder_and_pickles_are_refu
 def test_siglip_embeds_the_jobs_table_into_the_store(tmp_path):
     folder = save_tiny_siglip(tmp_path / "model")
     source = _table(tmp_path, 5)
-    assert encoders.embed_siglip(source, tmp_path / "out.parquet", folder) == 5
+    assert encoders.embed_table(source, tmp_path / "out.parquet", encoders.SiglipEncoder(folder)) == 5
     rows = pq.read_table(source).to_pandas()
     ids, vectors = jobs.read_job_output(rows, tmp_path / "out.parquet", root=tmp_path, lights=("L",), pair=False)
     store = EmbeddingStore(tmp_path / "cache", encoders.siglip_identity(folder))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ENGINES = ("embedded", "tao")
 PLATFORMS = ("local", "docker", "slurm", "kubernetes")
-ENCODERS = ("pair_feature", "siglip", "pixels")
+ENCODERS = ("pair_feature", "siglip", "difference", "pixels")
 
 DEFAULTS: dict[str, Any] = {
     "kpi_target": DEFAULT_TARGET,
@@ -187,7 +187,7 @@ def resolve(given: Mapping[str, Any], user_spec: specs.Spec) -> RunConfig:
     if encoder == "pair_feature" and engine == "tao":
         raise UsageError(
             "pair_feature is the embedded engine's encoder",
-            expected="--encoder siglip (or pixels) with --engine tao",
+            expected="--encoder siglip, difference or pixels with --engine tao",
             found="engine tao",
         )
     from deft_aoi.mining import defaults as mining_defaults

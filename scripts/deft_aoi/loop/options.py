@@ -74,7 +74,7 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     mine = parser.add_argument_group("mining")
     mine.add_argument("--mining", help="knn (default), hard (rows of the pool that the best model gets wrong), or both")
     mine.add_argument("--hard-rows", type=int, metavar="N", help="hard rows an iteration, half of them defects (default 60)")
-    mine.add_argument("--encoder", help="pair_feature (embedded engine), siglip, or pixels (no model at all)")
+    mine.add_argument("--encoder", help="pair_feature (embedded engine), siglip, difference or pixels (no model at all)")
     mine.add_argument("--encoder-checkpoint", choices=("baseline", "latest"), help="whose pair feature mines (default baseline)")
     mine.add_argument("--model-path", metavar="DIR", help="local folder of the SigLIP model")
     mine.add_argument("--top-k-per-target", type=int, metavar="K", help="neighbours asked for per weak sample (default 5)")

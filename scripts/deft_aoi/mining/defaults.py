@@ -16,6 +16,9 @@ MIN_SIMILARITY: dict[str, float | None] = {
     # neighbours 68 % are good parts at 0.7 to 0.8, 38 % from 0.9 up. Over eight further trainings a cut at 0.8 took 12 % of
     # the rows and changed nothing that shows. `None` means that nothing is cut, and nothing else.
     "pair_feature": None,
+    # Registered DeepPCB and the small demo: of the neighbours of a weak part (5 each) that are 0.5 near or more 88 to 100 %
+    # and 62 to 100 % (good parts of the demo) are on the part's side, good or defective; below, 33 to 79 %, or chance.
+    "difference": 0.5,
     # Raw pixels are the study's control; a cut would only hide what it does.
     "pixels": None,
 }

@@ -1,7 +1,7 @@
-"""Encoders that need no trained model of ours: SigLIP through ``transformers``, and plain pixels as the study's control.
+"""Encoders that need no trained model of ours: SigLIP through ``transformers``, the difference image, and pixels.
 
-Both look at the test image alone. SigLIP is read from a local folder or the Hugging Face cache; nothing is downloaded,
-and weights are accepted as safetensors only (a pickle would run code on this machine).
+The difference image looks at both pictures, the others at the test alone. SigLIP is read from a local folder or the Hugging
+Face cache; nothing is downloaded, and weights are accepted as safetensors only (a pickle would run code on this machine).
 """
 
 from __future__ import annotations
@@ -173,11 +173,38 @@ class PixelEncoder:
         return np.stack(rows) if rows else np.empty((0, self.side**2), dtype=np.float32)
 
 
-Encoder = SiglipEncoder | PixelEncoder
+class DifferenceEncoder:
+    """What test and golden differ in, without a model: what is lighter and what is darker, each at 16 x 16.
+
+    Meant for registered goldens: where they lie off, the difference is mostly that of displaced edges.
+    """
+
+    def __init__(self, side: int = PIXEL_SIDE) -> None:
+        self.side = side
+        self.identity = EncoderIdentity(f"difference:{side}", "none", f"signed parts of grey test - golden, {side}x{side} box")
+
+    def encode(self, paths: Sequence[str], goldens: Sequence[str]) -> np.ndarray:
+        """Embed pairs: ``(N, 2 * side * side)`` float32, lighter parts first; a golden of another size fits the test."""
+        import numpy as np
+        from PIL import Image
+
+        rows = []
+        for path, other in zip(paths, goldens, strict=True):
+            test, golden = load_image(Path(path)).convert("L"), load_image(Path(other)).convert("L")
+            if golden.size != test.size:
+                golden = golden.resize(test.size, Image.Resampling.BILINEAR)
+            change = np.asarray(test, dtype=np.float32) - np.asarray(golden, dtype=np.float32)
+            parts = [Image.fromarray(np.maximum(part, 0)) for part in (change, -change)]
+            small = [np.asarray(p.resize((self.side, self.side), Image.Resampling.BOX)).reshape(-1) for p in parts]
+            rows.append(np.concatenate(small))
+        return np.stack(rows) if rows else np.empty((0, 2 * self.side**2), dtype=np.float32)
+
+
+Encoder = SiglipEncoder | PixelEncoder | DifferenceEncoder
 
 
 def make_encoder(kind: str, model_path: str | None = None) -> Encoder:
-    """The encoder ``siglip`` (of ``model_path`` or the cache) or ``pixels``.
+    """The encoder ``siglip`` (of ``model_path`` or the cache), ``difference`` or ``pixels``.
 
     Raises:
         Blocked: SigLIP is not at hand.
@@ -185,16 +212,23 @@ def make_encoder(kind: str, model_path: str | None = None) -> Encoder:
     """
     if kind == "pixels":
         return PixelEncoder()
+    if kind == "difference":
+        return DifferenceEncoder()
     if kind != "siglip":
-        raise HardStop("unknown encoder", expected="siglip or pixels", found=quoted(kind), hint="name one of them")
+        raise HardStop("unknown encoder", expected="siglip, difference or pixels", found=quoted(kind), hint="name one of them")
     folder = find_siglip(model_path)
     if folder is None:
-        raise Blocked(
-            "the SigLIP model is not here",
-            expected=f"{SIGLIP} in the Hugging Face cache, or a model folder",
-            hint="download it once on a machine with a network and copy the folder",
-        )
+        raise siglip_absent()
     return SiglipEncoder(folder)
+
+
+def siglip_absent() -> Blocked:
+    """The refusal where SigLIP is wanted and not here, with the choices."""
+    return Blocked(
+        "the SigLIP model is not here",
+        expected=f"{SIGLIP} in the Hugging Face cache, or a model folder",
+        hint="copy it here and give --model-path DIR, or mine with --encoder difference (no weights, looks at both) or pixels",
+    )
 
 
 def embed_table(source: Path, result: Path, encoder: Encoder) -> int:
@@ -211,7 +245,15 @@ def embed_table(source: Path, result: Path, encoder: Encoder) -> int:
     import pyarrow.parquet as pq
 
     table = pq.read_table(source)
-    return write_embedded(table, encoder.encode(table.column("filepath").to_pylist()), result, encoder.identity)
+    return write_embedded(table, encode_table(table, encoder), result, encoder.identity)
+
+
+def encode_table(table: Any, encoder: Encoder) -> np.ndarray:
+    """Embed a table's ``filepath``, with ``golden_filepath`` for an encoder of pairs: ``(N, D)`` float32."""
+    tests = table.column("filepath").to_pylist()
+    if isinstance(encoder, DifferenceEncoder):
+        return encoder.encode(tests, table.column("golden_filepath").to_pylist())
+    return encoder.encode(tests)
 
 
 def write_embedded(table: Any, vectors: np.ndarray, result: Path, identity: EncoderIdentity) -> int:
@@ -243,8 +285,3 @@ def read_identity(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, pa.ArrowException):
         return None
     return found if isinstance(found, dict) else None
-
-
-def embed_siglip(source: Path, result: Path, folder: str | Path) -> int:
-    """:func:`embed_table` with the SigLIP model in ``folder``."""
-    return embed_table(source, result, SiglipEncoder(Path(folder)))

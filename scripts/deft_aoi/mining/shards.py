@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from deft_aoi.contract.errors import DeftError, HardStop, UsageError
 from deft_aoi.contract.files import atomic_write_bytes
 from deft_aoi.contract.text import quoted
-from deft_aoi.mining.encoders import make_encoder, read_identity, write_embedded
+from deft_aoi.mining.encoders import encode_table, make_encoder, read_identity, write_embedded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +106,7 @@ def run_shard(job: ShardJob, shard: int) -> int:
     if is_done(job, shard, encoder.identity.as_dict()):
         return 0
     rows = shard_rows(job, shard)
-    return write_embedded(rows, encoder.encode(rows.column("filepath").to_pylist()), job.path(shard), encoder.identity)
+    return write_embedded(rows, encode_table(rows, encoder), job.path(shard), encoder.identity)
 
 
 def run_all(job: ShardJob) -> int:

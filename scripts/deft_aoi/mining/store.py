@@ -45,7 +45,7 @@ class EncoderIdentity:
     """Who made an embedding.
 
     Attributes:
-        name: ``pair_feature``, ``siglip:<model>``, ``pixels:<side>``, …; the part before ``:`` selects the defaults.
+        name: ``pair_feature``, ``siglip:<model>``, ``difference:<side>``, …; the part before ``:`` selects the defaults.
         weights_sha256: digest of the weights, or a word where there are none.
         preprocessing: what was done to the pixels, lights in their order.
     """

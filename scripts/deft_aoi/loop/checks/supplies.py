@@ -152,11 +152,7 @@ def check_encoder(session: Checklist, config: RunConfig) -> None:
     if folder is not None:
         session.add(8, "ok", f"mining encoder {printable(encoders.siglip_identity(folder).name, 80)}")
     elif config.air_gapped:
-        raise Blocked(
-            "the SigLIP model is missing and the run is air-gapped",
-            expected=f"{encoders.SIGLIP} in the Hugging Face cache, or --model-path DIR",
-            hint="copy the folder here and give --model-path, or mine with --encoder pixels",
-        )
+        raise encoders.siglip_absent()
     else:
         _fetch(session, "the mining encoder", encoders.SIGLIP)
 

@@ -43,7 +43,7 @@ def _weights(ctx: RunContext) -> list[str]:
 
         if encoders.find_siglip(ctx.config.model_path) is None:
             if ctx.config.air_gapped:
-                raise Blocked("the SigLIP model is missing and the run is air-gapped", hint="give --model-path DIR")
+                raise encoders.siglip_absent()
             assets.fetch_model(encoders.SIGLIP)
             fetched.append(encoders.SIGLIP)
     return fetched

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract import spec as specs
-from deft_aoi.contract.errors import Blocked, HardStop
+from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import sha256_file
 from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.launch import Job, run_job, write_spec
@@ -46,6 +46,8 @@ def encoder_for(ctx: RunContext, label: str) -> Encoder:
         Blocked: the SigLIP model is not at hand.
         HardStop: the checkpoint that encodes is not the one on record.
     """
+    how = ctx.config.preprocessing
+    registered = f" registered {how.digest}" if how else ""
     if ctx.config.encoder == "pair_feature":
         it = best_iteration(ctx.state()) if ctx.config.encoder_checkpoint == "latest" else None
         source = "baseline" if it is None else it["label"]
@@ -60,21 +62,19 @@ def encoder_for(ctx: RunContext, label: str) -> Encoder:
                 hint="restore it; verify_run.py tells what else does not hold",
             )
         size = [specs.get(ctx.spec, f"dataset.classify.image_{side}") for side in ("width", "height")]
-        how = ctx.config.preprocessing
-        seen = f"{size[0]}x{size[1]} {','.join(specs.lights(ctx.spec))}" + (f" registered {how.digest}" if how else "")
+        seen = f"{size[0]}x{size[1]} {','.join(specs.lights(ctx.spec))}{registered}"
         identity = EncoderIdentity("pair_feature", digest, seen)
         return Encoder(identity, True, {"model": "pair_feature", "model_path": str(checkpoint)})
     from deft_aoi.mining import encoders
 
     if ctx.config.encoder == "pixels":
         return Encoder(encoders.make_encoder("pixels").identity, False, {"model": "pixels"})
+    if ctx.config.encoder == "difference":
+        plain = encoders.make_encoder("difference").identity
+        return Encoder(replace(plain, preprocessing=plain.preprocessing + registered), True, {"model": "difference"})
     folder = encoders.find_siglip(ctx.config.model_path)
     if folder is None:
-        raise Blocked(
-            "the SigLIP model is not here",
-            expected="google/siglip-base-patch16-224 in the Hugging Face cache, or --model-path DIR",
-            hint="download it once on a machine with a network and copy the folder",
-        )
+        raise encoders.siglip_absent()
     spec = {"model": "SigLIP", "model_path": str(folder)}
     return Encoder(encoders.siglip_identity(folder), False, spec, encoders.seen_root(folder))
 
@@ -105,7 +105,7 @@ def embed(
         missing = _registered(ctx, missing)
     source, result = out / f"{job}_input.parquet", out / f"{job}_embeddings.parquet"
     count = jobs.write_job_input(missing, source, root=ctx.workspace.root, pair=encoder.pair)
-    if ctx.config.encoder == "pixels" or (ctx.config.encoder == "siglip" and ctx.config.engine == "embedded"):
+    if ctx.config.encoder in ("pixels", "difference") or (ctx.config.encoder == "siglip" and ctx.config.engine == "embedded"):
         from deft_aoi.mining import encoders
 
         encoders.embed_table(source, result, encoders.make_encoder(ctx.config.encoder, encoder.spec.get("model_path")))
