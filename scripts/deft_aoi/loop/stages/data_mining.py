@@ -82,7 +82,6 @@ def mine(ctx: RunContext, label: str, attempt: int) -> StageResult:
                 frame=built.frame,
                 training=training,
                 encoder=encoder,
-                store=store,
                 exclusions=exclusions,
                 taken=frozenset(mined.kept["content_id"]),
             )

@@ -46,8 +46,6 @@ def encoder_for(ctx: RunContext, label: str) -> Encoder:
         Blocked: the SigLIP model is not at hand.
         HardStop: the checkpoint that encodes is not the one on record.
     """
-    how = ctx.config.preprocessing
-    registered = f" registered {how.digest}" if how else ""
     if ctx.config.encoder == "pair_feature":
         it = best_iteration(ctx.state()) if ctx.config.encoder_checkpoint == "latest" else None
         source = "baseline" if it is None else it["label"]
@@ -62,7 +60,7 @@ def encoder_for(ctx: RunContext, label: str) -> Encoder:
                 hint="restore it; verify_run.py tells what else does not hold",
             )
         size = [specs.get(ctx.spec, f"dataset.classify.image_{side}") for side in ("width", "height")]
-        seen = f"{size[0]}x{size[1]} {','.join(specs.lights(ctx.spec))}{registered}"
+        seen = f"{size[0]}x{size[1]} {','.join(specs.lights(ctx.spec))}{_registered_as(ctx)}"
         identity = EncoderIdentity("pair_feature", digest, seen)
         return Encoder(identity, True, {"model": "pair_feature", "model_path": str(checkpoint)})
     from deft_aoi.mining import encoders
@@ -70,13 +68,25 @@ def encoder_for(ctx: RunContext, label: str) -> Encoder:
     if ctx.config.encoder == "pixels":
         return Encoder(encoders.make_encoder("pixels").identity, False, {"model": "pixels"})
     if ctx.config.encoder == "difference":
-        plain = encoders.make_encoder("difference").identity
-        return Encoder(replace(plain, preprocessing=plain.preprocessing + registered), True, {"model": "difference"})
+        return difference_encoder(ctx)
     folder = encoders.find_siglip(ctx.config.model_path)
     if folder is None:
         raise encoders.siglip_absent()
     spec = {"model": "SigLIP", "model_path": str(folder)}
     return Encoder(encoders.siglip_identity(folder), False, spec, encoders.seen_root(folder))
+
+
+def difference_encoder(ctx: RunContext) -> Encoder:
+    """The difference image: it needs no model, so it is at hand in every run."""
+    from deft_aoi.mining.encoders import DifferenceEncoder
+
+    plain = DifferenceEncoder().identity
+    return Encoder(replace(plain, preprocessing=plain.preprocessing + _registered_as(ctx)), True, {"model": "difference"})
+
+
+def _registered_as(ctx: RunContext) -> str:
+    how = ctx.config.preprocessing
+    return f" registered {how.digest}" if how else ""
 
 
 def embed(
@@ -105,10 +115,11 @@ def embed(
         missing = _registered(ctx, missing)
     source, result = out / f"{job}_input.parquet", out / f"{job}_embeddings.parquet"
     count = jobs.write_job_input(missing, source, root=ctx.workspace.root, pair=encoder.pair)
-    if ctx.config.encoder in ("pixels", "difference") or (ctx.config.encoder == "siglip" and ctx.config.engine == "embedded"):
+    kind = str(encoder.spec["model"]).lower()
+    if kind in ("pixels", "difference") or (kind == "siglip" and ctx.config.engine == "embedded"):
         from deft_aoi.mining import encoders
 
-        encoders.embed_table(source, result, encoders.make_encoder(ctx.config.encoder, encoder.spec.get("model_path")))
+        encoders.embed_table(source, result, encoders.make_encoder(kind, encoder.spec.get("model_path")))
     else:
         path = write_spec(ctx, label, f"embed-{job}", encoder.spec)
         run_job(

@@ -17,7 +17,7 @@ from deft_aoi.loop import specs as derive
 from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.launch import Job, run_job, write_spec
 from deft_aoi.loop.registered import Rows, derive_rows, restore_goldens
-from deft_aoi.loop.stages.embedding import Encoder, embed
+from deft_aoi.loop.stages.embedding import Encoder, difference_encoder, embed
 from deft_aoi.loop.stages.train import best_iteration, training_spec
 from deft_aoi.mining import hard
 from deft_aoi.mining import pool as pools
@@ -72,7 +72,6 @@ def propose(
     frame: pd.DataFrame,
     training: Part,
     encoder: Encoder,
-    store: EmbeddingStore,
     exclusions: Exclusions,
     taken: frozenset[str],
 ) -> pd.DataFrame:
@@ -85,8 +84,8 @@ def propose(
         out: the attempt's folder.
         frame: the identified pool.
         training: what the iteration starts from.
-        encoder: whose embeddings the guard against wrong labels compares.
-        store: its store, which has the pool.
+        encoder: of the k-NN; the guard against wrong labels compares its embeddings where it looks at pairs, else the
+            difference image: by the test image alone a defect's neighbours are good parts of the same kind.
         exclusions: as for the k-NN.
         taken: contents that the k-NN has kept.
 
@@ -105,7 +104,10 @@ def propose(
         provenance="real",
         content_id=training.ids["content_id"].to_numpy(),
     )
-    embed(ctx, label, attempt, encoder, store, pools.per_light(base, lights, ext), out, "training")
+    guard = encoder if encoder.pair else difference_encoder(ctx)
+    store = EmbeddingStore(ctx.embedding_cache, guard.identity)
+    both = pd.concat([real, base], ignore_index=True)
+    embed(ctx, label, attempt, guard, store, pools.per_light(both, lights, ext), out, "training")
     (out / "training_input.parquet").unlink(missing_ok=True)
     (out / "training_embeddings.parquet").unlink(missing_ok=True)
     everything = pd.concat([real[["content_id", "label"]], base[["content_id", "label"]]]).drop_duplicates("content_id")
