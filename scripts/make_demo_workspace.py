@@ -27,6 +27,13 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--size", type=int, default=64, help="side of a crop in pixels, 64 to 128 (default 64)")
     p.add_argument("--lights", type=int, default=1, help="lights per crop, 1 to 4 (default 1)")
     p.add_argument("--scale", choices=("small", "demo", "large"), default="demo", help="how many rows (default demo: 1,540)")
+    p.add_argument(
+        "--camera-error",
+        type=float,
+        default=0.8,
+        metavar="PX",
+        help="how far off the camera stops, of 64 px, 0 to 4 (default 0.8)",
+    )
     p.add_argument("--workers", type=int, default=2, help="processes that render (default 2); the result is the same")
     return p
 
@@ -35,7 +42,15 @@ def run(args: argparse.Namespace) -> Result:
     from deft_aoi.demo.workspace import make_demo
     from deft_aoi.workspaces.builder import report_text
 
-    report = make_demo(args.output, seed=args.seed, size=args.size, lights=args.lights, scale=args.scale, workers=args.workers)
+    report = make_demo(
+        args.output,
+        seed=args.seed,
+        size=args.size,
+        lights=args.lights,
+        scale=args.scale,
+        workers=args.workers,
+        camera_error=args.camera_error,
+    )
     return Result(report_text(report, args.output), report)
 
 

@@ -18,6 +18,7 @@ from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.files import read_json, sha256_file
 from deft_aoi.contract.paths import Workspace
 from deft_aoi.contract.schema import validate
+from deft_aoi.demo.scene import sample_shot
 from deft_aoi.demo.workspace import ALL, KNOWN, UNSEEN, Task, make_demo, render
 from deft_aoi.mining.pregen_scan import scan
 from deft_aoi.workspaces.builder import SPLITS
@@ -48,6 +49,15 @@ def one(label: str, number: int = 1, **changes: object) -> Task:
 def test_same_seed_same_bytes_whatever_the_number_of_processes(rendered: Path, tmp_path: Path) -> None:
     make_demo(tmp_path / "again", seed=3, scale="small", workers=2)
     assert tree(tmp_path / "again") == tree(rendered)
+
+
+def test_a_larger_camera_error_moves_the_golden_further() -> None:
+    def sizes(error: float) -> list[float]:
+        shots = [sample_shot(np.random.default_rng(seed), error) for seed in range(40)]
+        return [max(map(abs, shot.shift)) for shot in shots]
+
+    assert max(sizes(0)) == 0
+    assert max(sizes(0.8)) <= 2 < max(sizes(2.5)) <= 6.25
 
 
 def test_another_seed_gives_other_pictures() -> None:
@@ -140,7 +150,15 @@ def test_an_output_folder_with_content_is_refused_and_untouched(tmp_path: Path) 
 
 
 def test_values_out_of_range_are_refused(tmp_path: Path) -> None:
-    for wrong in ({"size": 32}, {"lights": 0}, {"lights": 5}, {"scale": "huge"}, {"seed": -1}, {"workers": 0}):
+    for wrong in (
+        {"size": 32},
+        {"lights": 0},
+        {"lights": 5},
+        {"scale": "huge"},
+        {"seed": -1},
+        {"workers": 0},
+        {"camera_error": 5},
+    ):
         with pytest.raises(UsageError, match="out of range"):
             make_demo(tmp_path / "ws", **wrong)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []

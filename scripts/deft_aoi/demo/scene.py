@@ -98,9 +98,13 @@ def sample_build(rng: np.random.Generator, *, defect: str = "", severity: float 
     )
 
 
-def sample_shot(rng: np.random.Generator) -> Shot:
+CAMERA_ERROR = 0.8
+"""Standard deviation of where the camera stops along each axis, world units (pixels of a crop of 64)."""
+
+
+def sample_shot(rng: np.random.Generator, camera_error: float = CAMERA_ERROR) -> Shot:
     """Draw how production takes a picture: registration, light, focus and noise all differ from the golden shot."""
-    shift = np.clip(rng.normal(0, 0.8, 2), -2.0, 2.0)
+    shift = np.clip(rng.normal(0, camera_error, 2), -2.5 * camera_error, 2.5 * camera_error)
     gain = float(rng.uniform(0.88, 1.12)) * rng.uniform(0.965, 1.035, 3)
     tilt = rng.normal(0, 0.05, 2)
     exposure = Exposure(

@@ -22,7 +22,7 @@ from deft_aoi.contract.text import PASS
 from deft_aoi.demo.board import sample_style
 from deft_aoi.demo.lighting import LIGHTS
 from deft_aoi.demo.parts import DEFECT_PACKAGES, PACKAGES
-from deft_aoi.demo.scene import Shot, sample_build, sample_shot, sample_site, take
+from deft_aoi.demo.scene import CAMERA_ERROR, Shot, sample_build, sample_shot, sample_site, take
 from deft_aoi.workspaces.builder import SPLITS, WorkspaceBuilder, embedded_spec, encode
 
 KNOWN = ("missing", "shift")
@@ -96,6 +96,7 @@ class Task:
     board: str
     lights: tuple[str, ...]
     size: int
+    camera_error: float = CAMERA_ERROR
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def render(task: Task) -> Rendered:
         test = [image.filter(ImageFilter.GaussianBlur(0.35)) for image in test]
         golden = golden[:1]
     else:
-        test = take(site, build, sample_shot(shot_rng), task.lights, task.size, shot_rng)
+        test = take(site, build, sample_shot(shot_rng, task.camera_error), task.lights, task.size, shot_rng)
     # The row's number in the name keeps two parts of one board apart that drew the same designator.
     designator = f"{site.designator}{chr(65 + task.number % PER_BOARD)}"
     product = PRODUCTS[task.product]
@@ -154,7 +155,7 @@ def render(task: Task) -> Rendered:
     return Rendered(row, tuple(map(encode, test)), tuple(map(encode, golden)))
 
 
-def _tasks(seed: int, scale: str, lights: tuple[str, ...], size: int) -> Iterator[Task]:
+def _tasks(seed: int, scale: str, lights: tuple[str, ...], size: int, camera_error: float) -> Iterator[Task]:
     counts, pairs = SCALES[scale]
     plan = {name: part.rows() for name, part in counts.items()} | {"pregen": [x for x in UNSEEN for _ in range(pairs)]}
     first = 0
@@ -164,12 +165,19 @@ def _tasks(seed: int, scale: str, lights: tuple[str, ...], size: int) -> Iterato
             # Boards are numbered through all parts, so that no board is in two of them.
             board = first + number // PER_BOARD
             name = f"{2100 + seed % 90:04d}-{board:05d}"
-            yield Task(seed, split, number, labels[index], board % len(PRODUCTS), name, lights, size)
+            yield Task(seed, split, number, labels[index], board % len(PRODUCTS), name, lights, size, camera_error)
         first += -(-len(labels) // PER_BOARD)
 
 
 def make_demo(
-    output: Path, *, seed: int = 7, size: int = 64, lights: int = 1, scale: str = "demo", workers: int = 1
+    output: Path,
+    *,
+    seed: int = 7,
+    size: int = 64,
+    lights: int = 1,
+    scale: str = "demo",
+    workers: int = 1,
+    camera_error: float = CAMERA_ERROR,
 ) -> dict[str, Any]:
     """Render a demo workspace.
 
@@ -180,6 +188,7 @@ def make_demo(
         lights: 1 to 4; every crop is shot under each.
         scale: ``small`` (seconds, for tests), ``demo`` (2,000 rows) or ``large`` (20,000 rows).
         workers: processes that render; the result does not depend on it.
+        camera_error: standard deviation of where the camera stops, in pixels of a crop of 64, 0 to 4.
 
     Returns:
         The report (schema ``workspace_report``).
@@ -187,14 +196,21 @@ def make_demo(
     Raises:
         UsageError: a value out of range, or the output folder has content.
     """
-    if not 64 <= size <= 128 or not 1 <= lights <= len(LIGHTS) or scale not in SCALES or seed < 0 or workers < 1:
+    if (
+        not 64 <= size <= 128
+        or not 1 <= lights <= len(LIGHTS)
+        or scale not in SCALES
+        or seed < 0
+        or workers < 1
+        or not 0 <= camera_error <= 4
+    ):
         raise UsageError(
             "a value is out of range",
-            expected=f"size 64 to 128, lights 1 to {len(LIGHTS)}, scale {', '.join(SCALES)}, seed >= 0, workers >= 1",
-            found=f"size {size}, lights {lights}, scale {scale}, seed {seed}, workers {workers}",
+            expected=f"size 64 to 128, lights to {len(LIGHTS)}, scale {', '.join(SCALES)}, seed >= 0, workers >= 1, error <= 4",
+            found=f"size {size}, lights {lights}, scale {scale}, seed {seed}, workers {workers}, camera error {camera_error:g}",
         )
     names = tuple(LIGHTS)[:lights]
-    tasks = list(_tasks(seed, scale, names, size))
+    tasks = list(_tasks(seed, scale, names, size, camera_error))
     rows: dict[str, list[dict[str, str]]] = {name: [] for name in SPLITS}
     pregen: dict[str, int] = {}
     with WorkspaceBuilder(output) as builder:
@@ -211,7 +227,7 @@ def make_demo(
         builder.write_spec(embedded_spec(names, ".jpg", size, {"num_epochs": EPOCHS}))
         return builder.finish(
             kind="demo",
-            parameters={"lights": list(names), "scale": scale, "seed": seed, "size": size},
+            parameters={"camera_error": camera_error, "lights": list(names), "scale": scale, "seed": seed, "size": size},
             pregen=pregen,
             notes=[f"base training has {', '.join(KNOWN)} only; KPI set, hold-out and pool have all {len(ALL)} defects"],
         )

@@ -3,10 +3,10 @@
 1. Real rows are ranked by the model's score: defects from the lowest, good parts from the highest.
 2. Each side is walked from its hardest row until half of the rows asked for are kept; every row passed on the way is counted
    as kept or as rejected for one reason.
-3. A row that could be kept is held against the five nearest contents of pool and base training together, by whitened
-   embedding: where most of them have the other side's label (good against defective), the row's label is in doubt. It is left
-   out and listed; a verdict of a person or the agent brings it in or keeps it out. Unguarded, this ranking finds nearly every
-   wrong label of the pool.
+3. A row that could be kept is held against the five nearest contents of pool and base training together, by the whitened
+   pair feature or the difference image: where most of them have the other side's label (good against defective), the row's
+   label is in doubt. It is left out and listed; a verdict of a person or the agent brings it in or keeps it out. Unguarded,
+   this ranking finds nearly every wrong label of the pool.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def select_hard(
         pool: the identified pool; rows with another ``provenance`` than ``real`` are not looked at.
         scores: ``(N,)`` the model's score of each pool row; higher = more like a defect. NaN where ``provenance`` is not real.
         count: rows to keep; half of them defects, half good parts.
-        contents: distinct contents of pool and base training together: ids, labels, embeddings ``(M, D)``.
+        contents: distinct contents of pool and base training together: ids, labels, vectors ``(M, D)`` that are compared by
+            Euclidean distance (a learned feature is whitened before).
         exclusions: training and evaluation contents.
         taken: contents that the k-NN has mined in this iteration.
         verdicts: sample id → verdict of the spot check.
@@ -176,7 +177,7 @@ class _Guard:
         ids, labels, vectors = contents
         self._at = {name: i for i, name in enumerate(ids)}
         self._good = np.array([label == PASS for label in labels], dtype=bool)
-        self._points = whitened(vectors)
+        self._points = np.asarray(vectors, dtype=np.float64)
         self._norms = (self._points**2).sum(axis=1)
 
     def others(self, content: str, good: bool) -> int:

@@ -112,11 +112,12 @@ def propose(
     (out / "training_embeddings.parquet").unlink(missing_ok=True)
     everything = pd.concat([real[["content_id", "label"]], base[["content_id", "label"]]]).drop_duplicates("content_id")
     ids = everything["content_id"].tolist()
+    vectors = store.matrix(ids)
     found = hard.select_hard(
         frame,
         np.array([known.get(c, np.nan) for c in frame["content_id"]], dtype=np.float64),
         count=ctx.config.hard_rows,
-        contents=(ids, everything["label"].tolist(), store.matrix(ids)),
+        contents=(ids, everything["label"].tolist(), vectors if guard.spec["model"] == "difference" else hard.whitened(vectors)),
         exclusions=exclusions,
         taken=taken,
         verdicts=_verdicts(ctx),
