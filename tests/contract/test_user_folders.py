@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import errno
 import os
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import deft_aoi
+from deft_aoi.cli import run_main
 from deft_aoi.contract import paths, plans
 from deft_aoi.contract.errors import Blocked
 from deft_aoi.contract.user_folders import cannot_write, user_folder
@@ -47,7 +50,24 @@ def test_without_a_home_the_variable_to_set_is_named(home, monkeypatch, kind):
 
 def test_a_folder_that_cannot_be_made_is_named_and_other_files_are_not_meant(home):
     assert "XDG_CACHE_HOME" in cannot_write(OSError(30, "Read-only file system", str(home / ".cache"))).hint
-    assert cannot_write(OSError(13, "Permission denied", "/somewhere/else")) is None
+    assert cannot_write(OSError(5, "Input/output error", "/somewhere/else")) is None
+    assert cannot_write(OSError(30, "Read-only file system")) is None, "no file is named: a bug of ours, with its traceback"
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_refuses_is_exit_4_with_its_file_and_no_bug(number, home, capsys):
+    """A read-only file system, another user's run folder, a full disk or quota, in whatever command meets it."""
+
+    def refused(_args):
+        raise OSError(number, os.strerror(number), "/run_1/\x1b[2Jrun.lock")
+
+    assert run_main(argparse.ArgumentParser, refused, []) == 4
+    said = capsys.readouterr().err
+    assert said.startswith("blocked: ")
+    assert os.strerror(number) in said
+    assert "run.lock" in said
+    assert "\x1b" not in said
+    assert "try: " in said
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])

@@ -6,12 +6,20 @@ as the XDG base directory specification asks; without one the folder is below th
 
 from __future__ import annotations
 
+import errno
 import os
 
 TYPE_CHECKING = False  # typing itself would cost a hook a tenth of its start
 if TYPE_CHECKING:
     from .errors import Blocked
 
+_REFUSALS = {
+    errno.EROFS: "mount it writable, or copy the workspace to a disk that is",
+    errno.EACCES: "work as the user who owns the folder, or copy the workspace to a folder of your own",
+    errno.EPERM: "work as the user who owns the folder, or copy the workspace to a folder of your own",
+    errno.ENOSPC: "free space on that file system and run the same command again",
+    errno.EDQUOT: "free space in your quota and run the same command again",
+}
 _BELOW_HOME = {"state": ".local/state", "cache": ".cache", "data": ".local/share"}
 
 
@@ -55,8 +63,9 @@ def local_lock_path(run: str | os.PathLike[str], kind: str) -> str:
 
 
 def cannot_write(error: OSError) -> Blocked | None:
-    """What to say of an operating system error about one of these folders; ``None`` where it is about another file."""
+    """What to say of a folder that cannot be written or a file that this user may not touch; ``None`` for another fault."""
     from .errors import Blocked
+    from .text import printable
 
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
     for kind in _BELOW_HOME:
@@ -72,4 +81,11 @@ def cannot_write(error: OSError) -> Blocked | None:
                 found=f"{error.strerror}: {name}",
                 hint=f"set XDG_{kind.upper()}_HOME to a folder that can be written",
             )
-    return None
+    if not name or error.errno not in _REFUSALS:
+        return None
+    return Blocked(
+        "the file system refuses a file",
+        expected="a file system that this user may read and write",
+        found=f"{error.strerror}: {printable(name, 300)}",
+        hint=_REFUSALS[error.errno],
+    )

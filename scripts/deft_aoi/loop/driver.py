@@ -252,7 +252,7 @@ def _with_previous(label: str) -> tuple[str, ...]:
 
 
 def _as_blocked(error: Blocked | OSError, step: Step) -> Blocked:
-    """A full disk wherever a stage met it; any other refusal of the operating system is a bug of ours.
+    """A full disk wherever a stage met it; any other refusal cannot be recorded and ends the command (see `cannot_write`).
 
     Raises:
         OSError: that.
