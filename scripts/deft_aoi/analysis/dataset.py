@@ -26,6 +26,7 @@ __all__ = [
     "read_provenance",
     "relative_rows",
     "require_content",
+    "with_earlier_rows",
     "validate",
 ]
 
@@ -130,6 +131,20 @@ def require_content(part: Part, recorded: pd.Series[str]) -> None:
             found=f"{len(differs)} rows with other pixels",
             hint="restore the images, or start a new run",
         )
+
+
+def with_earlier_rows(part: Part, earlier: pd.DataFrame) -> pd.DataFrame:
+    """Provenance of a base training set whose last rows an earlier run had already trained on.
+
+    Args:
+        part: N rows.
+        earlier: (K,) those last rows, with their ``provenance`` (``real`` or ``sdg``).
+    """
+    out = _previous_provenance(part, None)
+    first = len(out) - len(earlier)
+    out.loc[first:, "source"] = "previous_iter_train"
+    out.loc[first:, "provenance"] = earlier["provenance"].to_numpy()
+    return out
 
 
 def _previous_provenance(previous: Part, recorded: pd.DataFrame | None) -> pd.DataFrame:

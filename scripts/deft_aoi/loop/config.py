@@ -221,6 +221,7 @@ def resolve(given: Mapping[str, Any], user_spec: specs.Spec) -> RunConfig:
         asked = with_target(body, parse_kpi_target(kpi.value)) if kpi.source == "user" else body
         settings["metric_plan"] = Setting(asked, "user")
     settle("model_path", None)
+    settle("continue_from", None)
     if settle("max_new_escapes", None) is not None:
         _positive("max_new_escapes", settings["max_new_escapes"].value, 0, 1_000_000)
     if settle("queue_limit", None) is not None:

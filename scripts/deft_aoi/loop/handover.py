@@ -16,7 +16,7 @@ from deft_aoi.contract.paths import RunPaths, Workspace
 from deft_aoi.contract.schema import read_checked, write_checked
 from deft_aoi.contract.splits import csv_path, load_split, split_source
 from deft_aoi.engines.container_images import pinned_image
-from deft_aoi.loop import gate, lineage
+from deft_aoi.loop import champion, gate, lineage
 from deft_aoi.loop.config import RunConfig, effective_spec
 from deft_aoi.loop.recorded_spec import training_spec_path
 from deft_aoi.record import log, provenance
@@ -70,6 +70,11 @@ def write(
         body["inference_spec"] = {"path": str(targets[1]), "sha256": sha256_file(new_spec)}
         rows = _write_lineage_rows(run, workspace, body["iteration"], body["checkpoint"]["sha256"], new_rows)
         body["lineage_rows"] = {"path": str(targets[2]), "sha256": sha256_file(new_rows), "rows": rows}
+        before = champion.adopted(run)
+        state, best = load_state(run.root), best_iteration(load_state(run.root))
+        assert best is not None  # its content is there
+        body["champion"] = None if before is None else champion.outcome(run, state, best, before[0])
+        body["history"] = champion.history(body, before[0] if before else None, gate.load_plan(run)[0]["inputs"]["kpi"])
         write_checked(new_model, body, "best_model")
         targets[0].unlink(missing_ok=True)
         new_rows.replace(targets[2])
@@ -215,6 +220,7 @@ def _lineage(run: RunPaths, label: str) -> list[dict[str, Any]]:
         source = data.get("fine_tuned_from")
         out.append(
             {
+                "run": run.root.name,
                 "iteration": current,
                 "fine_tuned_from": source,
                 "best_val_sha256": data["best_val_sha256"],
@@ -224,7 +230,8 @@ def _lineage(run: RunPaths, label: str) -> list[dict[str, Any]]:
         )
         following = source.split("/")[0] if source else None
         current = following if following != current else None
-    return out[::-1]
+    before = champion.adopted(run)
+    return [*before[0]["lineage"], *(e for e in out[::-1] if e["iteration"] != "baseline")] if before else out[::-1]
 
 
 def _write_lineage_rows(run: RunPaths, workspace: Workspace, label: str, checkpoint: str, target: Path) -> int:
@@ -233,6 +240,8 @@ def _write_lineage_rows(run: RunPaths, workspace: Workspace, label: str, checkpo
     Returns:
         The number of rows.
     """
+    import pandas as pd
+
     from deft_aoi.analysis.dataset import read_provenance
     from deft_aoi.analysis.dataset_files import base_training_set, provenance_path
     from deft_aoi.analysis.identity import ContentIndex
@@ -245,6 +254,10 @@ def _write_lineage_rows(run: RunPaths, workspace: Workspace, label: str, checkpo
         if handed["checkpoint"]["sha256"] == checkpoint and sha256_file(run.lineage) == known.get("sha256"):
             copy_hashed(run.lineage, target)
             return int(known["rows"])
+    before = champion.adopted(run)
+    if before is not None and label == "baseline":
+        copy_hashed(before[1], target)
+        return int(before[0]["lineage_rows"]["rows"])
     config = gate.load_plan(run)[1]
     spec = effective_spec(specs.load_spec(workspace.baseline_spec, what="baseline spec"), config)
     index, provenance_of = ContentIndex(workspace.cache_dir / "digests"), None
@@ -256,7 +269,10 @@ def _write_lineage_rows(run: RunPaths, workspace: Workspace, label: str, checkpo
         provenance_of = read_provenance(provenance_path(csv))
         frame = read_changenet_csv(csv, what="training set")
         part = index.part(f"training set of {label}", frame, specs.layout(spec, workspace.root))
-    return lineage.write(target, lineage.of_training(part, provenance_of, run.root.name))
+    rows = lineage.of_training(part, provenance_of, run.root.name)
+    if before is not None:
+        rows = pd.concat([lineage.read(before[1], before[0]["lineage_rows"]["sha256"]), rows], ignore_index=True)
+    return lineage.write(target, rows)
 
 
 def _record_head(run: RunPaths) -> dict[str, Any]:
@@ -299,6 +315,9 @@ def _training_spec(run: RunPaths, label: str, workspace: Workspace, config: Any)
 
 
 def _training_digest(run: RunPaths, label: str, workspace: Workspace) -> dict[str, Any]:
+    if label == "baseline" and (before := champion.adopted(run)) is not None:
+        named: dict[str, Any] = before[0]["training_set"]
+        return named
     if label == "baseline":
         csv = csv_path(workspace, specs.load_spec(workspace.baseline_spec, what="baseline spec"), "train")
     else:

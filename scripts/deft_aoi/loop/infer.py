@@ -86,7 +86,7 @@ def load_model(model_json: Path, checkpoint: Path | None = None) -> Model:
     """Read ``best_model.json`` and what it names.
 
     Args:
-        model_json: the file, or the folder of its run; its spec is looked for where it says, then beside it.
+        model_json: the file, or the folder of its run; its spec and checkpoint are looked for beside it, then where it says.
         checkpoint: where the checkpoint lies now, when it was moved.
 
     Raises:
@@ -97,7 +97,9 @@ def load_model(model_json: Path, checkpoint: Path | None = None) -> Model:
     named = Path(body["inference_spec"]["path"])
     beside = model_json.resolve().with_name(named.name)
     spec_path = beside if beside.is_file() else named
-    weights = checkpoint or Path(body["checkpoint"]["path"])
+    given = Path(body["checkpoint"]["path"])
+    moved = model_json.resolve().with_name(given.name)
+    weights = checkpoint or (moved if moved.is_file() else given)
     for what, path, digest in (
         ("inference spec", spec_path, body["inference_spec"]["sha256"]),
         ("checkpoint", weights, body["checkpoint"]["sha256"]),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 IDENTITY = ("content_id", "featureless", "test_id", "test_flat", "test_thumb")
 COLUMNS = ("run", "iteration", "input_path", "golden_path", "object_name", "label", "provenance", *IDENTITY, "grey")
+FILE = "lineage.parquet"
 MAX_LISTED = 3
 
 
@@ -160,7 +161,9 @@ def still_here(rows: pd.DataFrame, training: Part, index: ContentIndex) -> pd.Da
         ChangeNet rows with ``provenance`` and ``content_id``, in the order of the lineage.
     """
     known = set(training.ids["content_id"])
-    new = rows[~rows["content_id"].isin(known)]
+    names = set(training.frame[["input_path", "object_name"]].itertuples(index=False, name=None))
+    taken = [key in names for key in rows[["input_path", "object_name"]].itertuples(index=False, name=None)]
+    new = rows[~rows["content_id"].isin(known) & ~np.array(taken, dtype=bool)]
     here = []
     for row in new[["input_path", "golden_path", "object_name"]].itertuples(index=False):
         names = [training.layout.file_name(row.object_name, light) for light in training.layout.lights]

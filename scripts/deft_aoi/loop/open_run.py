@@ -19,7 +19,7 @@ from deft_aoi.contract.files import copy_hashed, digest_json, fsync_dir, fsync_t
 from deft_aoi.contract.paths import RunPaths, Workspace, digest_cache_home
 from deft_aoi.contract.schema import write_checked
 from deft_aoi.contract.text import quoted
-from deft_aoi.loop import gate
+from deft_aoi.loop import champion, gate
 from deft_aoi.loop.config import RunConfig
 from deft_aoi.loop.plan import Plan, require_unchanged
 from deft_aoi.record import file_system, lock, log, state, status
@@ -66,8 +66,13 @@ def _open_run(plan: Plan, results_dir: Path | None) -> RunPaths:
     warnings += [] if promised["flock"] else [file_system.NO_FLOCK]
     write_checked(run.plan, plan, "plan")
     fsync_dir(run.run)
-    upstream = _upstream_checkpoint(run, workspace, state.read_imported_state(run.root))
-    adopted = {} if upstream is None else {"adopted": _adopt_baseline(run, upstream)}
+    if champion_said := config.values.get("continue_from"):
+        _empty_adopted(run)
+        adopted = {"adopted": champion.adopt(run, champion_said)}
+        fsync_tree(run.run / "adopted")
+    else:
+        upstream = _upstream_checkpoint(run, workspace, state.read_imported_state(run.root))
+        adopted = {} if upstream is None else {"adopted": _adopt_baseline(run, upstream)}
     data: dict[str, Any] = {
         "plan_digest": plan["digest"],
         "plan_sha256": sha256_file(run.plan),
@@ -199,6 +204,13 @@ def _upstream_checkpoint(run: RunPaths, workspace: Workspace, foreign: dict[str,
     return real
 
 
+def _empty_adopted(run: RunPaths) -> Path:
+    adopted = run.run / "adopted"
+    shutil.rmtree(adopted, ignore_errors=True)  # of an opening that was killed
+    adopted.mkdir()
+    return adopted
+
+
 def _adopt_baseline(run: RunPaths, source: Path) -> dict[str, str]:
     """Keep an upstream phase's baseline for the train stage: its checkpoint, and its own spec where it lies beside.
 
@@ -207,9 +219,7 @@ def _adopt_baseline(run: RunPaths, source: Path) -> dict[str, str]:
     Returns:
         File name → SHA-256 of the copies below ``run/adopted``, the checkpoint first, for the approval's event.
     """
-    adopted = run.run / "adopted"
-    shutil.rmtree(adopted, ignore_errors=True)  # of an opening that was killed
-    adopted.mkdir()
+    adopted = _empty_adopted(run)
     target = adopted / source.name
     copies = {source.name: copy_hashed(source, target)[1]}
     try:

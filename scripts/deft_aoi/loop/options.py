@@ -19,6 +19,11 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--metric-plan", metavar="FILE", help="JSON: a primary metric of your own with constraints; it then selects and stops"
     )
+    run.add_argument(
+        "--continue-from",
+        metavar="RUN|FILE",
+        help="a run or best_model.json: its model is the baseline (champion), scored first and replaced only by a better one",
+    )
     run.add_argument("--max-iterations", type=int, metavar="N", help="fine-tuning iterations, 1 to 100 (default 3)")
     run.add_argument("--training-epochs", type=int, metavar="N", help="default: the spec's num_epochs, else the engine's")
     run.add_argument("--seed", type=int, help="train.seed (default 1234)")
@@ -115,6 +120,10 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
         "registration",
     )
     said = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.continue_from:
+        from deft_aoi.loop.champion import describe
+
+        said["continue_from"] = describe(args.continue_from)
     if args.metric_plan:
         from deft_aoi.analysis.metric import read_metric_plan
 

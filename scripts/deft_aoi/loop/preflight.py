@@ -13,7 +13,7 @@ from deft_aoi.contract import plans
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import Blocked, DeftError
 from deft_aoi.contract.paths import Workspace, digest_cache_home
-from deft_aoi.loop.checks import data, machine, mining, model_spec, registration, supplies
+from deft_aoi.loop.checks import champion, data, machine, mining, model_spec, registration, supplies
 from deft_aoi.loop.checks import workspace as places
 from deft_aoi.loop.checks.session import Checklist, Finding
 from deft_aoi.loop.config import RunConfig, effective_spec
@@ -73,6 +73,7 @@ def _check_run(session: Checklist, config: RunConfig) -> None:
         session.guard(11, lambda: data.check_metric(session, config))
         data.check_statistics(session, config)
         session.guard(11, lambda: registration.check_registration(session, config))
+        session.guard(11, lambda: champion.check_champion(session, config))
         session.guard(11, lambda: mining.check_mining(session, config))
 
 

@@ -69,6 +69,8 @@ def final_lines(root: Path, state: dict[str, Any]) -> list[str]:
     if best is not None:
         lines.append(f"verdict: {state['run'].get('verdict_sentence') or shown_verdict(state, best['label'])}")
         lines.append(f"model of {best['label']}, threshold {best['threshold']!r}")
+        if state["run"].get("champion"):
+            lines.append(f"champion: {state['run']['champion']}")
         if best.get("primary_metric"):
             lines.append(f"primary metric: {best['primary_metric']}")
         with contextlib.suppress(DeftError):  # the report names a file that cannot be read

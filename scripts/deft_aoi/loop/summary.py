@@ -72,6 +72,9 @@ def render(plan: Plan) -> str:
             lines.append(f"  {title:28} {_value(name, config[name]):32} ({sources[name]})")
     for key, value in sorted(config["platform_options"].items()):
         lines.append(f"  {printable(key, 28):28} {_value(key, value):32} (user)")
+    if champion := config.get("continue_from"):
+        text = printable(f"{champion['iteration']} of {champion['run']} ({champion['model']})", 200)
+        lines.append(f"  {'champion, the baseline':28} {text} (user)")
     lines += metric_lines(RunConfig(config, sources))
     if config["overrides"]:
         lines.append(f"  {'spec overrides':28} {printable(', '.join(config['overrides']), 150)} (user)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deft_aoi.report import breakdown, charts, findings, samples, sections, shifts, verdict
+from deft_aoi.report import breakdown, charts, findings, samples, sections, shifts, trend, verdict
 from deft_aoi.report import number_format as fmt
 from deft_aoi.report.pictures import Album
 from deft_aoi.report.run_view import Iteration, RunView, optional_json
@@ -54,6 +54,7 @@ def build(view: RunView) -> dict[str, Any]:
         "holdout": holdout,
         "paired": optional_json(view, view.run.holdout / "holdout_comparison.json", "comparison"),
         "handed": handed,
+        "weeks": _weeks(handed),
         "time_chart": time_chart,
         "stages": stages,
         "tokens": sections.tokens(view),
@@ -62,6 +63,14 @@ def build(view: RunView) -> dict[str, Any]:
         "requests": sections.recommendations(view),
         "problems": view.problems,
     }
+
+
+def _weeks(handed: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What became of the champion, where the run continued from one."""
+    if handed is None or not handed.get("champion"):
+        return None
+    said = trend.sentence(handed["champion"])
+    return {"said": said[0].upper() + said[1:] + ".", "columns": trend.COLUMNS, "rows": trend.rows(handed["history"])}
 
 
 def _pair(view: RunView) -> list[Iteration]:

@@ -41,7 +41,11 @@ def check_registration(session: Checklist, config: RunConfig) -> None:
         session.registration = {"asked": asked, "on": False, "why": "several goldens a part"}
         _settle(session, config, "off")
         return
+    champion = (config.values.get("continue_from") or {}).get("registration")
+    follows = asked == "auto" and champion is not None
     how = Preprocessing(*specs.network_size(session.spec), None if asked == "auto" else int(asked))
+    if follows and champion != "off":
+        how = Preprocessing.read(champion)
     cache, found = ShiftCache(digest_cache_home(), how), {}
     others = [name for name in session.splits if name not in ("train", "validation")]
     for name, split in session.splits.items():
@@ -55,13 +59,13 @@ def check_registration(session: Checklist, config: RunConfig) -> None:
     ]
     judged = trial([label for label, _, _ in known], [p.content_id for _, p, _ in known], [m for _, _, m in known])
     measured = [m for _, _, ms in found.values() for m in ms]
-    on = asked != "auto" or judged.earned
+    on = champion != "off" if follows else asked != "auto" or judged.earned
     kpi = list(zip(labels["kpi"], found["kpi"][2], strict=True))
     hidden = [is_pass(label) for label, m in kpi if m.spot_in_strip]
     session.registration = {
         "asked": asked,
         "on": on,
-        "why": judged.why,
+        "why": "as the champion was trained" if follows else judged.why,
         "trial": judged.as_dict(),
         "all": distribution(measured, how),
         "sets": {name: distribution(ms, how) for name, (_, _, ms) in found.items()},

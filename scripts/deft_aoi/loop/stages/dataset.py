@@ -10,6 +10,7 @@ from deft_aoi.analysis.identity import ContentIndex, Part
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import read_changenet_csv
 from deft_aoi.contract.files import digest_json, sha256_file
+from deft_aoi.loop import champion
 from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.record import publish
 from deft_aoi.record.publish import publish_digest
@@ -35,7 +36,17 @@ def training_set(ctx: RunContext, label: str) -> Part:
         HardStop: an image is not the one that the row came in with.
     """
     if label == "baseline":
-        return dataset_files.base_training_set(ctx.splits["train"], ctx.workspace, ctx.identities["train"])
+        import pandas as pd
+
+        base = dataset_files.base_training_set(ctx.splits["train"], ctx.workspace, ctx.identities["train"])
+        rows = _champion_rows(ctx)
+        if rows is None:
+            return base
+        index = ContentIndex(ctx.digest_cache)
+        part = index.part("champion's rows", rows.drop(columns=["provenance", "content_id"]), base.layout)
+        dataset.require_content(part, rows["content_id"])
+        frame, ids = (pd.concat(both, ignore_index=True) for both in ([base.frame, part.frame], [base.ids, part.ids]))
+        return Part("base training set and champion's rows", frame.fillna(""), base.layout, ids)
     frame = read_changenet_csv(rows_csv(ctx, label), what=f"training set of {label}")
     layout = specs.layout(ctx.spec, ctx.workspace.root)
     part = ContentIndex(ctx.digest_cache).part(f"training set of {label}", frame, layout)
@@ -46,7 +57,16 @@ def training_set(ctx: RunContext, label: str) -> Part:
 
 
 def _provenance(ctx: RunContext, label: str) -> pd.DataFrame | None:
-    return None if label == "baseline" else dataset.read_provenance(dataset_files.provenance_path(rows_csv(ctx, label)))
+    if label != "baseline":
+        return dataset.read_provenance(dataset_files.provenance_path(rows_csv(ctx, label)))
+    rows = _champion_rows(ctx)
+    return None if rows is None else dataset.with_earlier_rows(training_set(ctx, label), rows)
+
+
+def _champion_rows(ctx: RunContext) -> pd.DataFrame | None:
+    """Rows of the model that this run continues from, beside the workspace's training set; ``None`` where there are none."""
+    path = ctx.run.stage_dir("baseline", "train") / champion.ROWS
+    return read_changenet_csv(path, what="champion's rows") if path.is_file() else None
 
 
 def assemble(ctx: RunContext, label: str, _attempt: int) -> StageResult:

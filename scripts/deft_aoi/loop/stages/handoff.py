@@ -24,6 +24,7 @@ from deft_aoi.loop.stages.inference import score, scored_frame
 from deft_aoi.loop.stages.train import training_spec
 from deft_aoi.record import lock, log, publish
 from deft_aoi.record.log import load_state
+from deft_aoi.report import trend
 
 BASELINE, COMPARISON = "baseline", "holdout_comparison.json"
 UNREGISTERED = "unregistered.json"
@@ -55,12 +56,15 @@ def _outcome(run: RunPaths, best: dict[str, Any], body: dict[str, Any]) -> Stage
     if holdout is not None:
         far, recall = 100 * holdout["far_fraction"], 100 * holdout["recall_fraction"]
         text += f"; hold-out FAR {far:.2f}%, recall {recall:.2f}%, AUROC {holdout['auroc']:.4f}"
+    if body["champion"] is not None:
+        text += f"; {trend.sentence(body['champion'])}"
     evidence = {**digests(run), "label": best["label"]}
     state = {
         "best_iteration": best["label"],
         "status_at_end": body["status"],
         "verdict": body["verdict"],
         "verdict_sentence": body["verdict_sentence"],
+        **({} if body["champion"] is None else {"champion": trend.sentence(body["champion"])[:600]}),
     }
     return StageResult(text, state, evidence)
 

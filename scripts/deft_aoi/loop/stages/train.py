@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from deft_aoi.analysis.dataset_files import base_training_set
+from deft_aoi.analysis.identity import ContentIndex
 from deft_aoi.analysis.metric import best_iteration
 from deft_aoi.contract import spec as specs
+from deft_aoi.contract.changenet_csv import read_changenet_csv, write_changenet_csv
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import copy_hashed, digest_json, sha256_file
 from deft_aoi.contract.manifests import read_manifest
 from deft_aoi.engines import success
-from deft_aoi.loop import registered
+from deft_aoi.loop import champion, lineage, registered
 from deft_aoi.loop import specs as derive
 from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.launch import Job, run_job, write_spec
@@ -176,13 +179,15 @@ def _adopt_upstream(ctx: RunContext, final: Path, files: dict[str, str]) -> Stag
         HardStop: a file is not the one that was scanned when the run was opened.
     """
     own = "experiment.yaml"
-    checkpoint = next(name for name in files if name != own)
+    checkpoint = next(name for name in files if name.endswith(".pth"))
     digest = files[checkpoint]
     inputs = digest_json({"adopted": files})
     name = checkpoint if checkpoint.startswith("model_epoch_") else "model_epoch_000_step_00001.pth"
     if publish.adopt(final, inputs_digest=inputs) is None:
         out = Path(publish.attempt_dir(final, inputs_digest=inputs))
         for source, recorded in files.items():
+            if source not in (checkpoint, own):
+                continue
             kept = ctx.run.run / "adopted" / source
             if not kept.is_file() or copy_hashed(kept, out / (name if source == checkpoint else own))[1] != recorded:
                 raise HardStop(
@@ -191,11 +196,34 @@ def _adopt_upstream(ctx: RunContext, final: Path, files: dict[str, str]) -> Stag
                     found=str(kept),
                     hint="restore it, or open a new run",
                 )
+        if champion.KEPT in files:
+            _write_champion_rows(ctx, out / champion.ROWS)
         publish.publish(out, final, inputs_digest=inputs)
     relative = ctx.run.rel(final / name)
     state = {"train_rows": None, "ckpt_best_val": relative, "ckpt_latest": relative, "val_loss": None, "adopted": True}
     evidence = {"manifest": publish_digest(final), "best_val_sha256": digest, "latest_sha256": digest, "adopted": True}
-    return StageResult("baseline checkpoint adopted from an upstream phase; not trained here", state, evidence)
+    if (known := champion.adopted(ctx.run)) is None:
+        return StageResult("baseline checkpoint adopted from an upstream phase; not trained here", state, evidence)
+    said, rows = known[0], known[0]["lineage_rows"]["rows"]
+    state["train_rows"] = rows
+    here = len(read_changenet_csv(final / champion.ROWS, what="champion's rows")) if (final / champion.ROWS).is_file() else 0
+    return StageResult(
+        f"champion {said['iteration']} of {said['run']} adopted, trained on {rows:,} rows; {here:,} of them are here beside the "
+        "training set and are trained on again",
+        state,
+        evidence,
+    )
+
+
+def _write_champion_rows(ctx: RunContext, target: Path) -> None:
+    """The champion's rows that this workspace still has and its training set does not: what iterations start from, too."""
+    known = champion.adopted(ctx.run)
+    assert known is not None  # the caller asked
+    body, file = known
+    base = base_training_set(ctx.splits["train"], ctx.workspace, ctx.identities["train"])
+    rows = lineage.still_here(lineage.read(file, body["lineage_rows"]["sha256"]), base, ContentIndex(ctx.digest_cache))
+    if len(rows):
+        write_changenet_csv(rows[["input_path", "golden_path", "label", "object_name", "provenance", "content_id"]], target)
 
 
 def training_spec(ctx: RunContext, label: str) -> specs.Spec:
