@@ -46,6 +46,11 @@ integration: $(STAMP_DEV)
 demo: $(STAMP)
 	test -d $(DEMO) || $(PY) scripts/make_demo_workspace.py --output $(DEMO)
 	$(PY) scripts/run_loop.py --workspace $(DEMO) --platform local --engine embedded --kpi-target "FAR < 1% at recall=100%" --yes
+	@RUN=$$(ls -d $(DEMO)/results/run_* | tail -1); printf '%s\n' "" "next, on a line every Monday (README):" \
+	  "  $(PY) scripts/infer.py --model $$RUN --csv $(DEMO)/kpi/holdout_set.csv --images $(DEMO)/kpi/images --output $(DEMO)-boards" \
+	  "  open $(DEMO)-boards/review.html, judge by keys, save labels.csv; then (the demo's boards are its hold-out: they are refused)" \
+	  "  $(PY) scripts/import_review.py labels.csv --review $(DEMO)-boards/review.json --workspace $(DEMO)" \
+	  "  $(PY) scripts/run_loop.py --workspace $(DEMO) --continue-from $$RUN"
 
 faults: $(STAMP_DEV)
 	$(PY) tests/faults/run.py

@@ -26,6 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Result:
+    from deft_aoi.engines import success
     from deft_aoi.record import log, status
 
     text, data = status.run_status(args.results_dir)
@@ -38,7 +39,8 @@ def run(args: argparse.Namespace) -> Result:
                 print(f"  {status.event_line(event)}", flush=True)
                 seen = event["seq"]
         text, data = status.run_status(args.results_dir)
-    return Result(text, data)
+    epoch = "" if status.finished(args.results_dir) else success.running_epoch(args.results_dir)
+    return Result(f"{text}\ntraining: {epoch}" if epoch else text, {**data, "training": epoch})
 
 
 def main(argv: list[str] | None = None) -> int:

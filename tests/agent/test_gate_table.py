@@ -41,6 +41,7 @@ UNGATED = {
     "analyze_kpi.py": NEW_FOLDER,
     "assemble_training_csv.py": NEW_FOLDER,
     "infer.py": NEW_FOLDER,
+    "export_model.py": NEW_FOLDER,
     "register_goldens.py": NEW_FOLDER,
     "knn_mine.py": NEW_FOLDER,
     "route_gaps.py": NEW_FOLDER,

@@ -280,3 +280,14 @@ def test_progress_is_one_line_with_the_time_left(tao_fixtures):
     line = success.progress(tao_fixtures / "tao_runs_730/run2/radio_full/train")
     assert line.startswith("epoch 7 of 8, ")
     assert "0:00:33" in line
+
+
+def test_running_epoch_is_that_of_the_attempt_at_work(tmp_path):
+    line = '{{"message": "Training loop in progress", "epoch": {}, "max_epoch": 9, "eta": "0:01:00"}}\n'
+    for label, epoch in (("baseline", 8), ("iter1", 2)):
+        folder = tmp_path / label / ("train" if label == "baseline" else "train.tmp-1")
+        folder.mkdir(parents=True)
+        (folder / "status.json").write_text(line.format(epoch))
+    assert success.running_epoch(tmp_path).startswith("epoch 3 of 10, ")
+    (tmp_path / "iter1" / "train.tmp-1").rename(tmp_path / "iter1" / "train")
+    assert success.running_epoch(tmp_path) == ""

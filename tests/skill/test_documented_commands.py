@@ -100,6 +100,7 @@ BESIDES = (
     "route_gaps.py --gaps GAPS --output-dir OUT",
     "assemble_training_csv.py --help",
     "import_deeppcb.py --help",
+    "export_model.py --help",
     "replay_transcript.py --help",
     "run_agent.py --help",
     "repair_run.py --results-dir RESULTS_DIR",

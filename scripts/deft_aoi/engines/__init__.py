@@ -2,7 +2,7 @@
 
 The argument list is the same everywhere::
 
-    visual_changenet train|evaluate|inference -e SPEC.yaml [hydra.key=value ...]
+    visual_changenet train|evaluate|inference|export -e SPEC.yaml [hydra.key=value ...]
     embedding image_embeddings -e SPEC.yaml input_parquet=… output_parquet=…
 
 :func:`command` says how the engine is reached on a platform, :mod:`.success` decides from evidence whether it did its
@@ -20,7 +20,7 @@ from deft_aoi.contract.text import quoted
 
 ENGINES = ("tao", "embedded")
 SUBTASKS = {
-    "visual_changenet": ("train", "evaluate", "inference"),
+    "visual_changenet": ("train", "evaluate", "inference", "export"),
     "embedding": ("image_embeddings",),
 }
 # Modules behind TAO's console commands, for a Python environment with the wheels but without its bin folder on PATH.

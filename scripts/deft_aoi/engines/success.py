@@ -24,7 +24,7 @@ from deft_aoi.contract.text import quoted
 from deft_aoi.engines import known_errors
 from deft_aoi.engines.known_errors import KnownError
 
-KINDS = ("train", "evaluate", "inference", "embedding")
+KINDS = ("train", "evaluate", "inference", "export", "embedding")
 SCORE_COLUMN = "siamese_score"
 # `model_best_*` only with train.checkpointer (7.1 and later); step 0 is what TAO dumps when it dies before training.
 _CHECKPOINT = re.compile(r"model_epoch_(?P<epoch>\d{3,})_step_(?P<step>\d{5,})\.pth|model_best_(?:epoch=)?(?P<best>\d{3,})\.pth")
@@ -87,7 +87,7 @@ def check(
     """Decide whether a job did its work.
 
     Args:
-        kind: ``train``, ``evaluate``, ``inference`` or ``embedding``.
+        kind: ``train``, ``evaluate``, ``inference``, ``export`` or ``embedding``.
         out_dir: the folder that holds ``status.json`` and the outputs (TAO's effective results folder); for
             ``embedding`` the output Parquet file itself.
         exit_code: the command's exit code; ``None`` where the platform does not know it.
@@ -124,6 +124,11 @@ def check(
     if kind == "embedding":
         rows = _check_embedding(folder, launched_ns, expected_rows, log)
         return Evidence(kind, "", (_output(folder),), rows)
+    if kind == "export":
+        made = [path for path in folder.glob("*.onnx") if path.stat().st_mtime_ns >= launched_ns]
+        if not made:
+            _fail(kind, log, segment, known_errors.NO_SENTENCE, found="success without a new .onnx file", certain=True)
+        return Evidence(kind, sentence, tuple(_output(path) for path in made))
     return Evidence(kind, sentence, (), metrics=metrics)
 
 
@@ -194,6 +199,12 @@ def progress(out_dir: str | Path) -> str:
             except (KeyError, TypeError, ValueError):
                 return ""
     return ""
+
+
+def running_epoch(results_dir: str | Path) -> str:
+    """:func:`progress` of the training that a run is at, whatever iteration it belongs to; empty where none is."""
+    found = list(Path(results_dir).expanduser().glob("*/train.tmp-*/status.json"))
+    return progress(max(found, key=lambda path: path.stat().st_mtime_ns).parent) if found else ""
 
 
 def new_checkpoints(folder: Path, launched_ns: int) -> list[Path]:

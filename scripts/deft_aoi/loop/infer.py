@@ -140,18 +140,27 @@ def infer(
         HardStop: the rows break their contract, or an image is missing.
         JobFailed: the job failed, with its evidence.
     """
-    place = where or Where()
-    check_engine(model, place)
-    band = _band(model)
-    refuse_missing(boards.frame, model.spec, boards.images)
+    place, band = where or Where(), _band(model)
     target = out.expanduser().resolve()
+    name, scores, seen = score_boards(model, boards, target, place, progress)
+    return _decide(model, boards, seen, band, scores, target, name, place.platform or model.body["platform"])
+
+
+def score_boards(
+    model: Model, boards: Boards, target: Path, place: Where, progress: Callable[[str], None]
+) -> tuple[str, Path, pd.DataFrame]:
+    """Register and score, without a decision: the job's name, ``inference.csv``, and the rows as the model saw them."""
+    check_engine(model, place)
+    refuse_missing(boards.frame, model.spec, boards.images)
     target.mkdir(parents=True, exist_ok=True)
     csv, spec_path = target / "boards.csv", target / "inference_spec.yaml"
     write_changenet_csv(boards.frame, csv)
     seen = _register(model, boards, csv, target)
     specs.dump_spec(_spec(model, csv, boards.images, len(boards.frame)), spec_path)
-    name, scores = _run(model, place, spec_path, boards.images, target, len(boards.frame), progress)
-    return _decide(model, boards, seen, band, scores, target, name, place.platform or model.body["platform"])
+    key = digest_json([sha256_file(spec_path), sha256_file(csv), model.body["checkpoint"]["sha256"]])[:12]
+    inputs = (boards.images,)
+    name, folder = run_job(model, place, "inference", f"infer-{key}", spec_path, inputs, target, progress, rows=len(boards.frame))
+    return name, folder / "inference.csv", seen
 
 
 def check_engine(model: Model, place: Where) -> None:
@@ -221,27 +230,56 @@ def _spec(model: Model, boards: Path, images: Path, rows: int) -> specs.Spec:
     return spec
 
 
-def _run(
-    model: Model, place: Where, spec: Path, images: Path, out: Path, rows: int, progress: Callable[[str], None]
+def run_job(
+    model: Model,
+    place: Where,
+    subtask: str,
+    key: str,
+    spec: Path,
+    inputs: tuple[Path, ...],
+    out: Path,
+    progress: Callable[[str], None],
+    *,
+    rows: int | None = None,
+    overrides: tuple[str, ...] = (),
 ) -> tuple[str, Path]:
-    """Start the job, or find it again, and judge its evidence. Returns its name and ``inference.csv``."""
+    """Start a job of the model's engine, or find it again, and judge its evidence.
+
+    Args:
+        model: the model.
+        place: where it runs.
+        subtask: ``inference`` or ``export``.
+        key: tells the job from others in ``out``.
+        spec: its spec.
+        inputs: folders that it reads beside the checkpoint's.
+        out: its results go into a folder of the subtask's name below.
+        progress: called with live words.
+        rows: that an inference must have scored.
+        overrides: of the spec, beside checkpoint and results.
+
+    Returns:
+        The job's name and its results folder.
+
+    Raises:
+        JobFailed: with its evidence.
+    """
     platform_name = place.platform or model.body["platform"]
     platform, jobs = get_platform(platform_name, place.options), out / "jobs"
     jobs.mkdir(exist_ok=True)
-    digest = digest_json([sha256_file(spec), sha256_file(out / "boards.csv"), model.body["checkpoint"]["sha256"]])[:12]
     for attempt in range(1, MAX_ATTEMPTS):
-        name = f"deft-infer-{digest}" + (f"-a{attempt}" if attempt > 1 else "")
+        name = f"deft-{key}" + (f"-a{attempt}" if attempt > 1 else "")
         if platform.status(name, jobs).state not in (JobState.ERROR, JobState.CANCELED):
             break
-    results = out / "inference"
+    results = out / subtask
     results.mkdir(exist_ok=True)
-    log_path = results / "inference.log"
-    platform.submit(_request(model, place, platform_name, name, spec, images, out, results, log_path), jobs)
-    status = wait_for_job(platform, name, jobs, progress=lambda status: progress(f"scoring: {status.state.value}"), say=progress)
+    log_path = results / f"{subtask}.log"
+    settings = (f"{subtask}.results_dir={results}", f"{subtask}.checkpoint={model.checkpoint}", *overrides)
+    platform.submit(_request(model, place, platform_name, name, subtask, settings, spec, inputs, out, log_path), jobs)
+    status = wait_for_job(platform, name, jobs, progress=lambda it: progress(f"{subtask}: {it.state.value}"), say=progress)
     if status.state == JobState.CANCELED:
         raise canceled(f"the job {name} was canceled")
     success.check(
-        "inference",
+        subtask,
         results,
         exit_code=status.exit_code,
         log_path=log_path,
@@ -249,11 +287,20 @@ def _run(
         expected_rows=rows,
         reason=status.detail if status.state != JobState.COMPLETE else "",
     )
-    return name, results / "inference.csv"
+    return name, results
 
 
 def _request(
-    model: Model, place: Where, platform: str, name: str, spec: Path, images: Path, out: Path, results: Path, log_path: Path
+    model: Model,
+    place: Where,
+    platform: str,
+    name: str,
+    subtask: str,
+    settings: tuple[str, ...],
+    spec: Path,
+    inputs: tuple[Path, ...],
+    out: Path,
+    log_path: Path,
 ) -> JobRequest:
     engine, image = model.body["engine"], model.body["image"] or {}
     reference = place.image or image.get("reference")
@@ -261,9 +308,9 @@ def _request(
     argv = engines.command(
         engine,
         "visual_changenet",
-        "inference",
+        subtask,
         spec,
-        (f"inference.results_dir={results}", f"inference.checkpoint={model.checkpoint}"),
+        settings,
         place.tao_python,
         container=containers and bool(reference),
     )
@@ -271,11 +318,11 @@ def _request(
     return JobRequest(
         name=name,
         argv=argv,
-        cwd=str(results),
+        cwd=str(log_path.parent),
         log_path=str(log_path),
         env=engines.environment(engine),
         gpus=one_gpu(engine, get_platform(platform, place.options)),
-        read_only=(images, model.checkpoint.parent, *((Path(backbone).parent,) if backbone else ())),
+        read_only=(*inputs, model.checkpoint.parent, *((Path(backbone).parent,) if backbone else ())),
         writable=(out,),
         image=reference if containers else None,
         image_digest=image.get("id") if platform == model.body["platform"] and not place.image else None,

@@ -29,11 +29,12 @@ def infer_from(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     where = Where(args.engine, args.platform, options, args.image, args.tao_python)
     check_engine(model, where)
     out = Path(args.output).expanduser().resolve()
-    body = infer(model, read_boards(args, model.spec, out), out, where=where, progress=_progress)
+    body = infer(model, read_boards(args, model.spec, out), out, where=where, progress=show_progress)
     return text(body), body
 
 
-def _progress(line: str) -> None:
+def show_progress(line: str) -> None:
+    """One live line on a terminal."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{line[:110]}")
         sys.stderr.flush()

@@ -19,7 +19,7 @@ from deft_aoi.contract.files import atomic_write_text
 from deft_aoi.engines.embedded import config as spec
 from deft_aoi.engines.embedded.status import FAILURE, STARTED, StatusLog
 
-SUBTASKS = ("train", "inference", "evaluate")
+SUBTASKS = ("train", "inference", "evaluate", "export")
 EPILOG = """Examples:
   python -m deft_aoi.engines.embedded visual_changenet train -e /abs/spec.yaml results_dir=/abs/out train.seed=7
   python -m deft_aoi.engines.embedded visual_changenet inference -e /abs/spec.yaml inference.checkpoint=/abs/x.pth
@@ -67,6 +67,10 @@ def _visual_changenet(config: DictConfig, subtask: str, log: StatusLog, stop: St
         from deft_aoi.engines.embedded.train import Trainer
 
         Trainer(config, log, stop=stop).run()
+    elif subtask == "export":
+        from deft_aoi.engines.embedded.export import run_export
+
+        run_export(config, log)
     else:
         from deft_aoi.engines.embedded import infer
 

@@ -182,7 +182,7 @@ def load_experiment(spec_path: Path, overrides: list[str], subtask: str, *, ship
     Args:
         spec_path: the YAML file given with ``-e``.
         overrides: ``a.b=c`` texts from the command line.
-        subtask: ``train``, ``inference`` or ``evaluate``.
+        subtask: ``train``, ``inference``, ``evaluate`` or ``export``.
         shipped: the engine's own defaults, or None for TAO's alone.
 
     Raises:
@@ -195,6 +195,8 @@ def load_experiment(spec_path: Path, overrides: list[str], subtask: str, *, ship
         _check_train(config)
     elif OmegaConf.is_missing(config[subtask], "checkpoint"):
         raise SpecError(f"{subtask}.checkpoint is mandatory and not set")
+    if subtask == "export":
+        _require(not OmegaConf.is_missing(config.export, "onnx_file"), "export.onnx_file is mandatory and not set")
     own = config[subtask].results_dir
     _require(bool(own or config.results_dir), f"neither {subtask}.results_dir nor results_dir is set")
     config.results_dir = str(own or Path(config.results_dir) / subtask)
