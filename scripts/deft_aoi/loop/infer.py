@@ -246,14 +246,10 @@ def run_job(
     """Start a job of the model's engine, or find it again, and judge its evidence.
 
     Args:
-        model: the model.
-        place: where it runs.
         subtask: ``inference`` or ``export``.
         key: tells the job from others in ``out``.
-        spec: its spec.
         inputs: folders that it reads beside the checkpoint's.
         out: its results go into a folder of the subtask's name below.
-        progress: called with live words.
         rows: that an inference must have scored.
         overrides: of the spec, beside checkpoint and results.
 
