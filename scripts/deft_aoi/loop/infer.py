@@ -243,15 +243,10 @@ def run_job(
     rows: int | None = None,
     overrides: tuple[str, ...] = (),
 ) -> tuple[str, Path]:
-    """Start a job of the model's engine, or find it again, and judge its evidence.
+    """Start a job of the model's engine, or find it again by its ``key``, and judge its evidence.
 
-    Args:
-        subtask: ``inference`` or ``export``.
-        key: tells the job from others in ``out``.
-        inputs: folders that it reads beside the checkpoint's.
-        out: its results go into a folder of the subtask's name below.
-        rows: that an inference must have scored.
-        overrides: of the spec, beside checkpoint and results.
+    ``subtask`` is ``inference`` (which must have scored ``rows``) or ``export``; its results go into a folder of that name
+    below ``out``. ``inputs`` are folders that it reads beside the checkpoint's, ``overrides`` settings beside its own.
 
     Returns:
         The job's name and its results folder.
