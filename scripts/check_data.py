@@ -3,6 +3,7 @@
 Examples:
   check_data.py --workspace ~/workspace
   check_data.py --workspace ~/workspace --json
+  check_data.py --workspace ~/workspace --html check.html
   check_data.py --workspace ~/workspace --write-fixed proposal     (cleaned CSVs, changes.txt, data_check.json)
 
 Exit codes: 0 no errors (warnings and notes are shown), 2 wrong arguments, 3 errors that would stop the loop.
@@ -29,25 +30,21 @@ def build_parser() -> argparse.ArgumentParser:
         help="accept rows that show a validation, KPI or hold-out image in another dress (exact copies never)",
     )
     p.add_argument("--defect-label", action="append", default=[], metavar="LABEL", help="a defect although its name means good")
+    p.add_argument("--html", type=Path, metavar="FILE", help="a page with the near-duplicates, suspect labels and damaged images")
     p.add_argument("--write-fixed", type=Path, metavar="DIR", help="propose cleaned CSVs in DIR (must be new or empty)")
     return p
 
 
 def run(args: argparse.Namespace) -> Result:
-    from deft_aoi.workspaces.check_findings import write_fixed
-    from deft_aoi.workspaces.check_workspace import check_workspace
+    from deft_aoi.loop.data_commands import check_from
 
-    report = check_workspace(args.workspace, allow_near=args.allow_near_duplicates, defect_labels=args.defect_label)
-    data, text = report.as_dict(), report.text()
-    if args.write_fixed is not None:
-        written = write_fixed(report, args.write_fixed)
-        text += "\n" + ("\n".join(written[:5]) or "nothing to clean: no CSV written")
-        data = {**data, "written": written}
-    return Result(text, data, 3 if report.counts["error"] else 0)
+    return Result(*check_from(args))
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run_main(build_parser, run, argv, requires=("numpy", "PIL", "pandas", "pyarrow", "scipy", "yaml", "jsonschema"))
+    return run_main(
+        build_parser, run, argv, requires=("numpy", "PIL", "pandas", "pyarrow", "scipy", "yaml", "jsonschema", "jinja2")
+    )
 
 
 if __name__ == "__main__":

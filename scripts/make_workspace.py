@@ -7,7 +7,9 @@ Examples:
   make_workspace.py --test shots --golden library --output ws --pattern '{board}/{part_type}/{object}' --golden-by part_type
   make_workspace.py --csv parts.csv --output ws --map input.Top=a,input.Side=b,golden.Top=c,golden.Side=d,label=v,board=s
 
-Exit codes: 0 done, 2 wrong arguments or the output folder has content, 3 data that cannot be used (named, with the fix).
+At a terminal a preview page is written and asked about before the workspace is (--yes does not ask).
+Exit codes: 0 done, 2 wrong arguments or the output folder has content, 3 data that cannot be used (named, with the fix),
+9 the answer was no.
 """
 
 from __future__ import annotations
@@ -45,34 +47,20 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--bit-depth", choices=("12", "16", "auto"), help="scale images of more than 8 bits a channel to 8")
     p.add_argument("--fractions", default="train=0.3,validation=0.1,kpi=0.25,holdout=0.1,pool=0.25", help="share of each part")
     p.add_argument("--spec", type=Path, help="spec to start from, e.g. for TAO (default: one for the embedded engine)")
+    p.add_argument("--preview", type=Path, metavar="FILE", help="only write a page of counts and ten pairs, no workspace")
+    p.add_argument("--yes", action="store_true", help="at a terminal: write without showing the preview and asking")
     p.add_argument("--seed", type=int, default=7, help="same data and seed, same workspace (default 7)")
     return p
 
 
 def run(args: argparse.Namespace) -> Result:
-    from deft_aoi.workspaces.board_split import parse_fractions
-    from deft_aoi.workspaces.builder import report_text
-    from deft_aoi.workspaces.own_arguments import find_samples
-    from deft_aoi.workspaces.own_workspace import make_workspace
+    from deft_aoi.loop.data_commands import make_from
 
-    fractions = parse_fractions(args.fractions)
-    samples, lights, notes = find_samples(args)
-    report = make_workspace(
-        samples,
-        args.output,
-        lights=lights,
-        fractions=fractions,
-        seed=args.seed,
-        spec_file=args.spec,
-        notes=notes,
-        defect_labels=args.defect_label,
-        bit_depth=args.bit_depth,
-    )
-    return Result(report_text(report, args.output), report)
+    return Result(*make_from(args))
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run_main(build_parser, run, argv, requires=("numpy", "PIL", "pandas", "pyarrow", "yaml", "jsonschema"))
+    return run_main(build_parser, run, argv, requires=("numpy", "PIL", "pandas", "pyarrow", "yaml", "jsonschema", "jinja2"))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SHEET_SIDE = 600
 """Longer side of a contact sheet (test | golden | difference)."""
 THUMB_SIDE = 72
+SMALL_SIDE = 160
 SHEET_BYTES = 60_000
 TOTAL_BYTES = 900_000
 """All pictures of a page together; with charts and tables it stays below 2 MB."""
@@ -53,6 +54,10 @@ class Album:
             sheet.paste(image.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX), (at * side + 2, 0))
         return self._encode(sheet, SHEET_SIDE)
 
+    def small(self, picture: Path | PILImage) -> str | None:
+        """A picture of a pair, decoded or not, as a ``data:`` URI; ``None`` when it cannot be shown."""
+        return self._encode(self._open(picture) if isinstance(picture, Path) else picture, SMALL_SIDE)
+
     def thumb(self, path: Path) -> str | None:
         """A small picture as a ``data:`` URI; ``None`` when it cannot be shown."""
         return self._encode(self._open(path), THUMB_SIDE)
@@ -62,9 +67,11 @@ class Album:
             return None
         from PIL import Image
 
+        if self._left <= 0:
+            return None
         if max(image.size) > side:
             image.thumbnail((side, side), Image.Resampling.BOX)
-        elif side == THUMB_SIDE and max(image.size) < side:
+        elif side in (THUMB_SIDE, SMALL_SIDE) and max(image.size) < side:
             factor = side / max(image.size)
             image = image.resize(
                 (max(1, round(image.width * factor)), max(1, round(image.height * factor))), Image.Resampling.NEAREST
@@ -81,7 +88,7 @@ class Album:
         from PIL import Image
 
         real = path.resolve()
-        if self._left <= 0 or not any(real.is_relative_to(root) for root in self._roots):
+        if not any(real.is_relative_to(root) for root in self._roots):
             return None
         try:
             if real.stat().st_size > MAX_SOURCE_BYTES:

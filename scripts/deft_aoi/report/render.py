@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 
 
-@lru_cache(maxsize=1)
-def _template() -> Template:
+@lru_cache(maxsize=2)
+def template(name: str) -> Template:
+    """A page's template, with the one style; values are escaped and never templates."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -34,7 +35,7 @@ def _template() -> Template:
     env.filters["data"] = fmt.cell
     # Our own file, read as it is: it holds no data, and a value in the page is never a template.
     env.globals["style"] = Markup((HERE / "style.css.j2").read_text(encoding="utf-8"))  # nosec B704 - our own file
-    return env.get_template("template.html.j2")
+    return env.get_template(name)
 
 
 def render_html(results_dir: str | Path) -> str:
@@ -43,7 +44,7 @@ def render_html(results_dir: str | Path) -> str:
     Raises:
         HardStop: the record is missing or damaged.
     """
-    return _template().render(context.build(read_run(results_dir)))
+    return template("template.html.j2").render(context.build(read_run(results_dir)))
 
 
 def render_report(results_dir: str | Path) -> Path:

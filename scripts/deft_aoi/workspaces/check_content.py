@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from deft_aoi.analysis.dataset_rules import findings as rule_findings
 from deft_aoi.analysis.identity import ContentIndex, Part
 from deft_aoi.analysis.intervals import sample_size_for, upper_bound
 from deft_aoi.analysis.leakage import find_leaks, near_duplicates, shared_boards
-from deft_aoi.contract.paths import Workspace
-from deft_aoi.contract.spec import Spec
+from deft_aoi.contract.paths import Workspace, digest_cache_home
+from deft_aoi.contract.spec import Spec, has_several_goldens, network_size
 from deft_aoi.contract.table_reader import file_line
-from deft_aoi.contract.text import PASS, quoted
+from deft_aoi.contract.text import PASS, is_pass, quoted
 from deft_aoi.mining.pregen_scan import PregenPairs
 from deft_aoi.workspaces.check_findings import ERROR, NOTE, WARNING, Finding, lines_of
 from deft_aoi.workspaces.crop_size import large_crops, middle_side
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 NEAR_LISTED = 3
+PICTURES = 10
+"""Of one finding, on the page."""
+SUSPECTS, LOOKED_AT = 5, 2000
+"""Rows shown of each side of a set, of so many that are measured."""
 
 
 def _lines(part: Part, rows: Iterable[int]) -> tuple[int, ...]:
@@ -40,8 +48,43 @@ def check_rules(workspace: Workspace, parts: dict[str, Part], found: list[Findin
             message = f"{f.message}; {f.found}" if f.found else f.message
             where = f"{rels[name]}, line {file_line(part.frame, rows[0])}" if rows else rels[name]
             found.append(
-                Finding(level, f.rule, where, message, f.hint, lines_of(rows, part.frame), rows if level == ERROR else ())
+                Finding(
+                    level,
+                    f.rule,
+                    where,
+                    message,
+                    f.hint,
+                    lines_of(rows, part.frame),
+                    rows if level == ERROR else (),
+                    pictures=tuple(_picture(rels[name], part, r) for r in f.rows[:PICTURES]),
+                )
             )
+
+
+def _picture(rel: str, part: Part, row: int, *, test_only: bool = False) -> tuple[str, tuple[str, ...]]:
+    """Caption and files of a row's images."""
+    cells = part.frame.iloc[row].to_dict()
+    files = [*part.layout.input_paths(cells), *([] if test_only else part.layout.golden_paths(cells))]
+    return f"{rel}, line {file_line(part.frame, _lines(part, [row])[0])}: {cells['label']}", tuple(map(str, files))
+
+
+def check_labels(workspace: Workspace, parts: dict[str, Part], spec: Spec | None, found: list[Finding]) -> None:
+    """The rows whose label fits their image least, by the rule without training; a note for a person's eye, never a verdict."""
+    from deft_aoi.analysis.registered_goldens import Preprocessing, ShiftCache, pairs_of
+
+    if spec is None or has_several_goldens(spec):
+        return
+    cache, rels = ShiftCache(digest_cache_home(), Preprocessing(*network_size(spec))), _rels(workspace)
+    for name, part in parts.items():
+        pairs = pairs_of(part.frame, part.layout, part.ids)[:LOOKED_AT]
+        scores = [measured.rule_registered for measured in cache.measure(pairs)]
+        good = [is_pass(part.frame["label"].iat[row]) for row in range(len(pairs))]
+        by_score = sorted(range(len(pairs)), key=scores.__getitem__)
+        rows = [r for r in reversed(by_score) if good[r]][:SUSPECTS] + [r for r in by_score if not good[r]][:SUSPECTS]
+        shown = tuple(_picture(rels[name], part, row) for row in rows)
+        message = f"{len(rows)} rows to look at: good parts that differ most from their golden, defects that differ least"
+        lines = lines_of(_lines(part, rows), part.frame)
+        found.append(Finding(NOTE, "suspect_label", rels[name], message, "correct wrong labels", lines, pictures=shown))
 
 
 def _rels(workspace: Workspace) -> dict[str, str]:
@@ -84,15 +127,16 @@ def check_leakage(
                     else f"remove the rows from the {a.name}: a model must not be judged on what it has seen",
                     lines_of(rows, a.frame),
                     rows if loser != "pool" else (),
+                    pictures=_both(rels[loser], a, rels[keeper], b, leaks),
                 )
             )
         if loser == "train" or (loser == "pool" and keeper != "train"):
-            _check_near(rels[loser], a, b, found, NOTE if loser == "pool" else WARNING if allow_near else ERROR)
+            _check_near(rels[loser], a, rels[keeper], b, found, NOTE if loser == "pool" else WARNING if allow_near else ERROR)
         if loser == "train":
             _check_boards(rels[loser], a, b, found)
 
 
-def _check_near(rel: str, a: Part, b: Part, found: list[Finding], level: str) -> None:
+def _check_near(rel: str, a: Part, rel_b: str, b: Part, found: list[Finding], level: str) -> None:
     near = near_duplicates(a, b)
     if not len(near):
         return
@@ -114,9 +158,28 @@ def _check_near(rel: str, a: Part, b: Part, found: list[Finding], level: str) ->
     removed = rows if level == ERROR else ()
     found.append(
         Finding(
-            level, "near_duplicate", f"{rel}, line {file_line(a.frame, rows[0])}", message, fix, lines_of(rows, a.frame), removed
+            level,
+            "near_duplicate",
+            f"{rel}, line {file_line(a.frame, rows[0])}",
+            message,
+            fix,
+            lines_of(rows, a.frame),
+            removed,
+            pictures=_both(rel, a, rel_b, b, near),
         )
     )
+
+
+def _both(rel_a: str, a: Part, rel_b: str, b: Part, pairs: pd.DataFrame) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The test images of the rows of both parts, side by side."""
+    out = []
+    for pair in pairs.head(PICTURES).itertuples():
+        (one, left), (two, right) = (
+            _picture(rel_a, a, pair.row_a, test_only=True),
+            _picture(rel_b, b, pair.row_b, test_only=True),
+        )
+        out.append((f"{one} | {two}", (*left, *right)))
+    return tuple(out)
 
 
 def _check_boards(rel: str, a: Part, b: Part, found: list[Finding]) -> None:

@@ -37,6 +37,7 @@ class Finding:
         places: all lines that are concerned, at most 200.
         remove: positions (from 0) of rows whose removal settles it.
         edits: (position, column, new cell) that settle it.
+        pictures: (caption, image files) that show it, for a page.
     """
 
     level: str
@@ -47,6 +48,7 @@ class Finding:
     places: tuple[int, ...] = ()
     remove: tuple[int, ...] = ()
     edits: tuple[tuple[int, str, str], ...] = ()
+    pictures: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The finding as the JSON report has it."""

@@ -271,6 +271,8 @@ def _image_findings(source: Source, frame: pd.DataFrame, broken: dict[int, tuple
         )
     for position, (column, path, why) in broken.items():
         if why != "missing":
+            row = frame.iloc[position].to_dict()
+            images = (*source.layout.input_paths(row), *source.layout.golden_paths(row)) if source.layout else ()
             yield Finding(
                 ERROR,
                 "image_undecodable",
@@ -279,6 +281,7 @@ def _image_findings(source: Source, frame: pd.DataFrame, broken: dict[int, tuple
                 "replace the file or remove the row",
                 lines_of([position], frame),
                 (position,),
+                pictures=((f"{source.rel}, line {file_line(frame, position)}: {why}", tuple(map(str, images))),),
             )
 
 

@@ -22,6 +22,7 @@ from deft_aoi.mining.path_rules import PathRule, pool_rules, resolve_column
 from deft_aoi.mining.pregen_scan import PregenPairs, scan
 from deft_aoi.workspaces.check_content import (
     check_crop_size,
+    check_labels,
     check_leakage,
     check_pair_leakage,
     check_rules,
@@ -36,11 +37,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def check_workspace(path: Path, *, allow_near: bool = False, defect_labels: Sequence[str] = ()) -> CheckReport:
+def check_workspace(
+    path: Path, *, allow_near: bool = False, defect_labels: Sequence[str] = (), suspects: bool = False
+) -> CheckReport:
     """Check the workspace at ``path``; nothing in it is written (digests are cached in the user's cache folder).
 
     ``allow_near``: near-duplicates of evaluation sets in training are the user's decision, and a warning.
     ``defect_labels``: names that mean a good part and are defects all the same, as the user says.
+    ``suspects``: look for labels that fit their image least, too; every pair is measured.
 
     Raises:
         HardStop: there is no such folder, or its path breaks the path rule.
@@ -66,6 +70,8 @@ def check_workspace(path: Path, *, allow_near: bool = False, defect_labels: Sequ
     check_statistics(workspace, parts, found)
     check_crop_size(workspace, parts, spec, found)
     check_goldens(workspace, parts, spec, found)
+    if suspects:
+        check_labels(workspace, parts, spec, found)
     return CheckReport.of(str(workspace.root), found, frames)
 
 

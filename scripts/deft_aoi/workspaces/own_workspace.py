@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deft_aoi.analysis.identity import identify
 from deft_aoi.contract.changenet_csv import MANDATORY
@@ -22,6 +23,10 @@ from deft_aoi.workspaces.crop_size import large_crops
 from deft_aoi.workspaces.own_data import Sample, all_problems
 from deft_aoi.workspaces.own_images import OwnImages, bits_of
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PREVIEW_PAIRS = 10
 DEFAULT_FRACTIONS = "train=0.3,validation=0.1,kpi=0.25,holdout=0.1,pool=0.25"
 MIN_SIDE, MAX_SIDE = 64, 128
 """Crop sides that the embedded engine is made for; larger images are scaled when they are read."""
@@ -40,6 +45,27 @@ class Content:
     side: int
 
 
+@dataclass(frozen=True)
+class Preview:
+    """What would be written.
+
+    Attributes:
+        parts: part of the workspace → its samples.
+        lights: names, ``("",)`` for one image a part.
+        notes: what was detected, changed or left out.
+        pairs: up to ten, of every class: caption, and test and golden images as the workspace will have them.
+    """
+
+    parts: Mapping[str, Sequence[Sample]]
+    lights: tuple[str, ...]
+    notes: Sequence[str]
+    pairs: Sequence[tuple[str, Sequence[Image]]]
+
+    def counts(self) -> dict[str, Counter[str]]:
+        """Rows by part and label."""
+        return {part: Counter(sample.label for sample in own) for part, own in self.parts.items()}
+
+
 def make_workspace(
     samples: Sequence[Sample],
     output: Path,
@@ -51,7 +77,8 @@ def make_workspace(
     notes: Sequence[str] = (),
     defect_labels: Sequence[str] = (),
     bit_depth: str | None = None,
-) -> dict[str, Any]:
+    confirm: Callable[[Preview], bool] | None = None,
+) -> dict[str, Any] | None:
     """Deal samples to the parts of a new workspace.
 
     Args:
@@ -64,9 +91,10 @@ def make_workspace(
         notes: what was detected or left out before; the report begins with it.
         defect_labels: names that mean a good part and are defects, as the user says; kept in the report.
         bit_depth: what images of more than 8 bits a channel use, ``12``, ``16`` or ``auto``; ``None`` refuses them.
+        confirm: asked before anything is written.
 
     Returns:
-        The report (schema ``workspace_report``).
+        The report (schema ``workspace_report``); ``None`` where ``confirm`` said no, and nothing is written.
 
     Raises:
         HardStop: an image cannot be decoded, one picture has two labels, too few boards, a part without PASS rows or
@@ -88,6 +116,8 @@ def make_workspace(
         named = _unique_names([s for s, _ in kept])
         by_part = {part: [s for s in named if parts[s.board] == part] for part in fractions}
         notes += _check_parts(by_part)
+        if confirm is not None and not confirm(Preview(by_part, lights, notes, _ten_pairs(named, images))):
+            return None
         extension = ".png" if images.changed else _extension(named)
         for part, own in by_part.items():
             builder.write_split(part, [_write_sample(builder, part, s, lights, extension, images) for s in own])
@@ -104,6 +134,18 @@ def make_workspace(
         if defect_labels:
             parameters["defect_labels"] = list(defect_labels)
         return builder.finish(kind="own", parameters=parameters, pregen={}, notes=notes)
+
+
+def _ten_pairs(samples: Sequence[Sample], images: OwnImages) -> list[tuple[str, list[Image]]]:
+    """Up to ten samples, the classes by turns, with their images."""
+    by_label: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        by_label[sample.label].append(sample)
+    turns = [sample for turn in zip_longest(*by_label.values()) for sample in turn if sample is not None]
+    return [
+        (f"{s.label}: {s.board}, {s.object_name}", [images.open(path) for path in (*s.test, *s.golden)])
+        for s in turns[:PREVIEW_PAIRS]
+    ]
 
 
 def _look_at_all(samples: Sequence[Sample], images: OwnImages) -> list[Content]:
