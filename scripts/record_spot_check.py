@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> Result:
     if not args.list:
         from deft_aoi.record.manual_event import append_spot_check
 
-        append_spot_check(args.results_dir, args.iteration, text.splitlines()[0])
+        append_spot_check(args.results_dir, args.iteration, "; ".join(line.strip() for line in text.splitlines()))
     return Result(text, data)
 
 

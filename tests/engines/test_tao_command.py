@@ -39,7 +39,7 @@ def test_tao_s_wheels_are_reached_by_their_console_command_or_their_module(tmp_p
         {"overrides": ["a='b'"]},
         {"overrides": ["--config-dir"]},
         {"engine": "other"},
-        {"subtask": "export"},
+        {"subtask": "quantize"},
         {"tool": "gap_analysis"},
         {"overrides": ["a=b\n"]},
     ],

@@ -114,7 +114,8 @@ def test_files_that_we_write_never_name_an_attempt_folder(finished: Path) -> Non
 def test_next_stage_says_that_nothing_is_left(finished: Path) -> None:
     said = deft("next_stage", "--results-dir", finished)
     assert said.code == 0
-    assert "run complete; report" in said.out
+    assert "1 of 1 iterations are done" in said.out
+    assert "best_model.json" in said.out
 
 
 def test_a_spot_check_is_on_record_and_is_no_ones_sentence(finished_copy: Path) -> None:
@@ -123,7 +124,8 @@ def test_a_spot_check_is_on_record_and_is_no_ones_sentence(finished_copy: Path) 
     assert said.code == 0, said.err
     last = log.read(finished_copy)[-1]
     assert (last["stage"], last["iter"], last["data"]["kind"]) == ("note", "baseline", "spot_check")
-    assert "is mislabeled" in last["summary"]
+    assert sample in last["summary"]
+    assert last["summary"].endswith(": mislabeled")
     assert "baseline" not in read_run(finished_copy).notes()
 
 

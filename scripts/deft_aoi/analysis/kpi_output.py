@@ -107,7 +107,7 @@ def _judge_counts(args: argparse.Namespace, target: KpiTarget | None, rules: Jud
     bounds = {"false_alarms": target.far_fraction if target else None, "missed": 1 - rules.min_recall_support}
     said = {}
     for name, bound in bounds.items():
-        text = getattr(args, name)
+        text = vars(args)[name]
         if text is None:
             continue
         events, _, trials = text.partition("/")

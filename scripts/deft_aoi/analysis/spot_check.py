@@ -104,7 +104,7 @@ def tally(path: Path) -> dict[str, int]:
 
 
 def verdict_command(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    """``record_spot_check.py``: what to say, and the whole record."""
+    """``record_spot_check.py``: what was recorded, sample by sample, and all verdicts of the run."""
     paths = RunPaths(args.results_dir.resolve())
     file = paths.run / FILE_NAME
     if args.list:

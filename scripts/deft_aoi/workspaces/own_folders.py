@@ -208,7 +208,11 @@ def _fields(key: str, file: str, pattern: Pattern | None, labelled: bool, origin
         return label, below, {}
     fields = pattern.read(key_of(file)[start:])
     if fields is None:
-        raise HardStop(f"{origin}: the path is not as --pattern says", found=quoted(key_of(file)[start:], 160))
+        raise HardStop(
+            f"{origin}: the path is not as --pattern says",
+            found=quoted(key_of(file)[start:], 160),
+            hint="write the pattern as the files lie below test/, or move this file away",
+        )
     return fields.get("label", label), below, fields
 
 

@@ -64,7 +64,9 @@ class GoldenLibrary:
         if self._rule == "part_type" and not words.get("part_type"):
             return HardStop(
                 f"{origin}: no part type, which --golden-by part_type looks for",
-                expected="--pattern with {part_type}, or --map part_type=COLUMN",
+                expected="a part type for every part",
+                found="none",
+                hint="--pattern with {part_type}, or --map part_type=COLUMN",
             )
         where = f"{quoted(same[0], 160)} below the golden folder" if same else "a golden image"
         by_rule = f", or one of {self._rule} {quoted(words.get(self._rule, ''), 80)}" if self._rule else ""

@@ -124,7 +124,12 @@ def read_review(labels: Path, review: Path) -> tuple[dict[str, Any], list[Judgem
 def _answer(raw: str, body: dict[str, Any], where: str) -> str:
     if body["kind"] == "spot_check":
         if raw not in body["choices"]:
-            raise HardStop(f"{where}: no such answer", expected=", ".join(body["choices"]), found=quoted(raw))
+            raise HardStop(
+                f"{where}: no such answer",
+                expected=", ".join(body["choices"]),
+                found=quoted(raw),
+                hint="save labels.csv from the page again",
+            )
         return raw
     try:
         label = normalize_label(raw)

@@ -114,5 +114,5 @@ def test_a_missing_or_broken_spec_file_is_named(tmp_path):
 
 def test_an_unknown_subtask_is_a_usage_error(engine):
     with pytest.raises(SystemExit) as stop:
-        engine.call("visual_changenet", "export", "-e", "x.yaml")
+        engine.call("visual_changenet", "quantize", "-e", "x.yaml")
     assert stop.value.code == 2
