@@ -27,6 +27,18 @@ def test_a_lower_far_that_hides_new_escapes_is_not_promoted(scored_rows) -> None
     assert compare.compare(before, after, 0.5, 0.5, max_new_escapes=1)["promote"]
 
 
+def test_copies_of_one_part_count_once_on_both_sides(scored_rows) -> None:
+    before = scored_rows([0.6, 0.6, 0.1, 0.2], [0.9, 0.9, 0.7])
+    after = before.assign(siamese_score=[0.1, 0.6, 0.1, 0.7, 0.4, 0.9, 0.7])
+    rows = compare.compare(before, after, 0.5, 0.5)
+    parts = compare.compare(before, after, 0.5, 0.5, content_ids=["flat", "flat", "b", "c", "d", "d", "e"])
+    assert (rows["parts"], parts["parts"], parts["rows"]) == (7, 5, 7)
+    assert (rows["cleared_false_alarms"], parts["cleared_false_alarms"]) == (1, 0), "one copy of it is still an alarm"
+    assert parts["new_false_alarms"] == parts["new_escapes"] == 1, "missed as soon as one copy is"
+    assert [(e["line"], e["score_before"]) for e in parts["new_escapes_listed"]] == [(6, 0.9)]
+    assert parts["far_before_fraction"] == pytest.approx(1 / 3)
+
+
 def test_an_exchange_of_defects_is_promoted_and_named_unless_the_line_forbids_it(scored_rows) -> None:
     before = scored_rows([0.6, 0.7, 0.1, 0.2], [0.9, 0.8, 0.3])
     after = before.assign(siamese_score=[0.1, 0.1, 0.1, 0.1, 0.9, 0.4, 0.8])

@@ -1,7 +1,8 @@
-"""Two models on the same KPI rows: what changed, row by row, and whether the better rate hides new escapes.
+"""Two models on the same KPI parts: what changed, part by part, and whether the better rate hides new escapes.
 
-Each model is judged at its own operating point. Rows are paired by position and checked by name, so the comparison needs
-no assumption that the two sets are independent (McNemar, Psychometrika 12, 1947; the exact form).
+Each model is judged at its own operating point, over distinct contents as the verdict is. Rows are paired by position and
+checked by name, so the comparison needs no assumption that the two sets are independent (McNemar, Psychometrika 12, 1947;
+the exact form).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from deft_aoi.analysis import operating_point
 from deft_aoi.analysis.constants import MAX_LISTED, RECALL_WITHOUT_ODD_DEFECTS
@@ -35,6 +37,8 @@ def compare(
     max_new_escapes: int | None = None,
     judged: tuple[Evaluation, Evaluation] | None = None,
     estimates: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None,
+    content_ids: Any = None,
+    featureless: Any = None,
 ) -> dict[str, Any]:
     """Compare two scored frames of the same rows.
 
@@ -52,6 +56,8 @@ def compare(
             distinct contents, where a run has them: the lower cross-validated false-alarm rate is the better model, ties by
             the point; where both flag half of the good parts or more, the lower rate at recall 99 %.
         judged: what the user's own primary metric says of both; it then decides instead of the KPI, escapes apart.
+        content_ids: (N,) identities by content; ``None``: every row counts as one part.
+        featureless: (N,) booleans that go with them.
 
     Returns:
         The record of schema ``comparison``: FAR and recall of both, discordant counts and exact p-values for good parts and
@@ -60,18 +66,19 @@ def compare(
     Raises:
         HardStop: the frames are not the same rows.
     """
-    old = check_scored(before, score_column=score_column)
-    new = check_scored(after, score_column=score_column)
-    _refuse_other_rows(old, new)
-    flag_old, flag_new = old.scores > threshold_before, new.scores > threshold_after
-    defect = old.defect
+    known: dict[str, Any] = {"score_column": score_column, "content_ids": content_ids, "featureless": featureless}
+    rows_old, rows_new = check_scored(before, **known), check_scored(after, **known)
+    _refuse_other_rows(rows_old, rows_new)
+    (old, at_old), (new, at_new) = _parts(rows_old), _parts(rows_new)
+    flag_old, flag_new = (old.scores > threshold_before)[at_old], (new.scores > threshold_after)[at_new]
+    defect = old.defect[at_old]
     escapes = np.flatnonzero(defect & flag_old & ~flag_new)
     caught = np.flatnonzero(defect & ~flag_old & flag_new)
     alarms = np.flatnonzero(~defect & ~flag_old & flag_new)
     cleared = np.flatnonzero(~defect & flag_old & ~flag_new)
     far = [float(f[~defect].mean()) for f in (flag_old, flag_new)]
     recall = [float(f[defect].mean()) for f in (flag_old, flag_new)]
-    escapes = escapes[np.argsort(new.scores[escapes], kind="stable")]
+    escapes = escapes[np.argsort(new.scores[at_new[escapes]], kind="stable")]
     good, bad = int((~defect).sum()), int(defect.sum())
     met = [
         target is not None and target.meets(int((f & ~defect).sum()), good, int((f & defect).sum()), bad)
@@ -84,8 +91,8 @@ def compare(
         found = [e.get("cross_validated_far_fraction") for e in estimates]
         cross = [float(f) for f in found if f is not None] if None not in found else far
         point = [float(e.get("far_fraction", rows)) for e, rows in zip(estimates, far, strict=True)]
-        known = [e.get("far_at_99_fraction") for e in estimates]
-        at_99 = [float(f) for f in known if f is not None] if None not in known else at_99
+        found = [e.get("far_at_99_fraction") for e in estimates]
+        at_99 = [float(f) for f in found if f is not None] if None not in found else at_99
     better = None
     if judged is not None:
         met, better = [e.met for e in judged], judged[1].rank < judged[0].rank
@@ -101,7 +108,8 @@ def compare(
     )
     return {
         "schema_version": 1,
-        "rows": len(old),
+        "rows": len(rows_old),
+        "parts": len(old),
         "threshold_before": float(threshold_before),
         "threshold_after": float(threshold_after),
         "far_before_fraction": far[0],
@@ -114,10 +122,20 @@ def compare(
         "newly_caught": len(caught),
         "mcnemar_p_good_parts": mcnemar_exact(len(alarms), len(cleared)),
         "mcnemar_p_defects": mcnemar_exact(len(escapes), len(caught)),
-        "new_escapes_listed": [{**new.describe(int(r)), "score_before": float(old.scores[r])} for r in escapes[:MAX_LISTED]],
+        "new_escapes_listed": [
+            {**new.describe(int(at_new[k])), "score_before": float(old.scores[at_old[k]])} for k in escapes[:MAX_LISTED]
+        ],
         "promote": promote,
         "reason": reason,
     }
+
+
+def _parts(s: ScoredSet) -> tuple[ScoredSet, npt.NDArray[np.intp]]:
+    """The distinct contents, and an order in which those of two models on the same rows correspond."""
+    parts = s.distinct_contents()
+    if parts.content is None:
+        return parts, np.arange(len(parts))
+    return parts, np.lexsort((parts.label_codes, parts.content))
 
 
 def decide(

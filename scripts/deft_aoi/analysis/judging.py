@@ -174,7 +174,7 @@ def holdout_says(
     p_value = None
     if kpi_point is not None:
         p_value = misses_p_value(point["fn"], bad, kpi_point["tp"] + kpi_point["fn"], kpi_point["fn"])
-    far_wrong = judge_far and point["far_interval"][0] > target.far_fraction
+    far_wrong = judge_far and not target.is_met(float(point["far_interval"][0]))
     if far_wrong or (p_value is not None and p_value < 1 - INTERVAL_LEVEL):
         return "contradicts", p_value
     tested = target if judge_far else KpiTarget("<=", 1.0, target.recall_fraction, target.text)

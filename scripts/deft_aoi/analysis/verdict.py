@@ -93,8 +93,9 @@ def facts_of(report: Mapping[str, Any], holdout: Mapping[str, Any] | None = None
 def sentence(report: Mapping[str, Any], holdout: Mapping[str, Any] | None = None, metric_met: bool | None = None) -> str:
     """The one sentence of the console: the verdict, both halves, what they support, the hold-out.
 
-    ``MET on the KPI set only: 0 false alarms in 400 good parts, 180 of 180 defects caught; this supports FAR <= 0.75 %,
-    recall >= 98.3 %; no hold-out``. Counts and rates are over distinct contents; bounds are one-sided 95 %.
+    ``MET: 0 false alarms in 400 good parts, 180 of 180 defects caught; this supports FAR <= 0.75 %, recall >= 98.3 %;
+    hold-out: 1 of 300 good parts flagged, 149 of 150 defects caught, confirmed``. Counts and rates are over distinct contents;
+    bounds are one-sided 95 %.
     """
     text = f"{halves(report['target_point'])}; this supports {supports(report['target_point'])}"
     if report["target"] is None:
@@ -106,10 +107,12 @@ def sentence(report: Mapping[str, Any], holdout: Mapping[str, Any] | None = None
         parts.append("it does not hold when other boards choose the threshold (cross-validation)")
     if holdout is not None:
         parts.append(f"hold-out: {holdout_counts(holdout)}{_HOLDOUT[facts.holdout]}")
+    elif verdict_of(facts) == KPI_ONLY:
+        parts.append("kpi/holdout_set.csv with boards that took no part would confirm it or not")
     return f"{verdict_of(facts)}: {'; '.join(parts)} (target {report['target']['text']})"
 
 
-_HOLDOUT = {"confirms": "", "not_confirmed": ", not enough to confirm", "contradicts": ": contradicts", "none": ""}
+_HOLDOUT = {"confirms": ", confirmed", "not_confirmed": ", not enough to confirm", "contradicts": ": contradicts", "none": ""}
 
 
 def halves(point: Mapping[str, Any]) -> str:

@@ -23,8 +23,10 @@ from deft_aoi.record import log, provenance
 from deft_aoi.record.log import load_state
 from deft_aoi.record.state import fold
 
-FINAL = {"kpi_met": "", "max_iterations": "", "pool_exhausted": " and the pool has nothing more"}
 STATUS = {
+    "kpi_met": "final",
+    "max_iterations": "final: all iterations are done",
+    "pool_exhausted": "final: the pool has nothing more",
     "hard_stop": "best so far: the run ended in a hard stop",
     "job_failed": "best so far: a job failed",
     "user_stop": "best so far: stopped by the user",
@@ -113,7 +115,7 @@ def _content(
     image = plan["images"].get("visual_changenet") or None
     body = {
         "version": 1,
-        "status": _status(state["status"], config, facts.kpi),
+        "status": STATUS.get(state["status"], "best so far: the run goes on"),
         "run": run.root.name,
         "iteration": best["label"],
         "engine": config.engine,
@@ -183,13 +185,6 @@ def _comments(preprocessing: dict[str, Any]) -> list[str]:
             f"{100 * raw['far_fraction']:.4g}%, recall {100 * raw['recall_fraction']:.4g}%."
         )
     return lines
-
-
-def _status(status: str, config: RunConfig, met: bool) -> str:
-    text = STATUS.get(status, "best so far: the run goes on")
-    if status in FINAL:
-        text = f"final: the KPI is {'met' if met else 'not met'}{FINAL[status]}"
-    return text if config.primary_metric is None else text.replace("the KPI", "the primary metric with its constraints")
 
 
 def _metric(run: RunPaths, best: dict[str, Any]) -> dict[str, Any]:

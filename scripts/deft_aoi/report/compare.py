@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from deft_aoi.analysis import compare as paired
+from deft_aoi.analysis.identity import identities_of
 from deft_aoi.analysis.score_table import read_scores
-from deft_aoi.contract.errors import HardStop, UsageError
+from deft_aoi.contract.errors import DeftError, HardStop, UsageError
+from deft_aoi.contract.spec import load_spec
+from deft_aoi.contract.splits import load_split
 from deft_aoi.contract.text import printable, quoted, shown_label
 from deft_aoi.report import number_format as fmt
 from deft_aoi.report.run_view import Iteration, RunView, optional_json, read_run
@@ -54,8 +57,8 @@ def compare(first: str, second: str) -> dict[str, Any]:
         second: the same.
 
     Returns:
-        ``a`` and ``b`` (figures of each), ``per_defect`` and ``paired`` (schema ``comparison``; ``None`` with ``why`` when
-        the two were not scored on the same rows).
+        ``a`` and ``b`` (figures of each), ``per_defect`` and ``paired`` (schema ``comparison``, over distinct contents;
+        ``None`` when the two were not scored on the same rows), and ``why`` where it is not so.
 
     Raises:
         UsageError: see :func:`side`.
@@ -112,11 +115,28 @@ def _until(s: Side) -> list[dict[str, Any]]:
 
 def _paired(a: Side, b: Side) -> tuple[dict[str, Any] | None, str]:
     frames = [read_scores(s.view.run.root / s.it.view["inference_csv"]) for s in (a, b)]
+    thresholds = [_kpi(s)["target_point"]["threshold"] for s in (a, b)]
+    known, why = _contents(a, len(frames[0]))
     try:
-        result = paired.compare(*frames, _kpi(a)["target_point"]["threshold"], _kpi(b)["target_point"]["threshold"])
+        result = paired.compare(*frames, *thresholds, **known)
     except HardStop as error:
         return None, printable(f"not paired row by row: {error.message}", 200)
-    return result, ""
+    return result, why
+
+
+def _contents(a: Side, rows: int) -> tuple[dict[str, Any], str]:
+    """The identities by content of the KPI rows, as the verdicts count them; nothing, and why, where there are none."""
+    run, why = a.view.run, "counted over rows: {}"
+    if not _kpi(a)["counts"]["distinct_by_content"]:
+        return {}, why.format("their contents are unknown")
+    try:
+        split = load_split(run.workspace, load_spec(run.workspace.baseline_spec), "kpi")
+        ids = identities_of(split, run.workspace.cache_dir / "digests")
+    except DeftError as error:
+        return {}, printable(why.format(error.message), 200)
+    if len(ids) != rows:
+        return {}, why.format("the KPI set is another one now")
+    return {name: ids[column].to_numpy() for name, column in (("content_ids", "content_id"), ("featureless", "featureless"))}, ""
 
 
 def text(found: dict[str, Any]) -> str:
@@ -144,8 +164,10 @@ def text(found: dict[str, Any]) -> str:
     if moved:
         shown = (f"{shown_label(d['label'], 24)} {fmt.percent(d['a'])} → {fmt.percent(d['b'])}" for d in moved[:5])
         lines.append("recall by defect: " + ", ".join(shown))
+    if found["why"]:
+        lines.append(found["why"])
     if pair is None:
-        return "\n".join([*lines, found["why"]])
+        return "\n".join(lines)
     lines.append(
         f"defects: {pair['new_escapes']} newly missed, {pair['newly_caught']} newly caught (p {pair['mcnemar_p_defects']:.3g})"
     )

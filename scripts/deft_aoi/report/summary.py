@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from deft_aoi.analysis.verdict import sentence as the_sentence
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.files import atomic_write_text
 from deft_aoi.contract.text import printable
@@ -46,6 +47,15 @@ def write(results_dir: str | Path, label: str) -> Path:
     return path
 
 
+def refresh(results_dir: str | Path, label: str) -> None:
+    """After the hand-over: the verdict's paragraph of a summary that is there says what the hold-out said; the rest stays."""
+    path, view = file_of(results_dir, label), read_run(results_dir)
+    it = next(i for i in view.iterations if i.label == label)
+    old, new = path.read_text(encoding="utf-8").split("\n"), _lines(view, it)
+    if old[:2] == new[:2] and old[2:3] != new[2:3]:
+        atomic_write_text(path, "\n".join([*old[:2], new[2], *old[3:]]))
+
+
 def add_note(results_dir: str | Path, label: str, note: str) -> None:
     """Put somebody's sentence on an iteration on record; summary and report show it as data, the newest one only.
 
@@ -68,7 +78,9 @@ def _lines(view: RunView, it: Iteration) -> list[str]:
             old = before.kpi["target_point"]["far_fraction"]
             earlier = "the baseline" if before.label == "baseline" else fmt.iteration(before.label)
             moved = f" The false-alarm rate was {fmt.percent(old)} after {earlier}."
-        lines.append(f"**{it.verdict}** (target {fmt.cell(view.config.get('kpi_target', ''))}). {sentence(it.kpi)}{moved}")
+        handed = view.view["run"] if view.view["run"].get("best_iteration") == it.label else {}
+        told = handed.get("verdict_sentence") or the_sentence(it.kpi, None, None if it.metric is None else it.metric["met"])
+        lines.append(f"**{it.verdict}**{fmt.cell(told, 600).removeprefix(it.verdict)}. {sentence(it.kpi)}{moved}")
         if it.metric is not None:
             lines += ["", f"Decided by the primary metric: {fmt.cell(state['primary_metric'], 300)}."]
         if not state.get("promoted", True) and it.comparison is not None:

@@ -15,19 +15,16 @@ from deft_aoi.analysis.verdict import (
     UNSUPPORTED,
     Facts,
     facts_of,
-    halves,
-    holdout_counts,
-    needs,
-    supports,
     verdict_of,
 )
+from deft_aoi.analysis.verdict import sentence as the_sentence
 from deft_aoi.report import advice
 from deft_aoi.report import number_format as fmt
 from deft_aoi.report.run_view import ENDED_WELL, Iteration, RunView, optional_json, read_run
 from deft_aoi.report.sections import recommendations
 
 ENDINGS = {
-    "kpi_met": "Run finished: the target was reached",
+    "kpi_met": "Run finished: its rule to stop was met",
     "max_iterations": "Run finished: all planned iterations are done",
     "pool_exhausted": "Run finished early: the pool has no further useful rows",
     "user_stop": "Run stopped by the user",
@@ -58,7 +55,7 @@ class Verdict:
         badge: the verdict in capitals, as the record spells it, or the run's state.
         state: how the run ended, or that it goes on.
         headline: the one sentence.
-        text: the KPI in words.
+        text: the verdict in one sentence, as the console says it.
         cards: the four answers.
         cautions: what must be known before the number is used.
         steps: what to do next, first things first.
@@ -99,7 +96,7 @@ def judge(view: RunView, holdout: dict[str, Any] | None) -> Verdict:
         badge,
         state,
         _headline(view, best, verdict, finished),
-        sentence(best.kpi),
+        f"{the_sentence(best.kpi, holdout, None if best.metric is None else best.metric['met'])}.",
         _cards(view, best, holdout, facts, finished),
         tuple(advice.cautions(view, best, holdout)),
         tuple(advice.steps(view, best, holdout, verdict)),
@@ -180,10 +177,10 @@ def _headline(view: RunView, best: Iteration, verdict: str, finished: bool) -> s
 
 
 def sentence(kpi: dict[str, Any]) -> str:
-    """The KPI in words: counts, rates and bounds over distinct contents, then the counts over rows."""
+    """The rates behind the verdict with their bounds, over distinct contents, then the counts over rows."""
     p, counts = kpi["target_point"], kpi["counts"]
     text = (
-        f"{halves(p)}: a false-alarm rate of {fmt.percent(p['far_fraction'])} at {fmt.percent(p['recall_fraction'])} recall. "
+        f"A false-alarm rate of {fmt.percent(p['far_fraction'])} at {fmt.percent(p['recall_fraction'])} recall. "
         f"With 95% confidence on each side the true false-alarm rate is between {fmt.percent(p['far_interval'][0])} and "
         f"{fmt.percent(p['far_interval'][1])}, and recall at least {fmt.percent(p['recall_interval'][0])}."
     )
@@ -199,7 +196,7 @@ def sentence(kpi: dict[str, Any]) -> str:
 def _cards(view: RunView, best: Iteration, holdout: dict[str, Any] | None, facts: Facts, finished: bool) -> tuple[Card, ...]:
     assert best.kpi is not None
     return (
-        _deploy(best, holdout, facts, finished, view.status),
+        _deploy(best, facts, finished, view.status),
         _threshold(best),
         _misses(best.kpi, holdout),
         _why(best.kpi, holdout),
@@ -216,24 +213,13 @@ ANSWERS = {
 }
 
 
-def _deploy(best: Iteration, holdout: dict[str, Any] | None, facts: Facts, finished: bool, status: str) -> Card:
+def _deploy(best: Iteration, facts: Facts, finished: bool, status: str) -> Card:
     kpi = best.kpi
     assert kpi is not None
     answer, tone = ANSWERS[verdict_of(facts)]
-    detail = f"Target {fmt.cell(kpi['target']['text'])}: {'met' if facts.kpi else 'not met'} on the KPI set"
+    detail = sentence(kpi)
     if best.metric is not None:
-        detail = f"By the primary metric of this run: {fmt.cell(best.view['primary_metric'], 300)}"
-    detail += f"; this supports {supports(kpi['target_point'])}."
-    lacking = needs(kpi["sample_size"], facts)
-    if lacking:
-        detail += f" {lacking}."
-    if facts.kpi and not facts.cross_validated:
-        detail += " With thresholds chosen on other boards it is not met (cross-validation)."
-    if holdout is None:
-        detail += " There is no hold-out: kpi/holdout_set.csv with boards that took no part would confirm it or not."
-    else:
-        told = {"confirms": "confirms it", "not_confirmed": "does not confirm it", "contradicts": "contradicts it"}
-        detail += f" The hold-out {told[facts.holdout]}: {holdout_counts(holdout)}."
+        detail = f"By the primary metric of this run: {fmt.cell(best.view['primary_metric'], 300)}. {detail}"
     if finished:
         return Card("Deploy it?", answer, detail, tone)
     going = status in ("running", "new")

@@ -106,16 +106,20 @@ def judgement(report: dict[str, Any], decision: Evaluation | None) -> dict[str, 
 def kpi_report(ctx: RunContext, csv: Path, split: str, write_to: Path | None = None) -> tuple[dict[str, Any], Any]:
     """``(report, frame)`` of a scored split of this run, with content identities; with its files when a folder is named."""
     frame: Any = scored_frame(ctx, csv, split)
-    ids = ctx.identities[split]
     common: dict[str, Any] = {
         "target": ctx.config.target,
-        "content_ids": ids["content_id"].to_numpy(),
-        "featureless": ids["featureless"].to_numpy(),
+        **contents(ctx, split),
         "seconds_per_call": ctx.config.seconds_per_call,
         "rules": ctx.config.judging,
     }
     report = kpi.analyze(frame, **common) if write_to is None else kpi_output.analyze_and_write(frame, write_to, **common)
     return report, frame
+
+
+def contents(ctx: RunContext, split: str) -> dict[str, Any]:
+    """What the rows of a split are by content: the identities by which everything is counted."""
+    ids = ctx.identities[split]
+    return {"content_ids": ids["content_id"].to_numpy(), "featureless": ids["featureless"].to_numpy()}
 
 
 def choose_checkpoint(reports: dict[str, dict[str, Any]], judged: Mapping[str, Evaluation] | None = None) -> str:
@@ -155,6 +159,7 @@ def _compare(
         max_new_escapes=ctx.config.max_new_escapes,
         judged=judged,
         estimates=(before, {"far_fraction": report["target_point"]["far_fraction"], **judgement(report, decision)}),
+        **contents(ctx, "kpi"),
     )
     return {"with": before["label"], **result}
 

@@ -19,7 +19,7 @@ from deft_aoi.loop import specs as derive
 from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.launch import write_spec
 from deft_aoi.loop.stages import ledger
-from deft_aoi.loop.stages.evaluate import kpi_report
+from deft_aoi.loop.stages.evaluate import contents, kpi_report
 from deft_aoi.loop.stages.inference import score, scored_frame
 from deft_aoi.loop.stages.train import training_spec
 from deft_aoi.record import lock, log, publish
@@ -51,11 +51,7 @@ def hand_over(ctx: RunContext, _label: str, attempt: int) -> StageResult:
 
 
 def _outcome(run: RunPaths, best: dict[str, Any], body: dict[str, Any]) -> StageResult:
-    holdout = body["holdout"]
-    text = f"{best['label']} handed over at threshold {best['threshold']!r}: {body['verdict']}"
-    if holdout is not None:
-        far, recall = 100 * holdout["far_fraction"], 100 * holdout["recall_fraction"]
-        text += f"; hold-out FAR {far:.2f}%, recall {recall:.2f}%, AUROC {holdout['auroc']:.4f}"
+    text = f"{best['label']} handed over at threshold {best['threshold']!r}: {body['verdict_sentence']}"
     if body["champion"] is not None:
         text += f"; {trend.sentence(body['champion'])}"
     evidence = {**digests(run), "label": best["label"]}
@@ -150,10 +146,7 @@ def score_unregistered(ctx: RunContext, best: dict[str, Any], attempt: int) -> d
         score(ctx, "run", "handoff", "unregistered", attempt, path, ctx.path(best["best_ckpt_path"]), out, rows)
         report, frame = kpi_report(ctx, out / "inference.csv", "kpi")
         point = report["target_point"]
-        ids = ctx.identities["kpi"]
-        there = kpi.apply_threshold(
-            frame, best["threshold"], content_ids=ids["content_id"].to_numpy(), featureless=ids["featureless"].to_numpy()
-        )["point"]
+        there = kpi.apply_threshold(frame, best["threshold"], **contents(ctx, "kpi"))["point"]
         figures = {k: point[k] for k in ("threshold", "far_fraction", "recall_fraction")}
         figures["at_this_threshold"] = {k: there[k] for k in ("far_fraction", "recall_fraction")}
         atomic_write_json(out / UNREGISTERED, figures)
@@ -230,32 +223,36 @@ def paired(ctx: RunContext, folder: Path, first: dict[str, Any], best: dict[str,
 
     old: Any = scored_frame(ctx, folder / BASELINE / "inference.csv", "holdout")
     new: Any = scored_frame(ctx, folder / "inference.csv", "holdout")
-    return compare.compare(old, new, first["threshold"], best["threshold"], target=ctx.config.target)
+    return compare.compare(old, new, first["threshold"], best["threshold"], target=ctx.config.target, **contents(ctx, "holdout"))
 
 
 def measure(ctx: RunContext, csv: Path, model: dict[str, Any]) -> dict[str, Any]:
     """A scored hold-out at the threshold that an iteration's KPI set fixed."""
     frame: Any = scored_frame(ctx, csv, "holdout")
-    ids = ctx.identities["holdout"]
     return kpi.apply_threshold(
         frame,
         model["threshold"],
         target=ctx.config.target,
-        content_ids=ids["content_id"].to_numpy(),
-        featureless=ids["featureless"].to_numpy(),
+        **contents(ctx, "holdout"),
         kpi_point=read_checked(ctx.path(model["kpi_json"]), "kpi")["target_point"],
         rules=ctx.config.judging,
     )
 
 
 def render(ctx: RunContext) -> Path:
-    """Write the HTML report from disk; after an iteration's RCA also its summary, once (somebody may have added to it)."""
+    """Write the HTML report from disk; after an iteration's RCA also its summary, once (somebody may have added to it).
+
+    The summary of the model handed over gets the verdict that the hold-out decides.
+    """
     from deft_aoi.report import summary
     from deft_aoi.report.render import render_report
 
     for label, it in ctx.state().get("iterations", {}).items():
-        if label != "baseline" and "rca" in it["stages"] and not summary.file_of(ctx.run.root, label).exists():
-            summary.write(ctx.run.root, label)
+        if label != "baseline" and "rca" in it["stages"]:
+            if not summary.file_of(ctx.run.root, label).exists():
+                summary.write(ctx.run.root, label)
+            elif ctx.state()["run"].get("best_iteration") == label:
+                summary.refresh(ctx.run.root, label)
     return render_report(ctx.run.root)
 
 
