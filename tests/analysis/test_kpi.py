@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 from deft_aoi.analysis import holdout, kpi, kpi_output, operating_point
+from deft_aoi.analysis.reference import Untrained
 from deft_aoi.analysis.score_table import attach_scores, read_scores
 from deft_aoi.analysis.scored import check_scored
-from deft_aoi.analysis.verdict import KPI_ONLY, NOT_MET, UNSUPPORTED
+from deft_aoi.analysis.verdict import KPI_ONLY, NOT_MET, UNSUPPORTED, beside
 from deft_aoi.contract import schema
 from deft_aoi.contract.changenet_csv import read_changenet_csv
 from deft_aoi.contract.errors import HardStop
@@ -319,3 +320,37 @@ def test_taos_own_inference_files_are_analyzed(tao_fixtures: Path, tmp_path: Pat
     assert frames
     for frame in frames:
         schema.validate(kpi.analyze(frame, target=TARGET), "kpi")
+
+
+def test_the_untrained_rule_stands_beside_the_model_and_a_tie_is_called_one(scored_rows) -> None:
+    frame = scored_rows([0.1] * 99 + [0.95], [0.9] * 20)
+    blind = Untrained(np.r_[np.arange(100.0), np.full(20, 50.0)], registered=True)
+    report = kpi.analyze(frame, target=TARGET, untrained=blind)
+    schema.validate(report, "kpi")
+    row = report["reference"]["points"][0]
+    assert (row["recall_target_fraction"], row["fp"], row["model_fp"], row["says"]) == (1.0, 50, 1, "better")
+    assert row["p_value"] < 1e-12
+    assert "comparing registered pixels gives 50 false alarms" in beside(report)[0]
+    assert "50 times fewer" in beside(report)[0]
+    same = kpi.analyze(frame, target=TARGET, untrained=Untrained(frame["siamese_score"].to_numpy(), registered=False))
+    assert [r["says"] for r in same["reference"]["points"]] == ["no better shown"] * 2
+    worse = kpi.analyze(
+        frame.assign(siamese_score=blind.scores), target=TARGET, untrained=Untrained(frame["siamese_score"].to_numpy(), False)
+    )
+    assert worse["reference"]["points"][0]["says"] == "worse"
+
+
+def test_copies_count_once_beside_the_untrained_rule_too(scored_rows) -> None:
+    frame = scored_rows([0.1, 0.1, 0.1, 0.2], [0.9, 0.8])
+    blind = Untrained(np.array([9.0, 9.0, 1.0, 9.0, 5.0, 6.0]), registered=False)
+    report = kpi.analyze(frame, target=TARGET, content_ids=["a", "a", "a", "b", "c", "d"], untrained=blind)
+    assert (report["reference"]["points"][0]["fp"], report["reference"]["points"][0]["far_fraction"]) == (2, 1.0)
+
+
+def test_the_defects_that_set_the_threshold_are_named_with_the_rate_without_each(scored_rows) -> None:
+    report = kpi.analyze(scored_rows([0.1] * 8 + [0.3, 0.5], [0.2, 0.4, 0.9, 0.9]), target=TARGET)
+    lines = beside(report)
+    assert [d["line"] for d in report["deciding_defects"]["listed"]] == [12, 13, 14]
+    assert len(lines) == 3
+    assert "line 12; FAR 10 % without it (now 20 %)" in lines[0]
+    assert "line 13; FAR 20 % without it" in lines[1]

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from deft_aoi.analysis import operating_point
 from deft_aoi.analysis.constants import MAX_LISTED, RECALL_WITHOUT_ODD_DEFECTS
@@ -69,7 +68,7 @@ def compare(
     known: dict[str, Any] = {"score_column": score_column, "content_ids": content_ids, "featureless": featureless}
     rows_old, rows_new = check_scored(before, **known), check_scored(after, **known)
     _refuse_other_rows(rows_old, rows_new)
-    (old, at_old), (new, at_new) = _parts(rows_old), _parts(rows_new)
+    (old, at_old), (new, at_new) = rows_old.in_order_of_content(), rows_new.in_order_of_content()
     flag_old, flag_new = (old.scores > threshold_before)[at_old], (new.scores > threshold_after)[at_new]
     defect = old.defect[at_old]
     escapes = np.flatnonzero(defect & flag_old & ~flag_new)
@@ -128,14 +127,6 @@ def compare(
         "promote": promote,
         "reason": reason,
     }
-
-
-def _parts(s: ScoredSet) -> tuple[ScoredSet, npt.NDArray[np.intp]]:
-    """The distinct contents, and an order in which those of two models on the same rows correspond."""
-    parts = s.distinct_contents()
-    if parts.content is None:
-        return parts, np.arange(len(parts))
-    return parts, np.lexsort((parts.label_codes, parts.content))
 
 
 def decide(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deft_aoi.analysis import kpi_details, operating_point
-from deft_aoi.analysis.constants import DEFAULT_RECALLS, MAX_LISTED, SECONDS_PER_CALL
+from deft_aoi.analysis.constants import DEFAULT_RECALLS, MAX_LISTED, RECALL_WITHOUT_ODD_DEFECTS, SECONDS_PER_CALL
 from deft_aoi.analysis.holdout import split_estimate
 from deft_aoi.analysis.judging import (
     DEFAULT_RULES,
@@ -20,6 +20,7 @@ from deft_aoi.analysis.judging import (
     sample_size,
     with_bounds,
 )
+from deft_aoi.analysis.reference import Untrained, reference_row
 from deft_aoi.analysis.scored import ScoredSet, check_scored
 from deft_aoi.analysis.verdict import sentence, verdict_of
 from deft_aoi.contract.errors import HardStop
@@ -44,6 +45,7 @@ def analyze(
     featureless: Any = None,
     seconds_per_call: float = SECONDS_PER_CALL,
     rules: JudgingRules = DEFAULT_RULES,
+    untrained: Untrained | None = None,
 ) -> dict[str, Any]:
     """Analyze a scored set.
 
@@ -59,6 +61,7 @@ def analyze(
         featureless: (N,) booleans that go with them.
         seconds_per_call: operator seconds for one call at the review station.
         rules: which threshold is handed over, and what must be supported.
+        untrained: what comparing pixels says of the rows, where the pictures are at hand.
 
     Returns:
         The report, as ``kpi.json`` holds it (schema ``kpi``). Counts, rates and intervals are over distinct contents; beside
@@ -68,7 +71,7 @@ def analyze(
         HardStop: whatever :func:`deft_aoi.analysis.scored.check_scored` refuses.
     """
     scored, wanted = checked(frame, target, recalls, label_column, score_column, pass_label, content_ids, featureless)
-    return report_of(scored, target, wanted, seconds_per_call, rules)
+    return report_of(scored, target, wanted, seconds_per_call, rules, untrained)
 
 
 def checked(
@@ -96,7 +99,12 @@ def checked(
 
 
 def report_of(
-    scored: ScoredSet, target: KpiTarget | None, wanted: list[float], seconds_per_call: float, rules: JudgingRules
+    scored: ScoredSet,
+    target: KpiTarget | None,
+    wanted: list[float],
+    seconds_per_call: float,
+    rules: JudgingRules,
+    untrained: Untrained | None = None,
 ) -> dict[str, Any]:
     units = scored.distinct_contents()
     sweep = units.sweep()
@@ -107,6 +115,7 @@ def report_of(
     rows = [{"recall_target_fraction": r, **with_bounds(scored, boards, p)} for r, p in points.items()]
     best = operating_point.best_f1(sweep)
     point, target_point = points[goal], next(r for r in rows if r["recall_target_fraction"] == goal)
+    at_99 = [r for r in wanted if r == RECALL_WITHOUT_ODD_DEFECTS != goal]
     size = None if target is None else sample_size(target_point, boards, target, rules)
     estimate = split_estimate(units, sweep, goal, rules.threshold)
     own = None if target is None or size is None else facts(target_point, size, estimate, target)
@@ -136,6 +145,7 @@ def report_of(
         "aoi_units": kpi_details.aoi_units(scored, target_point["rows"], seconds_per_call),
         "suspected_label_errors": kpi_details.suspects(units, sweep, goal),
         "estimate": estimate,
+        "reference": None if untrained is None else reference_row(scored, untrained, {r: points[r] for r in (goal, *at_99)}),
         "facts": None if own is None else own.as_dict(),
         "verdict": None if own is None else verdict_of(own),
     }

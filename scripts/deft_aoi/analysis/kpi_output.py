@@ -15,8 +15,9 @@ from deft_aoi.analysis import kpi
 from deft_aoi.analysis.constants import DEFAULT_RECALLS, MAX_THRESHOLD_ROWS, SECONDS_PER_CALL
 from deft_aoi.analysis.judging import DEFAULT_RULES, JudgingRules
 from deft_aoi.analysis.operating_point import Sweep, candidate_thresholds, parse_threshold_rule
+from deft_aoi.analysis.reference import Untrained
 from deft_aoi.analysis.scored import ScoredSet, check_scored
-from deft_aoi.analysis.verdict import enough, supports
+from deft_aoi.analysis.verdict import beside, enough, supports
 from deft_aoi.contract import schema
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import UsageError
@@ -45,12 +46,13 @@ def analyze_and_write(
     featureless: Any = None,
     seconds_per_call: float = SECONDS_PER_CALL,
     rules: JudgingRules = DEFAULT_RULES,
+    untrained: Untrained | None = None,
     plots: bool = True,
     bins: int = 50,
 ) -> dict[str, Any]:
     """:func:`deft_aoi.analysis.kpi.analyze`, then :func:`write_outputs`, checking and sorting once. Returns the report."""
     scored, wanted = kpi.checked(frame, target, recalls, label_column, score_column, pass_label, content_ids, featureless)
-    report = kpi.report_of(scored, target, wanted, seconds_per_call, rules)
+    report = kpi.report_of(scored, target, wanted, seconds_per_call, rules, untrained)
     write_outputs(report, frame, out_dir, plots=plots, bins=bins, scored=scored)
     return report
 
@@ -262,8 +264,7 @@ def _why(report: dict[str, Any]) -> Iterator[str]:
             f"{mark}{rule['rule']:>15} {rule['threshold']!r:>24} {rule['far_fraction']:>9.3%} "
             f"{rule['expected_misses_per_1000']:>33.2f}"
         )
-    for d in report["deciding_defects"]["listed"]:
-        yield f"weakest defect {_row(d)}; FAR without it {d['far_without_fraction']:.3%}"
+    yield from beside(report)
     estimate = report["estimate"]
     if estimate is not None:
         yield (

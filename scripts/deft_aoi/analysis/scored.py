@@ -125,6 +125,13 @@ class ScoredSet:
             self,
         )
 
+    def in_order_of_content(self) -> tuple[ScoredSet, Rows]:
+        """:meth:`distinct_contents`, and an order in which those of two models on the same rows correspond."""
+        parts = self.distinct_contents()
+        if parts.content is None:
+            return parts, np.arange(len(parts))
+        return parts, np.lexsort((parts.label_codes, parts.content))
+
     def describe(self, row: int) -> dict[str, Any]:
         """Row ``row`` as a report names it."""
         if self.source is not None and self.lines is not None:

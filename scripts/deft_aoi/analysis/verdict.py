@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from deft_aoi.contract.errors import UsageError
+from deft_aoi.contract.text import quoted
 
 NOT_MET = "NOT MET"
 CONTRADICTED = "MET on the KPI set, NOT on the hold-out"
@@ -170,6 +171,24 @@ def needs(size: Mapping[str, Any] | None, facts: Facts) -> str:
         need = size["required_distinct_defect"]
         parts.append(f"recall {percent(size['min_recall_support_fraction'])} needs {need:,} distinct defects")
     return ", ".join(parts) + " without an error"
+
+
+def beside(report: Mapping[str, Any]) -> list[str]:
+    """What belongs beside the sentence, a line each: what no model would do, and the defects that set the threshold."""
+    lines, point = [], report["target_point"]
+    if report["reference"] is not None:
+        kind = "registered pixels" if report["reference"]["registered"] else "pixels"
+        row = report["reference"]["points"][0]
+        fewer = f"{row['fp'] / row['model_fp']:.2g} times fewer" if row["model_fp"] else "better"
+        told = {"better": fewer, "worse": "worse than without a model"}.get(row["says"], "no better shown")
+        lines.append(
+            f"without training: comparing {kind} gives {row['fp']:,} false alarms at recall "
+            f"{percent(row['recall_target_fraction'])}; this model {row['model_fp']:,}: {told} (p {row['p_value']:.2g})"
+        )
+    for d in report["deciding_defects"]["listed"]:
+        far = f"FAR {percent(d['far_without_fraction'])} without it (now {percent(point['far_fraction'])})"
+        lines.append(f"sets the threshold: {quoted(d['label'], 40)} {quoted(d['sample_id'], 120)}, line {d['line']}; {far}")
+    return lines
 
 
 def percent(fraction: float) -> str:

@@ -221,6 +221,8 @@ def run_step(ctx: RunContext, step: Step) -> None:
     seconds = time.monotonic() - start
     _record(ctx, step, attempt, outcome, seconds)
     ctx.say(f"{step.label:8} {step.stage:12} {seconds:6.1f} s  {outcome.summary}")
+    for line in outcome.state.get("beside_the_verdict", ()):
+        ctx.say(f"{'':10}{line}")
     if step.stage == "rca":
         _iteration_report(ctx)
 

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 Plan = dict[str, Any]
 
 DIGEST_KEYS = ("workspace", "config", "inputs", "images", "rules")
-RULES = 2
-"""Which rules judge a run: 1 counted rows and compared floats, 2 is docs/verdict.md. One run keeps to one set of rules."""
+RULES = 3
+"""Which rules judge a run: 1 counted rows and compared floats, 2 compared two models over rows, 3 is docs/verdict.md.
+One run keeps to one set of rules."""
 
 
 def plan_digest(plan: Plan) -> str:

@@ -68,6 +68,7 @@ def final_lines(root: Path, state: dict[str, Any]) -> list[str]:
     lines += [f"why:     {why}"] if why else []
     if best is not None:
         lines.append(f"verdict: {state['run'].get('verdict_sentence') or shown_verdict(state, best['label'])}")
+        lines += best.get("beside_the_verdict", [])
         lines.append(f"model of {best['label']}, threshold {best['threshold']!r}")
         if state["run"].get("champion"):
             lines.append(f"champion: {state['run']['champion']}")

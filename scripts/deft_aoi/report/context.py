@@ -16,8 +16,10 @@ def build(view: RunView) -> dict[str, Any]:
     Args:
         view: the run.
     """
-    holdout = optional_json(view, view.run.holdout / "holdout.json", "holdout")
     handed = optional_json(view, view.run.best_model, "best_model")
+    holdout = optional_json(view, view.run.holdout / "holdout.json", "holdout")
+    if handed is not None and handed["holdout"] is None:
+        holdout = None  # of another model or threshold than the one handed over
     album = Album((view.run.workspace.root, view.run.root))
     held, refused = findings.read(view.run)
     shown_of, gallery = samples.gallery(view, album)
@@ -44,6 +46,8 @@ def build(view: RunView) -> dict[str, Any]:
         "best": best,
         "gallery_of": fmt.iteration(shown_of.label) if shown_of else "",
         "gallery": gallery,
+        "deciding": samples.deciding(view, album),
+        "reference": samples.reference(view),
         "ledger": samples.ledger(view, album),
         "shifts": shifts.shifts(view, album),
         "growth": sections.growth(view),

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from deft_aoi.analysis import spot_check
+from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import DeftError
 from deft_aoi.contract.paths import resolve_under
+from deft_aoi.contract.splits import split_source
 from deft_aoi.report import number_format as fmt
 from deft_aoi.report.pictures import Album
 from deft_aoi.report.run_view import Iteration, RunView, optional_json
@@ -108,6 +110,39 @@ def gallery(view: RunView, album: Album) -> tuple[Iteration | None, list[Sample]
             )
         )
     return it, out
+
+
+def deciding(view: RunView, album: Album) -> list[tuple[str | None, str, str, str]]:
+    """The defects that set the threshold of the best model: picture (of the first light), label, name, FAR without each."""
+    kpi = view.best.kpi if view.best is not None else None
+    listed = [] if kpi is None else kpi["deciding_defects"]["listed"]
+    try:
+        spec = specs.load_spec(view.run.workspace.baseline_spec)
+        layout = specs.layout(spec, split_source(view.run.workspace, spec, "kpi")[1])
+    except DeftError:
+        layout = None
+    out = []
+    for d in listed:
+        folder, _, name = d["sample_id"].rpartition("/")
+        path = None if layout is None else f"{layout.images_dir}/{folder}/{layout.file_name(name, layout.lights[0])}"
+        said = f"score {fmt.score(d['score'])}, line {d['line']}; without it FAR {fmt.percent(d['far_without_fraction'])}"
+        out.append((_thumb(view, album, path), fmt.part(d["label"]), fmt.cell(d["sample_id"]), said))
+    return out
+
+
+def reference(view: RunView) -> tuple[tuple[str, ...], ...]:
+    """The rule without training beside the best model, at each recall that both were judged at."""
+    kpi = view.best.kpi if view.best is not None else None
+    rows = (kpi or {}).get("reference") or {"points": []}
+    return tuple(
+        (
+            fmt.percent(r["recall_target_fraction"]),
+            f"{r['fp']:,} ({fmt.percent(r['far_fraction'])})",
+            f"{r['model_fp']:,}",
+            f"{r['says']} (p {r['p_value']:.2g})",
+        )
+        for r in rows["points"]
+    )
 
 
 def _sheet(view: RunView, album: Album, path: Path) -> str | None:

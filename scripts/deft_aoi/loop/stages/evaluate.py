@@ -12,11 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from deft_aoi.analysis import kpi, kpi_output, metric, metric_values
 from deft_aoi.analysis.metric import Evaluation, best_iteration, from_record
-from deft_aoi.analysis.verdict import facts_of, sentence, verdict_of
+from deft_aoi.analysis.reference import Untrained
+from deft_aoi.analysis.verdict import beside, facts_of, sentence, verdict_of
 from deft_aoi.contract.files import sha256_file
 from deft_aoi.contract.schema import read_checked, write_checked
+from deft_aoi.loop.config import has_several_goldens, network_size
 from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages.inference import CHOICES, scored_frame
 from deft_aoi.loop.stages.train import prune
@@ -71,6 +75,7 @@ def evaluate(ctx: RunContext, label: str, _attempt: int) -> StageResult:
         "threshold": point["threshold"],
         **judgement(report, decision),
         "promoted": promoted,
+        "beside_the_verdict": beside(report),
         **metric.state_of(decision),
     }
     evidence = {
@@ -111,7 +116,9 @@ def kpi_report(ctx: RunContext, csv: Path, split: str, write_to: Path | None = N
         **contents(ctx, split),
         "seconds_per_call": ctx.config.seconds_per_call,
         "rules": ctx.config.judging,
+        "untrained": untrained(ctx, split),
     }
+
     report = kpi.analyze(frame, **common) if write_to is None else kpi_output.analyze_and_write(frame, write_to, **common)
     return report, frame
 
@@ -120,6 +127,19 @@ def contents(ctx: RunContext, split: str) -> dict[str, Any]:
     """What the rows of a split are by content: the identities by which everything is counted."""
     ids = ctx.identities[split]
     return {"content_ids": ids["content_id"].to_numpy(), "featureless": ids["featureless"].to_numpy()}
+
+
+def untrained(ctx: RunContext, split: str) -> Untrained | None:
+    """What comparing pixels says of a split's rows, goldens registered where the run registers; not with several goldens."""
+    if has_several_goldens(ctx.spec):
+        return None
+    from deft_aoi.analysis.registered_goldens import Preprocessing, ShiftCache, pairs_of
+
+    how, rows = ctx.config.preprocessing, ctx.splits[split]
+    cache = ShiftCache(ctx.digest_cache, how or Preprocessing(*network_size(ctx.spec)))
+    measured = cache.measure(pairs_of(rows.frame, rows.layout, ctx.identities[split]))
+    scores = [m.rule_raw if how is None else m.rule_registered for m in measured]
+    return Untrained(np.array(scores, dtype=np.float64), how is not None)
 
 
 def choose_checkpoint(reports: dict[str, dict[str, Any]], judged: Mapping[str, Evaluation] | None = None) -> str:
