@@ -18,9 +18,9 @@ from deft_aoi.analysis import kpi, kpi_output, metric, metric_values
 from deft_aoi.analysis.metric import Evaluation, best_iteration, from_record
 from deft_aoi.analysis.reference import Untrained
 from deft_aoi.analysis.verdict import beside, facts_of, sentence, verdict_of
+from deft_aoi.contract import spec as specs
 from deft_aoi.contract.files import sha256_file
 from deft_aoi.contract.schema import read_checked, write_checked
-from deft_aoi.loop.config import has_several_goldens, network_size
 from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages.inference import CHOICES, scored_frame
 from deft_aoi.loop.stages.train import prune
@@ -131,12 +131,12 @@ def contents(ctx: RunContext, split: str) -> dict[str, Any]:
 
 def untrained(ctx: RunContext, split: str) -> Untrained | None:
     """What comparing pixels says of a split's rows, goldens registered where the run registers; not with several goldens."""
-    if has_several_goldens(ctx.spec):
+    if specs.has_several_goldens(ctx.spec):
         return None
     from deft_aoi.analysis.registered_goldens import Preprocessing, ShiftCache, pairs_of
 
     how, rows = ctx.config.preprocessing, ctx.splits[split]
-    cache = ShiftCache(ctx.digest_cache, how or Preprocessing(*network_size(ctx.spec)))
+    cache = ShiftCache(ctx.digest_cache, how or Preprocessing(*specs.network_size(ctx.spec)))
     measured = cache.measure(pairs_of(rows.frame, rows.layout, ctx.identities[split]))
     scores = [m.rule_raw if how is None else m.rule_registered for m in measured]
     return Untrained(np.array(scores, dtype=np.float64), how is not None)
