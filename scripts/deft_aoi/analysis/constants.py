@@ -70,8 +70,9 @@ SELF_RATIO = 6.5
 with 8 the half of it. A fixed 16 would leave out 8 of 10 parts of the demo line."""
 
 SCORE_NOISE = 1e-6
-"""By how much the embedded engine's score of one part differs between batch sizes, numbers of threads and devices
-(assumed, not measured yet): ``low_end`` hands over a threshold that far above the last good part."""
+"""How far ``low_end`` hands over a threshold above the last good part: more than the embedded engine's score of one part moves
+between batch sizes of 1 to 32 and 1 or 2 threads, 1.0e-6 in log-odds or 2.5e-7 at a score of one half (benchmarks/score_noise.py,
+the demo's model). Other devices and exported models were not measured."""
 
 DECIDED_ALONE_FACTOR = 5
 """A few defects decide the operating point alone where they cost more than so many times the false alarms at 99 % recall."""
