@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -47,6 +48,16 @@ def test_both_proposers_add_rows_that_are_counted_told_apart_and_verified(worksp
     assert set(provenance["source"]) == {"base_train", "mining_pool"}, "the source keeps its meaning"
     assert (provenance["proposer"] == "hard").sum() == hard["kept_count"]
     assert (provenance.loc[provenance["source"] == "base_train", "proposer"] == "").all()
+    page = (run / "DEFT_Loop_Report.html").read_text(encoding="utf-8")
+    table = page[page.index("What each proposer added") :].split("</table>")[0]
+    numbers = [
+        knn["kept_count"],
+        hard["kept_defects"],
+        hard["kept_count"] - hard["kept_defects"],
+        hard["rejected_label_in_doubt"],
+    ]
+    assert re.findall(r"<td>(\d+)</td>", table)[:4] == [str(n) for n in numbers]
+    assert ("left out because most neighbours" in page) == bool(hard["rejected_label_in_doubt"])
     assert knn["encoder"].startswith("difference:16"), "no weights were asked for"
     assert knn["similarity_threshold"] == 0.5
     checked = deft("verify_run", "--results-dir", run)

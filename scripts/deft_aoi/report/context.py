@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deft_aoi.report import breakdown, charts, findings, samples, sections, shifts, trend, verdict
+from deft_aoi.report import breakdown, charts, findings, hard_rows, samples, sections, shifts, trend, verdict
 from deft_aoi.report import number_format as fmt
 from deft_aoi.report.pictures import Album
 from deft_aoi.report.run_view import Iteration, RunView, optional_json
@@ -50,6 +50,7 @@ def build(view: RunView) -> dict[str, Any]:
         "reference": samples.reference(view),
         "ledger": samples.ledger(view, album),
         "shifts": shifts.shifts(view, album),
+        "hard": hard_rows.hard_rows(view, album),
         "growth": sections.growth(view),
         "balance": sections.balance(view),
         "reject_reasons": reasons,
