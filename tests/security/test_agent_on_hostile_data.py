@@ -96,10 +96,23 @@ def test_the_agent_takes_the_same_calls_and_gets_the_same_answers(sessions) -> N
     assert len([c for c in clean.calls if c[0] == "result"]) >= 8
 
 
+FACTS = ("verdict: ", "sets the threshold: ", "wrong: ")
+"""Lines on what the data say: their labels, names and boards differ."""
+
+
+def _instructions(texts: list[str]) -> list[str]:
+    """What next_stage says, line by line, without the facts; of those only that they are there."""
+    return [next((f for f in FACTS if line.startswith(f)), line) for text in texts for line in text.splitlines()]
+
+
 def test_what_comes_next_is_the_same_to_the_byte(sessions) -> None:
     clean, hostile, *_ = sessions
-    assert hostile.next_stage == clean.next_stage
+    assert _instructions(hostile.next_stage) == _instructions(clean.next_stage)
     assert all(clean.next_stage)
+    facts = [line for text in hostile.next_stage for line in text.splitlines() if line.startswith(FACTS)]
+    assert facts
+    for line in facts:
+        must_be_harmless(line)
 
 
 def test_what_the_model_was_shown_carries_planted_text_only_in_quotes(sessions) -> None:
