@@ -252,6 +252,15 @@ def test_a_finished_journal_saves_copies(make):
     assert second.copied == len(entries) - 15
 
 
+def test_a_journal_that_outlived_its_manifest_is_not_published(make):
+    make.pregen("R0", 0)
+    _, out, _ = _stage(make)
+    (out / ".staged.jsonl").write_text("{}\n")
+    again, _, _ = _stage(make)
+    assert again.copied == 0
+    assert not (out / ".staged.jsonl").exists()
+
+
 def pairs_key(staged):
     from deft_aoi.contract.files import digest_json
 

@@ -126,6 +126,11 @@ def open_image(path: StrPath) -> Image:
         os.close(fd)
 
 
+def decode_image(data: bytes, name: str) -> Image:
+    """Decode the bytes of an image file as RGB8; ``name`` is for the error. Raises as :func:`open_image` does."""
+    return _decode(name, io.BytesIO(data))
+
+
 def read_image_file(path: StrPath) -> FileBytes:
     """Digest the file of an image without decoding it. Raises like :func:`open_image`, but for what only decoding tells."""
     fd, info = _open_file(path)

@@ -19,6 +19,7 @@ from deft_aoi.analysis.leakage import grey_images
 from deft_aoi.analysis.near_duplicates import match, reduced
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_bytes, sha256_file
+from deft_aoi.contract.images import decode_image
 from deft_aoi.contract.text import quoted
 
 if TYPE_CHECKING:
@@ -144,9 +145,7 @@ def _near(rows: pd.DataFrame, part: Part) -> pd.DataFrame:
 
 
 def _grey(data: bytes) -> NDArray[np.float32]:
-    from PIL import Image
-
-    return np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)).convert("L"), dtype=np.float32)
+    return np.asarray(decode_image(data, "lineage.parquet").convert("L"), dtype=np.float32)
 
 
 def still_here(rows: pd.DataFrame, training: Part, index: ContentIndex) -> pd.DataFrame:

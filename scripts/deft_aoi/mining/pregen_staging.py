@@ -137,6 +137,7 @@ def _reuse(out_dir: Path, workspace: Workspace, parameters: dict[str, Any]) -> S
             hint="--force stages them again",
         )
     check_unchanged(workspace, out_dir, relist=False)
+    (out_dir / _JOURNAL).unlink(missing_ok=True)  # killed between the manifest and this
     return staged
 
 

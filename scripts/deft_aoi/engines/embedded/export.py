@@ -80,7 +80,7 @@ def run_export(config: DictConfig, log: StatusLog) -> None:
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")  # of the exporter about its own parts
         program = torch.onnx.export(
-            Scorer(model).eval(),
+            Scorer(model).train(False),
             (example,),
             input_names=[INPUT],
             output_names=[OUTPUT],
