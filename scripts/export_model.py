@@ -26,7 +26,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--csv", metavar="FILE", help="rows to compare on (default: the sets of the run's workspace)")
     parser.add_argument("--images", metavar="DIR", help="folder that the rows' paths are relative to")
     parser.add_argument("--output", required=True, metavar="DIR", help="model.onnx, export.json and job files go here")
-    parser.set_defaults(map=[], test=None, golden=None, golden_by=None, board_regex=None)
     return parser
 
 

@@ -199,9 +199,12 @@ def _own_interpreter(words: Sequence[str], env: Mapping[str, str] | None) -> Non
     for name in [n for n in sys.modules if n.split(".")[0] == PACKAGE]:
         del sys.modules[name]
     import random
+    from multiprocessing import resource_tracker
 
     import numpy as np
 
+    tracker = resource_tracker._resource_tracker  # the tests' own, if one of them started it: its descriptor is closed here
+    tracker._fd = tracker._pid = None  # type: ignore[attr-defined]
     random.seed()
     np.random.seed()  # noqa: NPY002 - what is not seeded must differ
     theirs = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]

@@ -23,8 +23,9 @@ from .contract.schema import bundle_root
 
 LOCK_NAME = "requirements.lock"
 TORCH_INDEX = "https://download.pytorch.org/whl/"
-TORCH_NAME = "requirements-torch.txt"
 LARGE = re.compile(r"^\s*(Downloading|Processing) .*\((\d{2,}(\.\d+)? MB|[\d.]+ GB)\)")
+"""pip's lines on packages of 10 MB and more."""
+TORCH_NAME = "requirements-torch.txt"
 """Beside the lock file: the one release that the lock file was made with (2.10 and later unpickle safely with ``weights_only``:
 CVE-2025-32434, CVE-2026-24747)."""
 

@@ -180,10 +180,10 @@ def beside(report: Mapping[str, Any]) -> list[str]:
         kind = "registered pixels" if report["reference"]["registered"] else "pixels"
         row = report["reference"]["points"][0]
         fewer = f"{row['fp'] / row['model_fp']:.2g} times fewer" if row["model_fp"] else "better"
-        told = {"better": fewer, "worse": "worse than without a model"}.get(row["says"], "no better shown")
+        words = {"better": fewer, "worse": "worse than without a model"}.get(row["says"], "no better shown")
         lines.append(
             f"without training: comparing {kind} gives {row['fp']:,} false alarms at recall "
-            f"{percent(row['recall_target_fraction'])}; this model {row['model_fp']:,}: {told} (p {row['p_value']:.2g})"
+            f"{percent(row['recall_target_fraction'])}; this model {row['model_fp']:,}: {words} (p {row['p_value']:.2g})"
         )
     for d in report["deciding_defects"]["listed"]:
         far = f"FAR {percent(d['far_without_fraction'])} without it (now {percent(point['far_fraction'])})"

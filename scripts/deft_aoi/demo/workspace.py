@@ -206,7 +206,8 @@ def make_demo(
     ):
         raise UsageError(
             "a value is out of range",
-            expected=f"size 64 to 128, lights to {len(LIGHTS)}, scale {', '.join(SCALES)}, seed >= 0, workers >= 1, error <= 4",
+            expected=f"size 64 to 128, lights 1 to {len(LIGHTS)}, scale {', '.join(SCALES)}, seed >= 0, workers >= 1, "
+            "camera error 0 to 4",
             found=f"size {size}, lights {lights}, scale {scale}, seed {seed}, workers {workers}, camera error {camera_error:g}",
         )
     names = tuple(LIGHTS)[:lights]

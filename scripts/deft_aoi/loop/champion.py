@@ -69,7 +69,12 @@ def load(said: dict[str, Any]) -> tuple[Model, pd.DataFrame]:
 
     path = Path(said["model"])
     if not path.is_file() or sha256_file(path) != said["sha256"]:
-        raise HardStop("the champion's best_model.json has changed since it was planned with", expected=said["sha256"][:16])
+        raise HardStop(
+            "the champion's best_model.json has changed since it was planned with",
+            expected=f"{path} with sha256 {said['sha256'][:16]}",
+            found="another file" if path.is_file() else "no file",
+            hint="restore it, or run pre-flight again with --continue-from",
+        )
     model = load_model(path)
     return model, lineage.read(rows_file(path, model.body), model.body["lineage_rows"]["sha256"])
 
@@ -127,7 +132,12 @@ def adopt(run: RunPaths, said: dict[str, Any]) -> dict[str, str]:
     for source, (name, digest) in wanted.items():
         copies[name] = copy_hashed(source, run.run / "adopted" / name)[1]
         if copies[name] != digest:
-            raise HardStop(f"{quoted(source, 200)} changed while it was copied", expected=digest[:16], found=copies[name][:16])
+            raise HardStop(
+                f"{quoted(source, 200)} changed while it was copied",
+                expected=digest[:16],
+                found=copies[name][:16],
+                hint="restore it and run the same command again",
+            )
     scan_checkpoint(run.run / "adopted" / model.checkpoint.name)
     return copies
 

@@ -25,11 +25,11 @@ from deft_aoi.contract.changenet_csv import MANDATORY
 from deft_aoi.contract.errors import Blocked, HardStop, UsageError
 from deft_aoi.contract.files import copy_hashed, digest_json, sha256_file
 from deft_aoi.contract.images import open_image
-from deft_aoi.contract.paths import RunPaths
+from deft_aoi.contract.paths import RunPaths, given
 from deft_aoi.contract.schema import write_checked
 from deft_aoi.contract.splits import load_splits
 from deft_aoi.loop.infer import Model, Where, find_model, load_model, run_job, score_boards
-from deft_aoi.loop.new_boards import Boards, read_boards
+from deft_aoi.loop.new_boards import Boards, changenet_boards
 from deft_aoi.mining.pool import read_real_rows
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def export_model(args: argparse.Namespace, progress: Callable[[str], None]) -> d
     """Export, compare, and write ``export.json``.
 
     Args:
-        args: ``model``, ``output``, and the arguments of :func:`deft_aoi.loop.new_boards.read_boards`.
+        args: ``model``, ``output``, and ``csv`` with ``images`` or neither.
         progress: called with live words.
 
     Returns:
@@ -66,7 +66,7 @@ def export_model(args: argparse.Namespace, progress: Callable[[str], None]) -> d
     out.mkdir(parents=True, exist_ok=True)
     for name in (ONNX, RECORD):
         (out / name).unlink(missing_ok=True)  # of an earlier call
-    boards = _boards(args, model, path, out) if embedded else None
+    boards = _boards(args, model, path) if embedded else None
     made = _export(model, out, progress)
     parity = None
     if boards is not None:
@@ -95,12 +95,13 @@ def export_model(args: argparse.Namespace, progress: Callable[[str], None]) -> d
     return body
 
 
-def _boards(args: argparse.Namespace, model: Model, path: Path, out: Path) -> Boards:
+def _boards(args: argparse.Namespace, model: Model, path: Path) -> Boards:
     """The rows that parity is shown on: what was named, else the workspace of the model's run."""
     if specs.has_several_goldens(model.spec) or specs.get(model.spec, "dataset.classify.concat_type") == "grid":
         raise HardStop("this model's input is not exported", expected="one golden a part, lights below one another")
-    named = args.csv is not None or args.test is not None
-    boards = read_boards(args, model.spec, out) if named else _own_rows(path)
+    if (args.csv is None) != (args.images is None):
+        raise UsageError("--csv and --images go together")
+    boards = changenet_boards(given(args.csv), given(args.images)) if args.csv else _own_rows(path)
     if len(boards.frame) < MIN_ROWS:
         raise HardStop(
             "there are too few rows to show parity",

@@ -70,10 +70,10 @@ def write(
         body, spec = _content(run, workspace, holdout, unregistered)
         specs.dump_spec(spec, new_spec, comments=_comments(body["preprocessing"]))
         body["inference_spec"] = {"path": str(targets[1]), "sha256": sha256_file(new_spec)}
-        rows = _write_lineage_rows(run, workspace, body["iteration"], body["checkpoint"]["sha256"], new_rows)
+        before, state = champion.adopted(run), load_state(run.root)
+        rows = _write_lineage_rows(run, workspace, before, body["iteration"], body["checkpoint"]["sha256"], new_rows)
         body["lineage_rows"] = {"path": str(targets[2]), "sha256": sha256_file(new_rows), "rows": rows}
-        before = champion.adopted(run)
-        state, best = load_state(run.root), best_iteration(load_state(run.root))
+        best = best_iteration(state)
         assert best is not None  # its content is there
         body["champion"] = None if before is None else champion.outcome(run, state, best, before[0])
         body["history"] = champion.history(body, before[0] if before else None, gate.load_plan(run)[0]["inputs"]["kpi"])
@@ -229,7 +229,9 @@ def _lineage(run: RunPaths, label: str) -> list[dict[str, Any]]:
     return [*before[0]["lineage"], *(e for e in out[::-1] if e["iteration"] != "baseline")] if before else out[::-1]
 
 
-def _write_lineage_rows(run: RunPaths, workspace: Workspace, label: str, checkpoint: str, target: Path) -> int:
+def _write_lineage_rows(
+    run: RunPaths, workspace: Workspace, before: tuple[dict[str, Any], Path] | None, label: str, checkpoint: str, target: Path
+) -> int:
     """Every row that the model was trained on; images that are gone since the first hand-over are not asked for again.
 
     Returns:
@@ -249,7 +251,6 @@ def _write_lineage_rows(run: RunPaths, workspace: Workspace, label: str, checkpo
         if handed["checkpoint"]["sha256"] == checkpoint and sha256_file(run.lineage) == known.get("sha256"):
             copy_hashed(run.lineage, target)
             return int(known["rows"])
-    before = champion.adopted(run)
     if before is not None and label == "baseline":
         copy_hashed(before[1], target)
         return int(before[0]["lineage_rows"]["rows"])

@@ -46,7 +46,6 @@ YIELD_WARNING_FRACTION = 0.5
 BLOCK_BYTES = 256 << 20
 """Default budget of :func:`deft_aoi.mining.neighbours.top_k` for its blocks."""
 
-
 JPEG_QUALITY = 95
 """Used only where a synthetic image must be re-encoded to the spec's ``.jpg``: visually lossless, no chroma subsampling."""
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from deft_aoi.analysis import spot_check
 from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.report import number_format as fmt
 from deft_aoi.report.pictures import Album
-from deft_aoi.report.run_view import RunView, first_row
+from deft_aoi.report.run_view import RunView, csv_rows, first_row
 
 SHOWN = 10
 
@@ -41,17 +41,17 @@ def hard_rows(view: RunView, album: Album) -> HardRows | None:
     for it in view.iterations:
         folder = view.run.stage_dir(it.label, "data_mining")
         path = folder / "hard_summary.csv"
-        row = view.attempt(view.run.rel(path), lambda path=path: first_row(path)) if path.is_file() else None
+        row = view.attempt(view.run.rel(path), partial(first_row, path)) if path.is_file() else None
         if not row:
             continue
-        knn = view.attempt(view.run.rel(folder / "knn_summary.csv"), lambda folder=folder: first_row(folder / "knn_summary.csv"))
+        knn = view.attempt(view.run.rel(folder / "knn_summary.csv"), partial(first_row, folder / "knn_summary.csv"))
         kept, defects = int(row["kept_count"]), int(row["kept_defects"])
         doubt = row["rejected_label_in_doubt"]
         others = int(row["rejected_count"]) - int(doubt)
         found = (str((knn or {}).get("kept_count", "")), str(defects), str(kept - defects), doubt, str(others))
         table.append((fmt.iteration(it.label), *found, fmt.cell(row["scored_by"], 40)))
         left = folder / spot_check.LEFT_OUT
-        doubtful |= {r["sample_id"]: r for r in view.attempt(view.run.rel(left), lambda left=left: _read(left)) or []}
+        doubtful |= {r["sample_id"]: r for r in view.attempt(view.run.rel(left), partial(csv_rows, left)) or []}
     if not table:
         return None
     files = view.attempt("synth_pool/source_pool.csv", lambda: _pictures(view, set(list(doubtful)[:SHOWN]))) or {}
@@ -70,16 +70,11 @@ def hard_rows(view: RunView, album: Album) -> HardRows | None:
     return HardRows(tuple(table), tuple(shown), len(doubtful))
 
 
-def _read(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as handle:
-        return list(csv.DictReader(handle))
-
-
 def _pictures(view: RunView, names: set[str]) -> dict[str, list[Path]]:
     """Test and golden of each pool row's first light."""
     from deft_aoi.contract import spec as specs
 
     spec = specs.load_spec(view.run.workspace.baseline_spec, what="baseline spec")
     layout: ImageLayout = specs.layout(spec, view.run.workspace.root)
-    rows = [row for row in _read(view.run.synth_pool / "source_pool.csv") if row["sample_id"] in names]
+    rows = [row for row in csv_rows(view.run.synth_pool / "source_pool.csv") if row["sample_id"] in names]
     return {row["sample_id"]: [layout.input_paths(row)[0], layout.golden_paths(row)[0]] for row in rows}

@@ -88,7 +88,7 @@ class Album:
         from PIL import Image
 
         real = path.resolve()
-        if not any(real.is_relative_to(root) for root in self._roots):
+        if self._left <= 0 or not any(real.is_relative_to(root) for root in self._roots):
             return None
         try:
             if real.stat().st_size > MAX_SOURCE_BYTES:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from deft_aoi.contract.changenet_csv import read_changenet_csv
 from deft_aoi.contract.errors import Blocked
 from deft_aoi.report import number_format as fmt
 from deft_aoi.report.review_page import Part, write_page
-from deft_aoi.report.run_view import Iteration, RunView, read_run
+from deft_aoi.report.run_view import Iteration, RunView, csv_rows, read_run
 
 
 def write_review(results_dir: str | Path) -> dict[str, Any]:
@@ -65,8 +64,7 @@ def _in_doubt(view: RunView) -> list[Part]:
     for it in view.iterations:
         path = view.run.stage_dir(it.label, "data_mining") / spot_check.LEFT_OUT
         if path.is_file():
-            with path.open(encoding="utf-8", newline="") as handle:
-                doubtful |= {row["sample_id"]: row for row in csv.DictReader(handle)}
+            doubtful |= {row["sample_id"]: row for row in csv_rows(path)}
     if not doubtful:
         return []
     pool = read_changenet_csv(view.run.root / "synth_pool" / "source_pool.csv", what="source pool")

@@ -23,6 +23,8 @@ from deft_aoi.record import log, provenance, state
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from deft_aoi.contract.changenet_csv import ImageLayout
+
 Event = dict[str, Any]
 T = TypeVar("T")
 ENDED_WELL = ("kpi_met", "max_iterations", "pool_exhausted", "user_stop")
@@ -239,12 +241,26 @@ def optional_json(view: RunView, path: Path, schema: str | None) -> Any:
     return view.attempt(name, lambda: read_checked(path, schema) if schema else read_json(path, what=name))
 
 
-def first_row(path: Path) -> dict[str, str]:
-    """The first data row of a CSV."""
+def csv_rows(path: Path) -> list[dict[str, str]]:
+    """The data rows of a CSV."""
     import csv
 
     with path.open(encoding="utf-8", newline="") as handle:
-        return dict(next(csv.DictReader(handle)))
+        return list(csv.DictReader(handle))
+
+
+def first_row(path: Path) -> dict[str, str]:
+    """The first data row of a CSV."""
+    return csv_rows(path)[0]
+
+
+def kpi_layout(view: RunView) -> ImageLayout:
+    """Where the pictures of the KPI set are. Raises DeftError where the workspace's spec cannot be read."""
+    from deft_aoi.contract import spec as specs
+    from deft_aoi.contract.splits import split_source
+
+    spec = specs.load_spec(view.run.workspace.baseline_spec, what="baseline spec")
+    return specs.layout(spec, split_source(view.run.workspace, spec, "kpi")[1])
 
 
 def as_text(value: Any) -> str:

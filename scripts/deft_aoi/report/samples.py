@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from deft_aoi.analysis import spot_check
-from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import DeftError
 from deft_aoi.contract.paths import resolve_under
-from deft_aoi.contract.splits import split_source
 from deft_aoi.report import number_format as fmt
 from deft_aoi.report.pictures import Album
-from deft_aoi.report.run_view import Iteration, RunView, optional_json
+from deft_aoi.report.run_view import Iteration, RunView, kpi_layout, optional_json
 
 GALLERY = 10
 LEDGER_ROWS = 12
@@ -117,14 +115,13 @@ def deciding(view: RunView, album: Album) -> list[tuple[str | None, str, str, st
     kpi = view.best.kpi if view.best is not None else None
     listed = [] if kpi is None else kpi["deciding_defects"]["listed"]
     try:
-        spec = specs.load_spec(view.run.workspace.baseline_spec)
-        layout = specs.layout(spec, split_source(view.run.workspace, spec, "kpi")[1])
+        layout = kpi_layout(view)
     except DeftError:
         layout = None
     out = []
     for d in listed:
         folder, _, name = d["sample_id"].rpartition("/")
-        path = None if layout is None else f"{layout.images_dir}/{folder}/{layout.file_name(name, layout.lights[0])}"
+        path = None if layout is None else str(layout.input_paths({"input_path": folder, "object_name": name})[0])
         said = f"score {fmt.score(d['score'])}, line {d['line']}; without it FAR {fmt.percent(d['far_without_fraction'])}"
         out.append((_thumb(view, album, path), fmt.part(d["label"]), fmt.cell(d["sample_id"]), said))
     return out

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from deft_aoi.analysis.registration import LARGE_STRIP, STRIP_SPOT
-from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.text import is_pass
 from deft_aoi.report import number_format as fmt
 from deft_aoi.report.pictures import Album
-from deft_aoi.report.run_view import RunView
+from deft_aoi.report.run_view import RunView, csv_rows, kpi_layout
 
 SPECS = "run/specs"
 PICTURES, LISTED = 10, 20
@@ -82,12 +80,7 @@ def shifts(view: RunView, album: Album) -> Shifts | None:
 
 def _table(view: RunView, name: str) -> list[Row]:
     path = view.run.root / SPECS / name
-    return (view.attempt(f"{SPECS}/{name}", lambda: _read(path)) or []) if path.is_file() else []
-
-
-def _read(path: Path) -> list[Row]:
-    with path.open(encoding="utf-8", newline="") as handle:
-        return list(csv.DictReader(handle))
+    return (view.attempt(f"{SPECS}/{name}", lambda: csv_rows(path)) or []) if path.is_file() else []
 
 
 def _distinct(rows: list[Row]) -> list[Row]:
@@ -126,7 +119,7 @@ def _slices(view: RunView, rows: list[Row], side: int) -> list[tuple[str, ...]]:
     if best is None or best.kpi is None:
         return []
     relative = str(best.view["inference_csv"])
-    scored = view.attempt(relative, lambda: _read(view.run.root / relative)) or []
+    scored = view.attempt(relative, lambda: csv_rows(view.run.root / relative)) or []
     threshold = float(best.kpi["target_point"]["threshold"])
     if len(scored) != len(rows):
         return []
@@ -181,11 +174,7 @@ def _largest(view: RunView, album: Album, rows: list[Row]) -> list[Moved]:
 
 def _files(view: RunView, rows: list[Row]) -> list[tuple[str, str]]:
     """Test and golden of each row's first light."""
-    from deft_aoi.contract import spec as specs
-    from deft_aoi.contract.splits import split_source
-
     if not rows:
-        raise HardStop("no golden was moved")
-    spec = specs.load_spec(view.run.workspace.baseline_spec, what="baseline spec")
-    layout = specs.layout(spec, split_source(view.run.workspace, spec, "kpi")[1])
+        return []
+    layout = kpi_layout(view)
     return [(str(layout.input_paths(row)[0]), str(layout.golden_paths(row)[0])) for row in rows]

@@ -79,8 +79,8 @@ def _lines(view: RunView, it: Iteration) -> list[str]:
             earlier = "the baseline" if before.label == "baseline" else fmt.iteration(before.label)
             moved = f" The false-alarm rate was {fmt.percent(old)} after {earlier}."
         handed = view.view["run"] if view.view["run"].get("best_iteration") == it.label else {}
-        told = handed.get("verdict_sentence") or the_sentence(it.kpi, None, None if it.metric is None else it.metric["met"])
-        lines.append(f"**{it.verdict}**{fmt.cell(told, 600).removeprefix(it.verdict)}. {sentence(it.kpi)}{moved}")
+        whole = handed.get("verdict_sentence") or the_sentence(it.kpi, None, None if it.metric is None else it.metric["met"])
+        lines.append(f"**{it.verdict}**{fmt.cell(whole, 600).removeprefix(it.verdict)}. {sentence(it.kpi)}{moved}")
         if it.metric is not None:
             lines += ["", f"Decided by the primary metric: {fmt.cell(state['primary_metric'], 300)}."]
         if not state.get("promoted", True) and it.comparison is not None:

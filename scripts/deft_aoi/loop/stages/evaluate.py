@@ -118,7 +118,6 @@ def kpi_report(ctx: RunContext, csv: Path, split: str, write_to: Path | None = N
         "rules": ctx.config.judging,
         "untrained": untrained(ctx, split),
     }
-
     report = kpi.analyze(frame, **common) if write_to is None else kpi_output.analyze_and_write(frame, write_to, **common)
     return report, frame
 
