@@ -184,15 +184,15 @@ def test_a_relative_write_after_cd_is_denied(claude, tmp_path):
     (run / "run").mkdir(parents=True)
     (run / "loop_log.jsonl").write_text("{}\n")
     into = [
-        use("Bash", command=f"cd {run}/run && echo x > log.index", description="x"),
+        use("Bash", command=f"cd {run}/run && echo x > log.lock", description="x"),
         use("Bash", command="cd results/run_20260101_120000", description="x"),
-        use("Bash", command="echo x > run/log.index", description="x"),
-        use("Write", file_path=str(run / "run/log.index"), content="x"),
+        use("Bash", command="echo x > run/log.lock", description="x"),
+        use("Write", file_path=str(run / "run/log.lock"), content="x"),
         use("Bash", command="cat loop_log.jsonl", description="x"),
     ]
     events, _ = claude("hello", [*into, say("done")])
     assert [bool(r.get("is_error")) for r in results(events)] == [True, False, True, True, False]
-    assert not (run / "run/log.index").exists()
+    assert not (run / "run/log.lock").exists()
 
 
 @pytest.mark.parametrize(

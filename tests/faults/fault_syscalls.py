@@ -85,7 +85,7 @@ class Sweep:
         """Every path that the action touches."""
         run, attempt = self.folder, self.folder / "baseline" / "train.tmp-1"
         if self.action == "append":
-            names = ["", "run", "run/log.lock", "run/log.index", "run/log.index.tmp", "run/torn", "loop_log.jsonl"]
+            names = ["", "run", "run/log.lock", "run/torn", "loop_log.jsonl"]
             return [str(run / n) for n in (*names, "deft_state.json", ".deft_state.json.tmp")]
         files = [attempt / n for n in ("", "a.pth", "b.json", "_MANIFEST.json", f"._MANIFEST.json.{PID}.tmp")]
         mark = attempt.with_name("train.tmp-1.inputs")
@@ -131,7 +131,6 @@ def _prepare_append(folder: Path) -> None:
 
 def _prepare_rebuild(folder: Path) -> None:
     _prepare_append(folder)
-    (folder / "run" / "log.index").unlink()
     (folder / "deft_state.json").unlink()
 
 
@@ -198,12 +197,12 @@ def _swept(row: Row, sweeps: list[Sweep], modes: dict[str, str], budget: Budget,
 
 
 def sweep_append(base: Path, budget: Budget, *, modes: dict[str, str], name: str, every: int = 1, offset: int = 0) -> Row:
-    """One append, from a log with a torn tail, with its caches and without."""
+    """One append, from a log with an incomplete last line, with its snapshot and without."""
     row = Row(f"{name} at every syscall of an append", skipped=usable(base))
     if row.skipped:
         return row
     sweeps = []
-    for state, prepare in (("with-caches", _prepare_append), ("without", _prepare_rebuild)):
+    for state, prepare in (("with-snapshot", _prepare_append), ("without", _prepare_rebuild)):
         (base / state).mkdir()
         sweeps.append(Sweep(base / state, "append", prepare, _judge_append))
     return _swept(row, sweeps, modes, budget, every, offset)

@@ -41,7 +41,7 @@ iter1/mining_filter/{{pool_embed.log,targets_embed.log}}
 iter1/dataset/{{train_combined_iter1.csv,train_combined_iter1_provenance.csv}}
 {{synth_pool,run/holdout}}/_MANIFEST.json {{baseline,iter1}}/{{train,inference,rca_results}}/_MANIFEST.json
 iter1/{{routing_results,anomalygen,mining_filter,dataset}}/_MANIFEST.json
-run/{{plan.json,reserve,run.lock,driver.start,driver.exit,log.lock,log.index,data_requests.json,gap_ledger.parquet}}
+run/{{plan.json,reserve,run.lock,driver.start,driver.exit,log.lock,data_requests.json,gap_ledger.parquet}}
 run/specs/{{baseline,iter1}}-{{train,inference}}.yaml run/specs/iter1-embed-{{pool,targets}}.yaml
 run/specs/{{run-holdout,run-holdout_baseline}}.yaml
 run/specs/run-unregistered.yaml run/specs/registered-{{train,validation,kpi,holdout,iter1-train}}{{,-shifts}}.csv

@@ -11,7 +11,7 @@ import pytest
 
 from deft_aoi.contract.errors import HardStop, UsageError
 from deft_aoi.contract.schema import validate
-from deft_aoi.record import index, log, log_event, log_file, state
+from deft_aoi.record import log, log_event, log_file, state
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -42,7 +42,7 @@ def test_the_same_op_id_and_payload_returns_the_old_number(run_dir, begun):
 
 def test_the_same_op_id_with_another_payload_is_a_conflict(run_dir, begun):
     begun("baseline", "train", op_id="x")
-    with pytest.raises(HardStop, match="another payload"):
+    with pytest.raises(HardStop, match="different content"):
         begun("baseline", "train", op_id="x", summary="other")
     holds(run_dir, 4)
 
@@ -92,22 +92,16 @@ def test_a_damaged_complete_line_is_a_hard_stop_and_stays_as_it_is(run_dir, begu
     assert path.read_bytes() == damaged
 
 
-@pytest.mark.parametrize("lost", ["index", "snapshot", "both"])
-def test_lost_caches_are_made_again(run_dir, begun, lost):
-    if lost in ("index", "both"):
-        (run_dir / "run" / "log.index").unlink()
-    if lost in ("snapshot", "both"):
-        (run_dir / "deft_state.json").unlink()
+def test_a_lost_snapshot_is_written_again(run_dir, begun):
+    (run_dir / "deft_state.json").unlink()
     begun("baseline", "train", op_id="t")
     assert begun("baseline", "train", op_id="t").duplicate
     holds(run_dir, 4)
 
 
-@pytest.mark.parametrize("witness", ["index", "snapshot"])
-def test_a_log_that_lost_its_last_event_is_a_hard_stop(run_dir, begun, witness):
+def test_a_log_that_lost_its_last_event_is_a_hard_stop(run_dir, begun):
     path = run_dir / "loop_log.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
-    (run_dir / ("deft_state.json" if witness == "index" else "run/log.index")).unlink()
     before = path.read_bytes()
     for call in (lambda: log.read(run_dir), lambda: begun("baseline", "train"), lambda: log.verify_whole(run_dir)):
         with pytest.raises(HardStop, match="lost events"):
@@ -117,8 +111,7 @@ def test_a_log_that_lost_its_last_event_is_a_hard_stop(run_dir, begun, witness):
 
 def test_a_log_that_is_gone_is_a_hard_stop_and_its_view_is_not_taken_for_a_foreign_one(run_dir, begun):
     (run_dir / "loop_log.jsonl").unlink()
-    (run_dir / "run" / "log.index").unlink()
-    with pytest.raises(HardStop, match="record is gone"):
+    with pytest.raises(HardStop, match="log is missing"):
         state.read_imported_state(run_dir)
     with pytest.raises(HardStop, match="lost events"):
         begun("run", "approve")
@@ -130,9 +123,9 @@ def test_a_forked_log_of_the_same_length_is_a_hard_stop(run_dir, begun, tmp_path
     log.append(fork, iter_label="run", stage="note", status="ok", summary="here")
     begun("run", "note", summary="there")
     shutil.copyfile(fork / "loop_log.jsonl", run_dir / "loop_log.jsonl")
-    with pytest.raises(HardStop, match="knows more"):
+    with pytest.raises(HardStop, match="lists a later one"):
         log.read(run_dir)
-    with pytest.raises(HardStop, match="knows more"):
+    with pytest.raises(HardStop, match="lists a later one"):
         begun("run", "note")
 
 
@@ -214,35 +207,6 @@ def test_the_reserve_is_given_up_for_an_error_only(run_dir, begun, monkeypatch):
     assert not reserve.exists()
 
 
-def test_the_index_grows_and_still_finds_every_event(run_dir, append):
-    append("run", "approve", op_id="first")
-    keys = [f"note/{n}" for n in range(1500)]
-    path = run_dir / "loop_log.jsonl"
-    raw, events = path.read_bytes(), log.read(run_dir)
-    for key in keys:  # written by hand: 1,500 fsyncs would say nothing about the index
-        event = {**events[0], "stage": "note", "op_id": key, "data": {}, "seq": events[-1]["seq"] + 1}
-        event["prev"] = log_event.digest(raw[raw.rfind(b"\n", 0, -1) + 1 :])
-        event["crc"] = log_event.crc_of(event)
-        events.append(event)
-        raw += log_event.encode(event)
-    path.write_bytes(raw)
-    assert append("run", "note", op_id="last").seq == 1502
-    with log_file.LogFile(str(run_dir)) as opened, index.Index(opened) as found:
-        assert found._buckets > index._FIRST_BUCKETS
-        assert [found.find(key)["seq"] for key in keys] == list(range(2, 1502))
-        assert found.find("absent") is None
-
-
-def test_every_damaged_byte_of_the_index_is_noticed(run_dir, begun):
-    path = run_dir / "run" / "log.index"
-    whole, size = path.read_bytes(), path.stat().st_size
-    before = (run_dir / "loop_log.jsonl").read_bytes()
-    for at in (*range(0, 160, 5), *range(index.PAGE, size, 509)):
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :])
-        assert begun("run", "prestage", op_id="run/prestage/1").seq == 3
-    assert (run_dir / "loop_log.jsonl").read_bytes() == before
-
-
 def test_the_append_path_imports_nothing_heavy():
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import deft_aoi.record.log;"
@@ -252,26 +216,47 @@ def test_the_append_path_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_an_append_reads_as_little_at_the_end_of_a_long_log_as_at_its_beginning(run_dir, begun, monkeypatch):
-    read: list[int] = []
-    real_log, real_pages = log_file.LogFile.pread, os.pread
+@pytest.fixture
+def cost(monkeypatch) -> dict[str, int]:
+    """Counted since the last ``clear``: bytes of the log that were read, lines that were verified."""
+    found = {"bytes": 0, "lines": 0}
+    real_read, real_decode = log_file.LogFile.read, log_event.decode
 
-    def counted(self: log_file.LogFile, length: int, offset: int) -> bytes:
-        raw = real_log(self, length, offset)
-        read.append(len(raw))
+    def read(self: log_file.LogFile) -> bytes:
+        raw = real_read(self)
+        found["bytes"] += len(raw)
         return raw
 
-    def pages(fd: int, length: int, offset: int) -> bytes:
-        read.append(length if length == index.PAGE else 0)
-        return real_pages(fd, length, offset)
+    def decode(raw: bytes, seq: int, prev: str) -> log_event.Event:
+        found["lines"] += 1
+        return real_decode(raw, seq, prev)
 
-    monkeypatch.setattr(log_file.LogFile, "pread", counted)
-    monkeypatch.setattr(index.os, "pread", pages)
-    cost = []
-    for number in range(130):
-        read.clear()
-        begun("run", "note", op_id=f"note/{number}", summary="x" * 100)
-        cost.append(sum(read))
-    assert (run_dir / "loop_log.jsonl").stat().st_size > 40_000
-    assert max(cost[20:]) <= max(cost[10:20]) + 4096
-    assert max(cost) < 40_000
+    monkeypatch.setattr(log_file.LogFile, "read", read)
+    monkeypatch.setattr(log_event, "decode", decode)
+    return found
+
+
+@pytest.mark.parametrize("events", [3, 10, 60])
+def test_an_append_reads_the_log_once_and_verifies_each_line_once(run_dir, begun, cost, events):
+    for number in range(events - 3):
+        begun("run", "note", op_id=f"note/{number}")
+    size = (run_dir / "loop_log.jsonl").stat().st_size
+    cost.update(bytes=0, lines=0)
+    begun("run", "note", op_id="last")
+    assert cost == {"bytes": size, "lines": events}
+    begun("run", "note", op_id="last")
+    assert cost["lines"] == 2 * events + 1
+
+
+def test_a_reader_verifies_the_log_again_only_when_it_has_changed(run_dir, begun, cost):
+    reader = log.LogReader(run_dir)
+    assert [reader.state()["seq"], len(reader.events()), reader.state()["seq"]] == [3, 3, 3]
+    assert cost["lines"] == 3
+    cost.update(lines=0)
+    begun("run", "note")
+    assert (reader.state()["seq"], reader.events()[-1]["stage"]) == (4, "note")
+    assert cost["lines"] == 3 + 4
+    path = run_dir / "loop_log.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"approve", b"APPROVE", 1))
+    with pytest.raises(HardStop, match="damaged at line 1"):
+        reader.state()

@@ -2,7 +2,7 @@
 
 A write is: temporary file in the same folder, fsync, rename, fsync of the folder. A reader therefore sees the old
 content or the new, never a part. Paths are accepted as ``str`` or ``os.PathLike``; ``pathlib`` is not imported here
-because the run record's append path uses this module.
+because the run log's append path uses this module.
 """
 
 from __future__ import annotations

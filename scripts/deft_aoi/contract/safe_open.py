@@ -99,7 +99,7 @@ def _openat2() -> Callable[[bytes], tuple[int, int]] | None:
     """The system call, which Python has no function for: ``path`` → (descriptor or -1, errno)."""
     if sys.platform != "linux":
         return None
-    import ctypes  # takes some milliseconds, and the run record's append never comes here
+    import ctypes  # takes some milliseconds, and the run log's append never comes here
 
     call = ctypes.CDLL(None, use_errno=True).syscall
     call.restype = ctypes.c_long

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from deft_aoi.analysis.identity import Part
     from deft_aoi.platforms.base import Platform
+    from deft_aoi.record.log import LogReader
 
 
 @dataclass(frozen=True)
@@ -98,17 +99,19 @@ class RunContext:
 
         return get_platform(self.config.platform, dict(self.config.platform_options))
 
-    def events(self) -> list[dict[str, Any]]:
-        """The record so far, verified."""
-        from deft_aoi.record import log
+    @cached_property
+    def _log(self) -> LogReader:
+        from deft_aoi.record.log import LogReader
 
-        return log.read(self.run.root)
+        return LogReader(self.run.root)
+
+    def events(self) -> list[dict[str, Any]]:
+        """The run log so far, verified; not to be changed."""
+        return self._log.events()
 
     def state(self) -> dict[str, Any]:
-        """The view of the record."""
-        from deft_aoi.record.log import load_state
-
-        return load_state(self.run.root)
+        """The state folded from the run log; not to be changed."""
+        return self._log.state()
 
     def iteration(self, label: str) -> dict[str, Any]:
         """The view of one iteration; empty before its first event."""

@@ -32,7 +32,7 @@ from deft_aoi.record.provenance import (
 SHOWN = 12
 
 _MACHINERY = re.compile(
-    r"run/(log\.lock|log\.index(\.tmp)?|run\.lock|driver\.(start|exit)|reserve|imported_state.*|(jobs|logs|torn|ops|adopted|review)/.*)"
+    r"run/(log\.lock|log\.index|run\.lock|driver\.(start|exit)|reserve|imported_state.*|(jobs|logs|torn|ops|adopted|review)/.*)"
 )
 _CHECKED = re.compile(r"loop_log\.jsonl|deft_state\.json|DEFT_Loop_Report\.html|run/findings\.json")
 _SUMMARY = re.compile(r"iter[0-9]+_summary\.md")

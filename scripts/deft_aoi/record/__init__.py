@@ -1,1 +1,1 @@
-"""The run record: an append-only log, its view, the order of stages, publication of folders, one driver."""
+"""The run log: append-only, its state, the order of stages, publication of folders, one driver."""

@@ -1,8 +1,8 @@
 """Appending to and reading ``loop_log.jsonl``.
 
-Append: lock → set a torn tail aside → verify the chain from the last verified line → repeated ``op_id`` → order of stages →
-one write, fsync → snapshot → only then is the sequence number returned. A line that was acknowledged is never lost; bytes
-after the last newline were never acknowledged. The cost does not grow with the log: see :mod:`deft_aoi.record.index`.
+Append: lock → read the whole log, verify its chain, compare it with the snapshot → move an incomplete last line away →
+repeated ``op_id`` → order of stages → one write, fsync → snapshot → only then is the sequence number returned. A line that
+was acknowledged is never lost; bytes after the last newline were never acknowledged. The cost is linear in the log.
 
 On the path of ``log_stage.py``: no jsonschema, dataclasses, pathlib or typing is imported here.
 """
@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import time
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.record import log_event, log_file, state
-from deft_aoi.record.index import BrokenIndex, Index, Tip, line_before, read_header
+from deft_aoi.record import log_event, log_file
+from deft_aoi.record import state as states
 from deft_aoi.record.log_file import LOG, STATE, LogFile, StrPath
 
 TYPE_CHECKING = False
@@ -37,7 +36,7 @@ class Ack:
     Attributes:
         seq: the event's number.
         duplicate: the same ``op_id`` and payload were there already.
-        snapshot: ``ok``, or ``stale`` when the view could not be written (the next append writes it).
+        snapshot: ``ok``, or ``stale`` when the state could not be written (the next append writes it).
         op_id: the event's key.
     """
 
@@ -72,15 +71,12 @@ def append(
         op_id: idempotency key; repeating it with the same payload returns the old number. ``None``: the next attempt of
             this stage (``iter1/train/1``), or a random key for a note.
         duration_sec: ``None``: measured from the previous event, and marked so.
-        context_tokens: 0; usage arrives later as an event of its own.
-
-    Returns:
-        The acknowledgement; when it is returned the event is on disk.
+        context_tokens: 0; usage arrives later in a separate event.
 
     Raises:
-        HardStop: damaged record, stage out of order, other payload under this ``op_id``, event too large.
+        HardStop: damaged log, stage out of order, other payload under this ``op_id``, event too large.
         Blocked: no space left; the log is as it was.
-        RunLocked: another writer held the log for a minute.
+        RunLocked: another process held the log for a minute.
     """
     event: Event = {
         "iter": iter_label,
@@ -91,30 +87,30 @@ def append(
         "data": log_event.plain(data or {}),
     }
     try:
-        with LogFile(os.fspath(results_dir)) as log, Index(log) as index:
-            return _Writer(log, index).append(event, op_id, duration_sec)
+        with LogFile(os.fspath(results_dir)) as log:
+            return _Writer(log).append(event, op_id, duration_sec)
     except OSError as error:
-        raise log_file.error_from_os(error, "writing the run record") from error
+        raise log_file.error_from_os(error, "writing the run log") from error
 
 
 def verify_whole(results_dir: StrPath) -> int:
-    """Verify everything and rebuild index, snapshot and reserve: what a driver does when it opens a run.
+    """Verify the log and write snapshot and reserve: what a driver does when it opens a run.
 
     Returns:
         The number of events.
 
     Raises:
-        HardStop: damaged, or shorter than its snapshot or index says.
+        HardStop: damaged, or shorter than its snapshot says.
     """
     try:
-        with LogFile(os.fspath(results_dir)) as log, Index(log) as index:
-            writer = _Writer(log, index, whole=True)
-            if writer.tip.seq:
+        with LogFile(os.fspath(results_dir)) as log:
+            writer = _Writer(log)
+            if writer.events:
                 writer.refresh_snapshot()
             log_file.ensure_reserve(log.root)
-            return writer.tip.seq
+            return len(writer.events)
     except OSError as error:
-        raise log_file.error_from_os(error, "opening the run record") from error
+        raise log_file.error_from_os(error, "opening the run log") from error
 
 
 def load_state(results_dir: StrPath) -> State:
@@ -123,19 +119,19 @@ def load_state(results_dir: StrPath) -> State:
     Raises:
         HardStop: the log is missing, damaged, or shorter than the snapshot says.
     """
-    return state.fold(read(results_dir))
+    return states.fold(read(results_dir))
 
 
 def read(results_dir: StrPath, *, look_again: bool = True) -> list[Event]:
-    """Every event, verified from the first line; a torn tail is not part of the log. Writes nothing.
+    """Every event, verified from the first line; an incomplete last line is not part of the log. Writes nothing.
 
     Args:
         results_dir: the run's folder.
-        look_again: a torn tail that a writer replaces while we read looks like damage, so damage is looked at again while
-            no writer is at work. False for who holds the writers' lock.
+        look_again: an incomplete last line that a writer replaces while we read looks like damage, so damage is looked at
+            again while no writer is at work. False for the holder of the writers' lock.
 
     Raises:
-        HardStop: the log is damaged, missing, or shorter than its snapshot or index says.
+        HardStop: the log is damaged, missing, or shorter than its snapshot says.
     """
     root = os.fspath(results_dir)
     try:
@@ -148,6 +144,38 @@ def read(results_dir: StrPath, *, look_again: bool = True) -> list[Event]:
             return _read(root)
         finally:
             os.close(fd)
+
+
+class LogReader:
+    """The verified events and state of a run, read again only when the log has changed."""
+
+    def __init__(self, results_dir: StrPath) -> None:
+        self.root = os.fspath(results_dir)
+        self._stamp: tuple[int, ...] = ()
+        self._events: list[Event] = []
+        self._state: State = {}
+
+    def events(self) -> list[Event]:
+        """See :func:`read`. Shared by all callers: not to be changed."""
+        self._refresh()
+        return self._events
+
+    def state(self) -> State:
+        """See :func:`load_state`. Shared by all callers: not to be changed."""
+        self._refresh()
+        return self._state
+
+    def _refresh(self) -> None:
+        try:
+            found = os.stat(os.path.join(self.root, LOG))
+        except FileNotFoundError:
+            stamp: tuple[int, ...] = ()
+        else:
+            stamp = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+        if not stamp or stamp != self._stamp:
+            self._events = read(self.root)
+            self._state = states.fold(self._events)
+            self._stamp = stamp
 
 
 def wait_for_writers(root: str) -> int:
@@ -168,159 +196,95 @@ def wait_for_writers(root: str) -> int:
         time.sleep(0.002)
 
 
-def parse(raw: bytes) -> tuple[list[Event], list[str], list[int]]:
+def parse(raw: bytes) -> tuple[list[Event], list[str]]:
     """Verify whole lines from the first one.
 
     Args:
         raw: the log; bytes after the last newline are left out.
 
     Returns:
-        ``(events, digests, offsets)``: each event, the digest of its line, and where its line begins.
+        ``(events, digests)``: each event, and the digest of its line.
 
     Raises:
         HardStop: a complete line is damaged.
     """
     events: list[Event] = []
-    digests, offsets, prev, at = [], [], log_event.GENESIS, 0
+    digests, prev = [], log_event.GENESIS
     for text in raw[: raw.rfind(b"\n") + 1].split(b"\n")[:-1]:
         whole = text + b"\n"
         events.append(log_event.decode(whole, len(events) + 1, prev))
         prev = log_event.digest(whole)
         digests.append(prev)
-        offsets.append(at)
-        at += len(whole)
-    return events, digests, offsets
+    return events, digests
 
 
 def _read(root: str) -> list[Event]:
-    # The witnesses first: what they name was durable before they were written, so a later look at the log holds it.
-    known, raw_view = read_header(root), state.read_bytes(root)
+    # The snapshot first: what it lists was durable before it was written, so a later look at the log holds it.
+    snapshot = states.read_bytes(root)
     path = os.path.join(root, LOG)
     try:
         with open(path, "rb") as handle:
             raw = handle.read()
     except FileNotFoundError as error:
-        raise HardStop("the run record is missing", expected=path) from error
+        raise HardStop("the run log is missing", expected=path) from error
     except OSError as error:
-        raise log_file.error_from_os(error, "reading the run record") from error
-    events, digests, _offsets = parse(raw)
-    if known is not None:
-        check_not_truncated("index", known[0].seq, known[0].head, digests)
-    check_snapshot_not_newer(raw_view, digests)
+        raise log_file.error_from_os(error, "reading the run log") from error
+    events, digests = parse(raw)
+    check_snapshot_not_newer(snapshot, digests)
     return events
 
 
-def check_not_truncated(what: str, seq: int, digest: str, digests: list[str]) -> None:
-    """Events that were acknowledged must be in the log.
+def check_snapshot_not_newer(snapshot: bytes, digests: list[str]) -> None:
+    """Every event that was acknowledged is in the log; the snapshot was written after its last one was durable.
 
     Raises:
         HardStop: the log was cut, replaced or rewritten.
     """
+    own = states.parse_snapshot(snapshot)
+    if own is None or not own["seq"]:
+        return
+    seq, digest = own["seq"], own["head"]
     if seq > len(digests):
         problem = f"{len(digests)} events in {LOG}"
-    elif seq and digests[seq - 1] != digest:
+    elif digests[seq - 1] != digest:
         problem = f"another event {seq} in {LOG}"
     else:
         return
     raise HardStop(
-        f"the run record has lost events: its {what} knows more",
+        f"the run log lost events: {STATE} lists a later one",
         expected=f"event {seq} with digest {digest[:16]}",
         found=problem,
         hint="restore loop_log.jsonl from a backup, or let a person run repair_run.py",
     )
 
 
-def check_snapshot_not_newer(raw: bytes, digests: list[str]) -> None:
-    own = state.parse_snapshot(raw)
-    if own is not None:
-        check_not_truncated("snapshot", own["seq"], own["head"], digests)
-
-
 class _Writer:
-    """The log, its view and its index under the lock, caught up with what is on disk."""
+    """The verified log and its state, under the lock."""
 
-    def __init__(self, log: LogFile, index: Index, *, whole: bool = False) -> None:
-        self.log, self.index = log, index
-        self.events: list[Event] | None = None
-        keep = log.whole_bytes()
-        if index.tip.offset > keep:
-            check_not_truncated("index", index.tip.seq, index.tip.head, parse(log.pread(keep, 0))[1])
-        raw_view = state.read_bytes(log.root)
-        if whole or not self._catch_up(keep, raw_view):
-            self._read_whole(keep, raw_view)
-        log.cut_tail(keep)
-
-    def _catch_up(self, keep: int, raw_view: bytes) -> bool:
-        """Verify the lines behind the last verified one; false where the caches do not fit the log."""
-        tip, index = self.index.tip, self.index
-        if not index.usable or hashlib.sha256(raw_view).hexdigest() != index.snapshot:
-            return False
-        if log_event.digest(line_before(self.log, tip.offset)) != tip.head:
-            return False
-        self.view, self.fresh = state.from_bytes(raw_view), True
-        try:
-            for text in self.log.pread(keep - tip.offset, tip.offset).split(b"\n")[:-1]:
-                whole = text + b"\n"
-                event = log_event.decode(whole, tip.seq + 1, tip.head)
-                index.note(event["op_id"], tip.offset)
-                tip = Tip(tip.offset + len(whole), event["seq"], log_event.digest(whole))
-                self.view, self.fresh = state.advance(self.view, event, tip.head), False
-        except BrokenIndex:
-            return False
-        self.tip = tip
-        return True
-
-    def _read_whole(self, keep: int, raw_view: bytes) -> None:
-        """Verify the whole log, judge it by its witnesses, fold it, and make the index again."""
-        events, digests, offsets = parse(self.log.pread(keep, 0))
-        check_not_truncated("index", self.index.tip.seq, self.index.tip.head, digests)
-        check_snapshot_not_newer(raw_view, digests)
-        self.events = events
-        self.tip = Tip(keep, len(events), digests[-1]) if events else Tip()
-        self.view = state.fold(events)
-        self.fresh = bool(events) and raw_view == state.to_bytes(self.view)
-        self.index.rebuild([(e["op_id"], at) for e, at in zip(events, offsets, strict=True)], self.tip)
-        if self.fresh:
-            self.index.save(self.tip, hashlib.sha256(raw_view).hexdigest())
-
-    def find(self, op_id: str) -> Event | None:
-        """The event on record under this key."""
-        if self.index.usable:
-            try:
-                return self.index.find(op_id)
-            except BrokenIndex:
-                self._read_whole(self.tip.offset, state.read_bytes(self.log.root))
-        if self.events is None:
-            self.events = parse(self.log.pread(self.tip.offset, 0))[0]
-        return next((event for event in self.events if event["op_id"] == op_id), None)
-
-    def next_op_id(self, event: Event) -> str:
-        """The key of the next attempt of this stage, or a random one for a note."""
-        if event["stage"] == "note":
-            return f"note/{os.urandom(8).hex()}"
-        stem, attempt = f"{event['iter']}/{event['stage']}", 1
-        while self.find(f"{stem}/{attempt}") is not None or self.find(f"{stem}/{attempt}/error") is not None:
-            attempt += 1
-        return f"{stem}/{attempt}" + {"ok": "", "error": "/error"}.get(event["status"], "/start")
+    def __init__(self, log: LogFile) -> None:
+        self.log = log
+        snapshot, raw = states.read_bytes(log.root), log.read()
+        self.size = raw.rfind(b"\n") + 1
+        self.events, digests = parse(raw)
+        check_snapshot_not_newer(snapshot, digests)
+        self.head = digests[-1] if digests else log_event.GENESIS
+        self.state = states.fold(self.events)
+        self.fresh = bool(self.events) and snapshot == states.to_bytes(self.state)
+        log.cut_tail(self.size, raw[self.size :])
 
     def append(self, event: Event, op_id: str | None, duration_sec: float | None) -> Ack:
-        event["op_id"] = op_id if op_id is not None else self.next_op_id(event)
-        known = self.find(event["op_id"])
-        if known is not None:
-            return self._repeated(known, event)
-        state.check_order(self.view, event["iter"], event["stage"], event["status"])
+        known = {event["op_id"]: event for event in self.events}
+        event["op_id"] = op_id if op_id is not None else _next_op_id(event, known)
+        if event["op_id"] in known:
+            return self._repeated(known[event["op_id"]], event)
+        states.check_order(self.state, event["iter"], event["stage"], event["status"])
         raw = self._line(event, duration_sec)
-        if not self.tip.seq:
-            state.keep_imported_state(self.log.root)
-        self.log.write(raw, self.tip.offset, release_reserve=event["status"] == "error")
-        begin = self.tip.offset
-        self.tip = Tip(begin + len(raw), event["seq"], log_event.digest(raw))
-        self.view = state.advance(self.view, event, self.tip.head)
-        try:
-            self.index.note(event["op_id"], begin)
-        except BrokenIndex:
-            self.index.usable = False
-        snapshot = self.refresh_snapshot(force=True)
+        if not self.events:
+            states.keep_imported_state(self.log.root)
+        self.log.write(raw, self.size, release_reserve=event["status"] == "error")
+        self.state = states.advance(self.state, event, log_event.digest(raw))
+        self.fresh = False
+        snapshot = self.refresh_snapshot()
         if event["seq"] == 1:
             log_file.ensure_reserve(self.log.root)
         return Ack(event["seq"], False, snapshot, event["op_id"])
@@ -328,13 +292,13 @@ class _Writer:
     def _line(self, event: Event, duration_sec: float | None) -> bytes:
         now = time.time()
         if duration_sec is None:
-            duration_sec = max(0.0, now - _epoch(self.view["updated"])) if self.tip.seq else 0.0
+            duration_sec = max(0.0, now - _epoch(self.state["updated"])) if self.events else 0.0
             event["data"][log_event.DURATION_MARK] = "previous_event"
         event |= {
-            "seq": self.tip.seq + 1,
+            "seq": len(self.events) + 1,
             "ts": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z",
             "duration_sec": round(float(duration_sec), 3),
-            "prev": self.tip.head,
+            "prev": self.head,
             "crc": "00000000",
         }
         problem = log_event.check_event(event)
@@ -346,7 +310,7 @@ class _Writer:
     def _repeated(self, known: Event, event: Event) -> Ack:
         if log_event.payload_digest(known) != log_event.payload_digest(event):
             raise HardStop(
-                f"the op_id {log_event.one_line_summary(event['op_id'])} is on record with another payload",
+                f"op_id {log_event.one_line_summary(event['op_id'])} was already used with different content",
                 expected=f"event {known['seq']} again",
                 hint="use a new --op-id",
             )
@@ -354,19 +318,26 @@ class _Writer:
         os.fsync(self.log.fd)
         return Ack(known["seq"], True, self.refresh_snapshot(), known["op_id"])
 
-    def refresh_snapshot(self, *, force: bool = False) -> str:
-        """Write the view and the index header where they do not fit the log; a failure is a warning: the event stands."""
-        raw = state.to_bytes(self.view)
-        if self.fresh and not force:
+    def refresh_snapshot(self) -> str:
+        """Write the state where its file does not fit the log; a failure is a warning: the event is recorded."""
+        if self.fresh:
             return "ok"
         try:
-            log_file.replace_file(os.path.join(self.log.root, STATE), raw)
-            self.fresh = True
+            log_file.replace_file(os.path.join(self.log.root, STATE), states.to_bytes(self.state))
         except OSError:
-            self.index.save(self.tip, "")
             return "stale"
-        self.index.save(self.tip, hashlib.sha256(raw).hexdigest())
+        self.fresh = True
         return "ok"
+
+
+def _next_op_id(event: Event, known: dict[str, Event]) -> str:
+    """The key of the next attempt of this stage, or a random one for a note."""
+    if event["stage"] == "note":
+        return f"note/{os.urandom(8).hex()}"
+    stem, attempt = f"{event['iter']}/{event['stage']}", 1
+    while f"{stem}/{attempt}" in known or f"{stem}/{attempt}/error" in known:
+        attempt += 1
+    return f"{stem}/{attempt}" + {"ok": "", "error": "/error"}.get(event["status"], "/start")
 
 
 def _epoch(ts: str) -> float:

@@ -58,9 +58,12 @@ _HEX8 = re.compile(r"[0-9a-f]{8}")
 _UNSHOWABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u200b-\\u200f\\u2060-\\u2069\\ufeff]")
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
 def spell(obj: Any) -> bytes:
     """The one spelling of a value: sorted keys, no spaces, ASCII."""
-    return json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+    return _ENCODER.encode(obj).encode("ascii")
 
 
 def one_line_summary(text: str) -> str:
@@ -200,7 +203,7 @@ def decode(raw: bytes, seq: int, prev: str) -> Event:
             problem = "it does not follow the line before it"
     if problem:
         raise HardStop(
-            f"the run record is damaged at line {seq}",
+            f"the run log is damaged at line {seq}",
             expected="an unbroken chain of events",
             found=problem,
             hint="restore loop_log.jsonl from a backup, or let a person run repair_run.py --accept-loss",

@@ -1,4 +1,4 @@
-"""The log as a file: its lock, its torn tail, its one durable write. ``os`` only; no knowledge of what a line means.
+"""The log as a file: its lock, its incomplete last line, its one durable write. ``os`` only; a line is bytes here.
 
 Lock order: ``run/log.lock`` alone; it is never deleted. A writer holds it for one append.
 """
@@ -30,11 +30,13 @@ def error_from_os(error: OSError, what: str) -> DeftError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Blocked(f"no space left: {what}", found=found, hint="free space and run the same command again; nothing is lost")
     if error.errno in _SUPPLIABLE:
-        return Blocked(f"the file system refuses: {what}", found=found, hint="make the run's folder writable and try again")
+        return Blocked(
+            f"permission denied by the file system: {what}", found=found, hint="make the run's folder writable and try again"
+        )
     return HardStop(
         f"the file system failed: {what}",
         found=found,
-        hint="check the disk, then run the same command again: an event on record is not recorded twice",
+        hint="check the disk, then run the same command again: no event is recorded twice",
     )
 
 
@@ -58,7 +60,7 @@ class LogFile:
             self.fd = os.open(os.path.join(self.root, LOG), flags, 0o644)
         except OSError as error:
             self.__exit__()
-            raise error_from_os(error, "opening the run record") from error
+            raise error_from_os(error, "opening the run log") from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -67,37 +69,19 @@ class LogFile:
                 os.close(fd)
         self._lock = self.fd = -1
 
-    def size(self) -> int:
-        """Bytes in the log."""
-        return os.fstat(self.fd).st_size
-
-    def pread(self, length: int, offset: int) -> bytes:
-        """``length`` bytes at ``offset``, fewer only at the end."""
-        parts = []
-        while length > 0 and (part := os.pread(self.fd, min(length, 1 << 24), offset)):
+    def read(self) -> bytes:
+        """The whole file."""
+        parts, offset = [], 0
+        while part := os.pread(self.fd, 1 << 24, offset):
             parts.append(part)
-            length -= len(part)
             offset += len(part)
         return b"".join(parts)
 
-    def whole_bytes(self) -> int:
-        """Offset after the last newline: what lies behind was never acknowledged."""
-        start = end = self.size()
-        if end == 0 or self.pread(1, end - 1) == b"\n":
-            return end
-        while start > 0:
-            start = max(0, start - (1 << 16))
-            at = self.pread(end - start, start).rfind(b"\n")
-            if at >= 0:
-                return start + at + 1
-        return 0
-
-    def cut_tail(self, keep: int) -> None:
-        """Set the bytes after ``keep`` aside in ``run/torn/`` and cut them off."""
-        size = self.size()
-        if size == keep:
+    def cut_tail(self, keep: int, tail: bytes) -> None:
+        """Copy the incomplete last line ``tail``, the bytes after ``keep``, to ``run/torn/`` and cut it off."""
+        if not tail:
             return
-        keep_copy(self.root, f"{keep:012d}", self.pread(size - keep, keep))
+        keep_copy(self.root, f"{keep:012d}", tail)
         os.ftruncate(self.fd, keep)
         os.fsync(self.fd)
 
@@ -118,19 +102,19 @@ class LogFile:
                 view = memoryview(raw)
                 while view:
                     view = view[os.write(self.fd, view) :]
-                if self.size() != offset + len(raw):
+                if os.fstat(self.fd).st_size != offset + len(raw):
                     raise OSError(errno.EIO, "the log did not grow by what was written")
                 os.fsync(self.fd)
                 if offset == 0:
                     fsync_dir(self.root)
                 return
             except OSError as error:
-                # A failed fsync says nothing about what is on disk: the line goes, and a repetition writes it anew.
+                # A failed fsync says nothing about what is on disk: the line is removed, and a repetition writes it again.
                 self._back_to(offset)
                 full = error.errno in (errno.ENOSPC, errno.EDQUOT)
                 if full and reserve_left and _unlinked(os.path.join(self.root, "run", "reserve")):
                     continue
-                raise error_from_os(error, "writing the run record") from error
+                raise error_from_os(error, "writing the run log") from error
 
     def _back_to(self, offset: int) -> None:
         try:
@@ -150,7 +134,7 @@ def _make_run_folder(root: str) -> None:
 
 
 def take_lock(path: str, root: str) -> int:
-    """Take the writers' lock; where the file system has no flock, its twin on this machine's own disk.
+    """Take the writers' lock; where the file system has no flock, the one on this machine's local disk.
 
     Raises:
         RunLocked: for a minute nobody let go of it and nobody wrote a line. A queue that moves is waited for: on a slow
@@ -178,7 +162,7 @@ def take_lock(path: str, root: str) -> int:
                     seen, end = size, time.monotonic() + LOCK_TIMEOUT_SEC
                     continue
                 os.close(fd)
-                raise RunLocked("another writer holds the run record", found=f"for {LOCK_TIMEOUT_SEC:g} seconds") from error
+                raise RunLocked("the run log is locked by another process", found=f"for {LOCK_TIMEOUT_SEC:g} seconds") from error
         # Never in step with the others: of 32 writers that looked every 20 ms, one once found it taken for 30 seconds.
         time.sleep(delay * (0.5 + time.monotonic_ns() % 997 / 997))
         delay = min(delay * 2, 0.005)

@@ -1,7 +1,7 @@
 """Repairing a damaged record: for a person, who sees what is lost and types the digest of what stays.
 
-The log is cut after its last whole line that follows the chain; the damaged file, the view and the index are kept in
-``run/torn/``, and a note in the record says what happened. Nothing else in the project shortens a log.
+The log is cut after its last whole line that follows the chain; the damaged file and the snapshot are kept in
+``run/torn/``, and a note in the log says what happened. Nothing else in the project shortens a log.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from deft_aoi.contract.errors import ApprovalNeeded, HardStop, UsageError
 from deft_aoi.contract.files import fsync_dir, sha256_bytes
 from deft_aoi.contract.text import printable
-from deft_aoi.record import index, log, log_event, log_file, state
+from deft_aoi.record import log, log_event, log_file, state
 from deft_aoi.record.lock import DriverLock
 from deft_aoi.record.log_file import LOG, STATE, StrPath
 
@@ -27,7 +27,7 @@ class Damage(NamedTuple):
         kept_bytes: their bytes.
         head: digest of the last of them.
         lost_lines: complete lines behind them.
-        known_events: what the view or the index knows of acknowledged events.
+        known_events: acknowledged events that the snapshot lists.
     """
 
     problem: str
@@ -67,8 +67,8 @@ def assess(results_dir: StrPath) -> Damage:
             raw = handle.read()
     except FileNotFoundError as error:
         raise UsageError("this is not a run", expected=f"a folder with {LOG}", found=printable(root, 200)) from error
-    header, own = index.read_header(root), state.parse_snapshot(state.read_bytes(root))
-    known = max(header[0].seq if header else 0, own["seq"] if own else 0)
+    own = state.parse_snapshot(state.read_bytes(root))
+    known = own["seq"] if own else 0
     problem, count, size, head = "", 0, 0, log_event.GENESIS
     lines = raw[: raw.rfind(b"\n") + 1].split(b"\n")[:-1]
     for text in lines:
@@ -114,14 +114,13 @@ def accept_loss(results_dir: StrPath, confirm: str) -> tuple[Damage, str]:
                 found=printable(confirm, 20),
                 hint="a person runs repair_run.py --results-dir R, reads what is lost, and types the code",
             )
-        raw = opened.pread(opened.size(), 0)
+        raw = opened.read()
         kept = log_file.keep_copy(root, f"damaged-{LOG}", raw)
         if not kept:
             raise HardStop("the damaged log cannot be kept aside", found=os.path.join(root, "run", "torn"), hint="free space")
         fsync_dir(os.path.dirname(kept))
-        for path in (os.path.join(root, STATE), index.index_path(root)):
-            if os.path.exists(path):
-                os.rename(path, f"{kept.removesuffix('.bin')}-{os.path.basename(path)}")
+        if os.path.exists(snapshot := os.path.join(root, STATE)):
+            os.rename(snapshot, f"{kept.removesuffix('.bin')}-{STATE}")
         fsync_dir(root)
         os.ftruncate(opened.fd, damage.kept_bytes)
         os.fsync(opened.fd)
@@ -145,5 +144,5 @@ def _note(root: str, damage: Damage, kept: str, raw: bytes) -> None:
         data=data,
         op_id=f"note/repair-{time.time_ns()}",
         duration_sec=0.0,
-        summary=f"record repaired by a person: {damage.kept_events} events stay, {damage.lost_lines} lines set aside",
+        summary=f"run log repaired: {damage.kept_events} events kept, {damage.lost_lines} lines moved to run/torn/",
     )

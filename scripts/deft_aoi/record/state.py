@@ -118,12 +118,6 @@ def to_bytes(view: State) -> bytes:
     return (json.dumps(view, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode("ascii")
 
 
-def from_bytes(raw: bytes) -> State:
-    """A view that :func:`to_bytes` wrote; its digest has been checked."""
-    view: State = json.loads(raw)
-    return view
-
-
 def read_bytes(root: str) -> bytes:
     """``deft_state.json`` as it is; empty where there is none."""
     try:
@@ -166,9 +160,11 @@ def read_imported_state(results_dir: StrPath) -> dict[str, Any] | None:
         try:
             body = json.loads(raw)
         except (ValueError, RecursionError) as error:
-            raise HardStop("the state that an upstream phase left is damaged", found=path, hint="repair or remove it") from error
+            raise HardStop("the imported state is damaged", found=path, hint="repair or remove it") from error
         if parse_snapshot(raw) is not None:
-            raise HardStop("a view of a run is here, but its record is gone", expected=os.path.join(root, LOG), found=path)
+            raise HardStop(
+                "deft_state.json is that of a run, but the run log is missing", expected=os.path.join(root, LOG), found=path
+            )
         return body if isinstance(body, dict) else None
     return None
 
