@@ -10,7 +10,7 @@ JOBS ?= 2
 export PYTHONDONTWRITEBYTECODE := 1
 export PYTHONPATH := $(CURDIR)/scripts
 
-.PHONY: test demo faults replay security bundle lint integration env lock clean
+.PHONY: test golden demo faults replay security bundle lint integration env lock clean
 
 env: $(STAMP)
 
@@ -39,6 +39,10 @@ lint: $(STAMP_DEV)
 
 test: lint
 	$(PY) -m pytest -m "not integration" -n $(JOBS) --dist worksteal
+
+# The report's headings, ids, numbers and verdicts of a fixed run; look at the difference before committing it.
+golden: $(STAMP_DEV)
+	DEFT_UPDATE_GOLDEN=1 $(PY) -m pytest -q -n 0 tests/report/test_report.py -k test_values_of_a_fixed_run
 
 integration: $(STAMP_DEV)
 	$(PY) -m pytest -m integration

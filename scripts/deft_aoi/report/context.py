@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deft_aoi.report import breakdown, charts, findings, hard_rows, samples, sections, shifts, trend, verdict
+from deft_aoi.report import advice, breakdown, charts, findings, hard_rows, samples, sections, shifts, trend, verdict
 from deft_aoi.report import number_format as fmt
 from deft_aoi.report.pictures import Album
 from deft_aoi.report.run_view import Iteration, RunView, optional_json
@@ -42,6 +42,8 @@ def build(view: RunView) -> dict[str, Any]:
         "line": sections.on_the_line(best.kpi) if best is not None and best.kpi is not None else [],
         "confusions": [sections.confusion(it) for it in _pair(view)],
         "kpi": best.kpi if best else None,
+        "labels": advice.labels(view, best) if best is not None and best.kpi is not None else "",
+        "lacking": advice.lacking(best.kpi) if best is not None and best.kpi is not None else "",
         "slices": breakdown.slices(best.kpi if best else None),
         "best": best,
         "gallery_of": fmt.iteration(shown_of.label) if shown_of else "",
@@ -57,6 +59,7 @@ def build(view: RunView) -> dict[str, Any]:
         "rejected": rejected,
         "data_warnings": [fmt.cell(f["text"], 240) for f in view.plan.get("findings", []) if f.get("level") != "ok"],
         "holdout": holdout,
+        "holdout_set": view.run.workspace.holdout_csv.is_file(),
         "paired": optional_json(view, view.run.holdout / "holdout_comparison.json", "comparison"),
         "handed": handed,
         "weeks": _weeks(handed),

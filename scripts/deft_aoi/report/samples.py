@@ -85,7 +85,7 @@ def gallery(view: RunView, album: Album) -> tuple[Iteration | None, list[Sample]
     folder = view.run.root / str(it.view["rca_dir"])
     metrics = optional_json(view, folder / "metrics.json", "metrics")
     if metrics is None:
-        return it, []
+        return None, []
     checked = _verdicts(view)
     out = []
     for image in metrics["images"][:GALLERY]:

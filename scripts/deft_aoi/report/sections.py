@@ -17,7 +17,8 @@ REJECTIONS = {
     "conflicting_labels": "conflicting labels",
     "below_min_similarity": "not similar enough",
     "label_filter": "other label",
-    "featureless": "flat picture",
+    "featureless": "flat image",
+    "zero_embedding": "no embedding",
 }
 PHASES = (("train", "training"), ("inference", "scoring"), ("data_mining", "mining"), ("", "other"))
 PHASE_CLASSES = ("series1", "series2", "series3", "series4")
@@ -140,7 +141,7 @@ def primary_metric(view: RunView) -> dict[str, Any] | None:
 
 
 def confusion(it: Iteration) -> dict[str, Any]:
-    """The four counts of a model."""
+    """The four counts of a model, over distinct contents."""
     assert it.kpi is not None
     p = it.kpi["target_point"]
     return {"name": fmt.iteration(it.label), **{k: p[k] for k in ("tp", "fp", "tn", "fn")}}

@@ -99,7 +99,7 @@ def judge(view: RunView, holdout: dict[str, Any] | None) -> Verdict:
         f"{the_sentence(best.kpi, holdout, None if best.metric is None else best.metric['met'])}.",
         _cards(view, best, holdout, facts, finished),
         tuple(advice.cautions(view, best, holdout)),
-        tuple(advice.steps(view, best, holdout, verdict)),
+        tuple(advice.steps(view, best, holdout, facts)),
     )
 
 
@@ -199,7 +199,7 @@ def _cards(view: RunView, best: Iteration, holdout: dict[str, Any] | None, facts
         _deploy(best, facts, finished, view.status),
         _threshold(best),
         _misses(best.kpi, holdout),
-        _why(best.kpi, holdout),
+        Card("What limits it?", *advice.limit(best, holdout, facts)),
     )
 
 
@@ -249,41 +249,10 @@ def _misses(kpi: dict[str, Any], holdout: dict[str, Any] | None) -> Card:
     if holdout is not None:
         point = holdout["point"]
         types = [f"{fmt.kind(d['label'])} {d['missed']}" for d in holdout["per_defect"] if d["missed"]]
-        told = f" ({', '.join(types[:4])})" if types else ""
+        by_type = f" ({', '.join(types[:4])})" if types else ""
         detail += (
-            f" On the hold-out: {fmt.plural(point['fn'], 'defect')} missed{told} of {point['fn'] + point['tp']:,}, "
+            f" On the hold-out: {fmt.plural(point['fn'], 'defect')} missed{by_type} of {point['fn'] + point['tp']:,}, "
             f"{fmt.plural(point['fp'], 'false alarm')} in {point['fp'] + point['tn']:,} good parts."
         )
         tone = "bad" if point["fn"] else tone
     return Card("What does it get wrong?", answer, detail, tone)
-
-
-def _why(kpi: dict[str, Any], holdout: dict[str, Any] | None) -> Card:
-    """What limits the result: the sample that pins the threshold, or the size of the test set."""
-    p, drop = kpi["target_point"], kpi["drop_n"]
-    size = kpi["sample_size"]
-    if holdout is not None and holdout["point"]["fn"]:
-        missed = fmt.plural(holdout["point"]["fn"], "defect")
-        return Card("What limits it?", "Defects not seen before", f"{missed} of the hold-out score below the threshold.")
-    if p["fp"] and drop and drop[0]["fp"] < p["fp"] and drop[0]["samples"]:
-        one = drop[0]["samples"][0]
-        return Card(
-            "What limits it?",
-            "One defect" if p["fp"] - drop[0]["fp"] >= p["fp"] / 2 else "The weakest defects",
-            f"The {fmt.kind(one['label'])} {fmt.quoted(one['sample_id'].rsplit('/', 1)[-1], 60)} scores only "
-            f"{fmt.score(one['score'])} and pulls the threshold down. Without it: {fmt.plural(drop[0]['fp'], 'false alarm')} "
-            f"instead of {p['fp']:,}.",
-        )
-    if size is not None and not size["supported"]:
-        return Card(
-            "What limits it?",
-            "The test set",
-            f"{size['distinct_pass']:,} distinct good parts and {size['distinct_defect']:,} distinct defects can support FAR "
-            f"{fmt.percent(size['best_supportable_far_fraction'])} and recall "
-            f"{fmt.percent(size['best_supportable_recall_fraction'])} at best.",
-        )
-    if p["fp"]:
-        return Card(
-            "What limits it?", "Overlap", "Several good parts score higher than the weakest defects: see the score chart."
-        )
-    return Card("What limits it?", "Nothing seen", "On the KPI set every good part scores below every defect.")
