@@ -1,112 +1,53 @@
-"""Both hooks of the skill; this file reads the call and answers, ``guard_rules.py`` has the rules.
+"""Both hooks of the skill, an interlock against mistakes: the control is the permission prompt of the host.
 
-``guard.py prompt`` (UserPromptSubmit): where the Summary of the pending plan is the last thing that the assistant showed and the
-user's words are a clear go, it records them as approval. ``guard.py tool`` (PreToolUse): denies the agent what is the user's.
-All other calls pass untouched, and end before ``json`` is imported.
-
-A denial is a JSON object on stdout; where this file itself fails on a call of the skill it exits 2, which blocks the call. An
-interlock against mistakes: the control is the permission prompt of the harness.
+``guard.py prompt`` (UserPromptSubmit) records a clear go as approval where the Summary of the pending plan was shown last.
+``guard.py tool`` (PreToolUse) denies what is the user's (JSON on stdout); where it fails on a call of the skill: exit 2.
 """
 
 import os
 import sys
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-OURS = (b"deft", b"approve", b"loop_log", b"--y", b"run_", b"run-", b"run/", b"results", b"log_stage", b"log-stage", b"lock")
-OURS += (b"plan.json", b"log.index", b"reserve", b"spot_check")
-"""A call that fails is blocked where its raw input has one of these: nobody else's work stops for our defect."""
-LOOKED_AT = (
-    *OURS,
-    b"rm",
-    b"mv",
-    b"del",
-    b"move",
-    b"unlink",
-    b"shred",
-    b"trash",
-    b"rename",
-    b"claude",
-    b"codex",
-    b"cursor",
-    b"tmux",
-)
-PROMPTING = ("CronCreate", "ScheduleWakeup", "SendMessage")
+OURS = (b"deft", b"approve", b"loop_log", b"--y", b"run_", b"run-", b"run/", b"results", b"log_stage", b"log-stage", b"plan.json")
+"""A call that fails is blocked where its bytes have one of these: a defect of this hook stops no other work."""
+LOOKED_AT = (*OURS, b"rm ", b"mv ", b"rmdir", b"del ", b"delete", b"move", b"rename", b"unlink", b"shred", b"trash", b"claude ")
+LOOKED_AT += (b"codex ", b"cursor-agent", b"gemini ", b"tmux", b"screen ", b"xdotool", b"keys", b"stdin", b"_type", b"send")
+LOOKED_AT += (b"Send", b"CronCreate", b"ScheduleWakeup")
+READS = {*"read get list ls search find view show stat info tree grep fetch glob exists directory".split()}
+CHANGES = {*"delete remove create move write run rm rename edit update replace patch append set put".split()}
+SENDS = {"keys", "stdin", "type", "send", "cron", "wakeup"}
+RUNS = {"keys", "stdin", "terminal", "shell", "run", "exec", "execute"}
 TALKERS = {"claude", "codex", "cursor-agent", "gemini", "tmux", "screen", "xdotool"}
 COMMANDS = ("command", "cmd", "commands", "args", "argv", "arguments", "keys", "script", "code", "line", "stdin")
-CONTENTS = ("content", "contents", "text", "body", "message", "description", "new_string", "old_string", "new_str", "old_str")
-CONTENTS += ("newText", "oldText", "file_text", "insert_text", "prompt", "needle", "query", "pattern")
-READS = set(
-    [
-        "read",
-        "get",
-        "list",
-        "ls",
-        "search",
-        "find",
-        "view",
-        "show",
-        "stat",
-        "info",
-        "tree",
-        "grep",
-        "fetch",
-        "glob",
-        "exists",
-        "directory",
-    ]
-)
-
-
-class _Plain:
-    """What the interpreter's own JSON scanner asks of a decoder: it needs no ``re``, as ``json`` does."""
-
-    strict, object_hook, object_pairs_hook, parse_float, parse_int, parse_constant = False, None, None, float, int, float
-    memo: dict = {}
+CONTENTS = r"contents?|\w*text|body|message|description|prompt|needle|query|pattern|new_source|(new|old)_str(ing)?"
 
 
 def main() -> int:
-    """Reads the call and judges it."""
+    """Reads the call and judges it; a call whose bytes name nothing of the skill ends before ``json`` is imported."""
     raw, which = sys.stdin.buffer.read(), sys.argv[1] if len(sys.argv) > 1 else ""
-    if which == "tool" and not any(word in raw for word in (*LOOKED_AT, *(p.encode() for p in PROMPTING))):
+    if which == "tool" and not any(word in raw for word in LOOKED_AT):
         return 0
-    sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "scripts")]
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    sys.path[:0] = [f"{root}/hooks", f"{root}/scripts"]
     try:
-        call = decode(raw.decode())
-        text = on_prompt(call) if which == "prompt" else on_tool(call)
-        if text:
-            import json
-
-            name, key = (
-                ("UserPromptSubmit", "additionalContext") if which == "prompt" else ("PreToolUse", "permissionDecisionReason")
-            )
-            answer = {"hookEventName": name, key: text, **({} if which == "prompt" else {"permissionDecision": "deny"})}
-            sys.stdout.write(json.dumps({"hookSpecificOutput": answer}))
-        return 0
-    except Exception as error:
-        if which == "prompt" or not any(
-            word in raw for word in OURS
-        ):  # never keep the user from talking, nor others from working
-            sys.stderr.write(f"deft-aoi hook: no approval recorded ({type(error).__name__})\n" if which == "prompt" else "")
-            return 0
-        sys.stderr.write(f"deft-aoi hook failed ({type(error).__name__}) and therefore denies this call of the skill. ")
-        sys.stderr.write("Ask the user to check that the plugin is complete and to run preflight.py again.\n")
-        return 2
-
-
-def decode(text: str) -> dict:
-    """A JSON text, by the interpreter's own scanner where it can be had without ``re``."""
-    try:
-        from _json import make_scanner
-
-        return make_scanner(_Plain)(text.strip(), 0)[0]
-    except (ImportError, AttributeError, TypeError, StopIteration):
         import json
 
-        return json.loads(text)
+        call = json.loads(raw)
+        text = on_prompt(call) if which == "prompt" else on_tool(call)
+        deny = {"hookEventName": "PreToolUse", "permissionDecision": "deny", "permissionDecisionReason": text}
+        answer = {"hookEventName": "UserPromptSubmit", "additionalContext": text} if which == "prompt" else deny
+        sys.stdout.write(json.dumps({"hookSpecificOutput": answer}) if text else "")
+    except Exception as error:
+        if which == "prompt":  # never keep the user from talking
+            sys.stderr.write(f"deft-aoi hook: no approval recorded ({type(error).__name__})\n")
+        elif any(word in raw for word in OURS):
+            sys.stderr.write(f"deft-aoi hook failed ({type(error).__name__}) and therefore denies this call of the skill. ")
+            sys.stderr.write("Ask the user to check that the plugin is complete and to run preflight.py again.\n")
+            return 2
+    return 0
 
 
 def leaves(given: object, key: str = "") -> "list[tuple[str, str]]":
-    """Every text of a tool's input with the name that it stands under."""
+    """Every text of a tool's input with the name of its field."""
     if isinstance(given, dict):
         return [leaf for name, value in given.items() for leaf in leaves(value, name)]
     if isinstance(given, list):
@@ -115,46 +56,41 @@ def leaves(given: object, key: str = "") -> "list[tuple[str, str]]":
 
 
 def on_tool(call: dict) -> str:
-    """Why a tool call is denied; the empty string lets the harness decide as always."""
+    """Why a tool call is denied; the empty string lets the host decide as always."""
+    import re
+
     import guard_rules as rules
 
     tool, cwd, texts = str(call.get("tool_name", "")), str(call.get("cwd", "")), leaves(call.get("tool_input"))
-    verbs = set("".join(f" {c.lower()}" if c.isupper() else c if c.isalpha() else " " for c in tool.split("__")[-1]).split())
-    sends = tool in PROMPTING or verbs & {"keys", "stdin", "type", "send"}
-    shell = verbs & {"keys", "stdin", "terminal", "shell", "run", "exec", "execute"}
-    if tool.startswith("mcp__") and verbs & READS and not verbs & {"delete", "remove", "create", "move", "write", "run"}:
+    verbs, mcp = {verb.lower() for verb in re.findall("[A-Z]?[a-z]+", tool.split("__")[-1])}, tool.startswith("mcp__")
+    if mcp and verbs & READS and not verbs & CHANGES:
         return ""
-    line, paths, said = [], [], []
+    line, paths = "", []
     for key, text in texts:
-        if key in COMMANDS or (shell and key in ("input", "text", "data", "chars")):
-            line.append(f"'{text}'" if key != "command" and " " in text and line else text)
+        if key in COMMANDS or (verbs & RUNS and key in ("input", "text", "data", "chars")):
+            line += f" '{text}'" if line and " " in text else f" {text}"
         elif key in ("patch", "diff", "input"):  # apply_patch of several hosts
-            paths += [row.split(": ", 1)[-1].strip() for row in text.splitlines() if row.startswith("*** ") and ": " in row]
-        elif key not in CONTENTS and "\n" not in text[:4096]:
-            paths.append(text[:4096].removeprefix("file://"))
-        said += [text] if sends else []
-    ends = tool.startswith("mcp__") and verbs & (rules.ENDS | {"delete", "remove", "move"})
-    if any(rules.protected(p, cwd) for p in paths):
+            paths += re.findall(r"^\*\*\* [^:\n]+: (.+?)\s*$", text, re.M)
+        elif not re.fullmatch(CONTENTS, key, re.I) and "\n" not in text:
+            paths.append(text.removeprefix("file://"))
+    if any(rules.protected(path, cwd) for path in paths):
         return rules.HANDS_OFF
-    if ends and any(
-        rules.holds_a_run(os.path.join(cwd, p)) for k, p in texts if k not in CONTENTS and "dest" not in k and "/" in p
-    ):
+    moved = [text for key, text in texts if not re.fullmatch(CONTENTS, key, re.I) and "dest" not in key and "/" in text]
+    if mcp and verbs & rules.ENDS and any(rules.holds_a_run(os.path.join(cwd, path)) for path in moved):
         return rules.USERS_FOLDER
-    command = " ".join(line)
-    words = [w for words, _ in rules.segments(command) for w in words] if line else []
-    if TALKERS & {os.path.basename(w) for w in words}:
-        said += words
-    digest = pending_digest() if said or "approve" in command else ""
+    words = [word for command in rules.commands(line) for word in command[0]]
+    said = [text for _, text in texts] if verbs & SENDS else words if TALKERS & {os.path.basename(w) for w in words} else []
+    digest = pending_digest() if said or "approve" in line else ""
     if digest and said:
         from deft_aoi.agent import consent
 
         if any(consent.is_clear_go(text, digest) for text in said):
             return rules.PERSONS
-    return rules.judge_command(command, cwd, digest) if line else ""
+    return rules.judge_command(line, cwd, digest)
 
 
 def pending_digest() -> str:
-    """The digest of the plan that waits for a go; empty where none does."""
+    """The digest of the plan that waits for approval; empty where none does."""
     from deft_aoi.contract import plans
 
     pending = plans.read_pending()
@@ -162,7 +98,7 @@ def pending_digest() -> str:
 
 
 def on_prompt(call: dict) -> str:
-    """Records the user's words as approval where they are one; returns what the agent is told beside them."""
+    """Records the user's words as approval where they are one; returns what the agent reads beside them."""
     digest = pending_digest()
     if not digest:
         return ""
@@ -177,7 +113,7 @@ def on_prompt(call: dict) -> str:
     if reason:
         return f"{gate} is NOT approved by this message ({reason}). " + consent.what_to_answer(words)
     plans.write_approval(digest, "user_prompt_hook", words, str(call.get("session_id", "")))
-    return f"{gate} is approved by the user; it is on record. Start the loop now."
+    return f"{gate} is approved by the user; the approval is recorded. Start the loop now."
 
 
 if __name__ == "__main__":

@@ -45,7 +45,10 @@ def hook(which, call, raw=None):
 
 
 def judged(gate, command):
-    return judge_command(command.replace("@R", RUN).replace("@L", f"{RUN}/loop_log.jsonl"), str(gate), DIGEST)
+    signs = {"@R": RUN, "@L": f"{RUN}/loop_log.jsonl", "@S": f"{ROOT}/scripts", "@W": str(gate), "@D": DIGEST}
+    for sign, text in signs.items():
+        command = command.replace(sign, text)
+    return judge_command(command, str(gate), DIGEST)
 
 
 DENIED = [
@@ -171,12 +174,138 @@ LEFT_ALONE = [
 ]
 
 
-@pytest.mark.parametrize("command", DENIED)
+EVERYDAY = [
+    "vim @L",
+    "nl @L",
+    "tac @L",
+    "od -c @L | head",
+    "cut -c1-80 @L",
+    "sort @R/loop_log.jsonl | uniq -c",
+    "for f in results/*/loop_log.jsonl; do tail -1 $f; done",
+    'while read l; do echo "$l" | jq .stage; done < @L',
+    "cat @L 2>/dev/null",
+    "cat @L 2>&1 | tee /tmp/copy",
+    "diff <(cat @L) /tmp/x",
+    "less +G @L",
+    "column -t -s, @R/iter1/kpi.csv",
+    "python3 - <<'E'\nimport json\nfor l in open('@L'): print(json.loads(l)['stage'])\nE",
+    "jq -r '.stage + \" \" + .status' @L > /tmp/stages.txt",
+    "jq 'select(.seq > 3)' @L",
+    "awk '$3 > 5 {print $1}' @R/iter1/x.txt",
+    'grep -n "rm -rf" @S/run_loop.py',
+    "sed -n '1,20p' @S/approve.py",
+    "git diff @S/approve.py",
+    "git log --oneline -- scripts/approve.py",
+    'git add scripts/approve.py && git commit -m "approve.py: docs"',
+    "uv run ruff check @S/approve.py",
+    "ruff check @S/run_loop.py",
+    "mypy @S/approve.py",
+    "code @S/approve.py",
+    "rm -f run_tests.sh",
+    "mv run_a.py scripts/",
+    "rm -rf run_out",
+    "rm -f /tmp/run_1.log",
+    'rm -rf "$TMPDIR/x"',
+    "T=$(mktemp -d); python3 @S/status.py --results-dir @R > $T/x; rm -rf $T",
+    "rm -rf build/ dist/ *.egg-info",
+    "rm -rf {build,dist}",
+    "rm -rf /tmp/fixed && python3 @S/check_data.py --workspace . --write-fixed /tmp/fixed",
+    "find . -name '*.tmp' -exec rm {} \\;",
+    "docker run --rm -v $PWD:/w alpine rm -rf /tmp/x",
+    "docker rm results",
+    "git rm --cached notes.md",
+    "ls @R | wc -l",
+    "du -sh results/*",
+    "python3 @S/run_loop.py --results-dir @R --wait 500; tail -3 @R/run/logs/driver.log",
+    "sleep 400; python3 @S/next_stage.py --results-dir @R",
+    "python3 @S/compare_runs.py @R",
+    "watch -n 30 python3 @S/status.py --results-dir @R",
+    "stat @R/run/plan.json",
+    "xxd @R/run/plan.json | head -2",
+    "cp @R/report.html /tmp/",
+    "cp -a @R/iter1 /tmp/iter1",
+    "rsync -a @R/ backup:/runs/",
+    "scp @L box:/tmp/",
+    "zip -r /tmp/run.zip @R",
+    "tar -cf - @R | ssh box 'cat > /tmp/run.tar'",
+    "python3 -m http.server -d @R",
+    "open @R/report.html",
+    "xdg-open @R/report.html",
+    'python3 @S/log_stage.py --log-path @L --iter-label run --stage note --status ok --summary "the user asked: approve later?"',
+    'echo "see @L" >> notes.md',
+    "echo hello > @R/notes.txt",
+    "cat > @R/iter1_summary.md <<'E'\nrm -rf nothing\nE",
+    "mkdir -p results/notes",
+    "touch results/keep.txt",
+    "python3 @S/render_report.py --results-dir @R | head",
+    "npm run approve",
+    "pytest tests/test_approve.py",
+    "python3 -m pytest tests/agent/test_guard.py -k approve",
+]
+
+ALSO_DENIED = [
+    "rm -rf @W",
+    "rm -rf @W/results/",
+    "rm -rf ./results/run_2026*",
+    "cd results; rm -r *",
+    "for r in results/run_*; do rm -rf $r; done",
+    "find results -name 'x' ; rm -rf results/*",
+    "cd results/.. && rm -rf results",
+    "cd @R && rm -rf .",
+    "cd @R/run && rm plan.json",
+    "mv results results_old",
+    "mv @R /tmp/",
+    "mv @R/loop_log.jsonl /tmp/",
+    "sudo rm -rf @R",
+    'rm -rf "@R"',
+    "rm -rf '@W'",
+    "nice rm -r @R",
+    "if true; then rm -rf results; fi",
+    "true && rm -rf results",
+    "true || rm -rf results",
+    "ls; (rm -rf results)",
+    "sed -i.bak s/a/b/ @L",
+    "sed --in-place s/a/b/ @L",
+    "sed -ni 1p @L",
+    "sed -E -i s/a/b/ @L",
+    ": > @L",
+    "> @L",
+    "cat /dev/null > @L",
+    "echo x 2>> @L",
+    "echo x &>> @L",
+    "cp /tmp/a @L",
+    "cp /tmp/a @R/run/plan.json",
+    "cp /tmp/deft_state.json @R/",
+    "mv /tmp/a @R/deft_state.json",
+    "tee -a @L <<< x",
+    "printf x | tee @L > /dev/null",
+    "truncate -s0 @R/deft_state.json",
+    "python @S/approve.py",
+    "python3 -u @S/approve.py @D",
+    'sh -c "cd @S && python3 approve.py @D"',
+    "cd @S && python3 approve.py @D",
+    "cd @S/.. && python3 scripts/approve.py @D --confirm f00d42",
+    "yes | python3 @S/run_loop.py --workspace . --yes",
+    "python3 @S/run_loop.py --workspace=. --yes --until-agent",
+    "nohup python3 @S/run_loop.py --workspace . --yes &",
+    "python3 @S/repair_run.py --results-dir @R",
+    "python3 -m deft_aoi repair-run --results-dir @R",
+    "uvx deft approve @D",
+    "deft run-loop --workspace . --yes",
+    "python3 @S/log_stage.py --stage approve --log-path @L",
+    "python3 @S/log_stage.py --stage=train --log-path @L",
+    "echo @D | xargs python3 @S/approve.py",
+    "unlink @L",
+    "shred @L",
+]
+
+
+@pytest.mark.parametrize("command", DENIED + ALSO_DENIED)
 def test_what_is_the_users_is_denied(gate, command):
     assert judged(gate, command)
 
 
-@pytest.mark.parametrize("command", LEFT_ALONE)
+@pytest.mark.parametrize("command", LEFT_ALONE + EVERYDAY)
 def test_reading_and_other_work_is_left_alone(gate, command):
     assert judged(gate, command) == ""
 
@@ -242,16 +371,19 @@ def test_another_projects_script_of_the_same_name_is_none_of_ours(gate):
 
 
 @pytest.mark.parametrize(
-    "command", ["ls -la /usr/lib", "rm -rf build node_modules", "cat > /tmp/x <<'E'\n" + "it's a line; rm x\n" * 400 + "E"]
+    "command", ["ls -la /usr/lib", "npm test -- --watch", "cat > /tmp/x <<'E'\n" + "it's a line; cp x y\n" * 400 + "E"]
 )
 def test_a_foreign_call_ends_before_json_re_or_shlex_is_imported(gate, command):
-    call = json.dumps({"tool_name": "Bash", "tool_input": {"command": command}, "cwd": str(gate)})
+    call = {"session_id": "s", "transcript_path": "/home/u/.claude/projects/-home-u-app/s.jsonl", "permission_mode": "default"}
+    call |= {"hook_event_name": "PreToolUse", "tool_name": "Bash", "tool_input": {"command": command}, "cwd": "/home/u/app"}
     program = (
         f"import sys; sys.argv = ['guard.py', 'tool']; sys.path.insert(0, {str(GUARD.parent)!r}); import guard;"
         "code = guard.main();"
         "print(code, *sorted({'json', 're', 'shlex', 'pathlib', 'subprocess'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], input=call.encode(), capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], input=json.dumps(call).encode(), capture_output=True, check=True
+    )
     assert done.stdout.decode().strip() == "0"
 
 
