@@ -248,20 +248,33 @@ class _Templates:
 
 
 def _inner(image: NDArray[np.float32], views: list[_View]) -> NDArray[np.float32]:
-    """What the inner part of a thumbnail of each view is: (views, inner, inner) block means."""
+    """What the inner part of a thumbnail of each view is: (views, inner, inner) block means, from running sums."""
     from PIL import Image
 
     h, w = image.shape
     whole = Image.fromarray(image)
     half = whole.resize((max(1, w // 2), max(1, h // 2)), Image.Resampling.BICUBIC).resize((w, h), Image.Resampling.BILINEAR)
-    crops = [Image.fromarray(_resized(_centre(image, share), (h, w))) for share in _CROPS]
-    sources = [whole, half, *crops]
-    out = []
-    for source, left, top, width, height, _share in views:
-        x, y = width / THUMB_SIDE, height / THUMB_SIDE
-        box = max(0.0, left + x), max(0.0, top + y), min(w, left + width - x), min(h, top + height - y)
-        out.append(np.asarray(sources[source].resize((_INNER, _INNER), Image.Resampling.BOX, box=box)))
-    return np.stack(out)
+    sources = [image, np.asarray(half), *(_resized(_centre(image, share), (h, w)) for share in _CROPS)]
+    sums = np.zeros((len(sources), h + 1, w + 1))
+    np.stack(sources).cumsum(axis=1, dtype=np.float64).cumsum(axis=2, out=sums[:, 1:, 1:])
+    source, left, top, width, height, _share = np.array(views).T
+    x0, x1 = _blocks(left, width, w)
+    y0, y1 = _blocks(top, height, h)
+    x0, x1, y0, y1 = x0[:, None, :], x1[:, None, :], y0[:, :, None], y1[:, :, None]
+    of = source.astype(np.intp)[:, None, None]
+    total = sums[of, y1, x1] - sums[of, y0, x1] - sums[of, y1, x0] + sums[of, y0, x0]
+    return np.asarray(total / ((y1 - y0) * (x1 - x0)), dtype=np.float32)
+
+
+def _blocks(start: NDArray[np.float64], length: NDArray[np.float64], side: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First and end pixel of each inner block of each view, as Pillow's box filter takes them: (views, inner)."""
+    border = length / THUMB_SIDE
+    box = np.maximum(0, start + border), np.minimum(side, start + length - border)
+    low, high = (edge.astype(np.float32).astype(np.float64)[:, None] for edge in box)  # Pillow's box is single precision
+    step = (high - low) / _INNER
+    centre, half = low + (np.arange(_INNER) + 0.5) * step, np.maximum(step, 1) / 2
+    first, end = (np.clip(np.floor(centre + sign * half - 0.5).astype(np.intp) + 1, 0, side) for sign in (-1, 1))
+    return first, end
 
 
 def _centre(image: NDArray[np.float32], share: float) -> NDArray[np.float32]:

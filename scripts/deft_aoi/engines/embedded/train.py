@@ -148,7 +148,8 @@ class Trainer:
         self.seed = int(config.train.seed) if config.train.seed >= 0 else int(torch.seed() % (1 << 31))
         torch.manual_seed(self.seed)
         torch.backends.cudnn.benchmark = bool(config.train.cudnn.benchmark)
-        torch.use_deterministic_algorithms(bool(config.train.cudnn.deterministic), warn_only=True)
+        # Not use_deterministic_algorithms: it imports the compiler of PyTorch, three seconds that every training would pay.
+        torch.set_deterministic_debug_mode("warn" if config.train.cudnn.deterministic else "default")
         self.model_config = ModelConfig.from_spec(config)
         self.model = SiameseNet(self.model_config).to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs lack it
