@@ -17,7 +17,7 @@ from tests.forked_python import forks
 REPO = Path(__file__).resolve().parents[1]
 SCRIPTS = REPO / "scripts"
 T = TypeVar("T")
-FORKED = {"loop"}
+FORKED = {"agent", "analysis", "loop", "mining", "report", "security", "workspaces"}
 """Rooms whose tests start our scripts often."""
 HANG_SEC = 600
 """After so long what never comes is a failure, not a hang; no result depends on it."""

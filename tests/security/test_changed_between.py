@@ -18,7 +18,7 @@ from deft_aoi.record import log
 from .change_table import table
 from .changes import Loop, change, change_and_vouch, quiet
 
-KINDS = 12
+KINDS = 4
 """Of each stage here; ``make security`` runs the whole table, with two iterations."""
 
 
@@ -45,8 +45,8 @@ def test_a_file_changed_before_a_stage_stops_it_or_changes_nothing(loop: Loop, h
     print(found)
     assert not found.wrong, found.wrong
     assert len(loop.steps) == 17
-    assert len(found.stopped) > 60
-    assert len(found.unchanged) > 20
+    assert len(found.stopped) > 20
+    assert len(found.unchanged) > 5
     assert all(said.strip() for said in found.stopped.values())
 
 

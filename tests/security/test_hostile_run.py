@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked_python import forks
+
 from ..loop.conftest import SCRIPTS, deft
 from .planting import TOKEN, must_be_harmless, plant, unquoted
 
@@ -66,7 +68,17 @@ def _opened(run: Run) -> list[str]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, monkeypatch_module: pytest.MonkeyPatch) -> Run:
-    base = tmp_path_factory.mktemp("hostile")
+    with forks():
+        return _hostile(tmp_path_factory.mktemp("hostile"), monkeypatch_module)
+
+
+@pytest.fixture(scope="module")
+def run_in_interpreters(tmp_path_factory: pytest.TempPathFactory, monkeypatch_module: pytest.MonkeyPatch) -> Run:
+    """The same, whose processes have command lines."""
+    return _hostile(tmp_path_factory.mktemp("hostile"), monkeypatch_module)
+
+
+def _hostile(base: Path, monkeypatch_module: pytest.MonkeyPatch) -> Run:
     for variable in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
         monkeypatch_module.setenv(variable, str(base / "home"))
     run = Run(base / "ws", base / "home")
@@ -204,6 +216,19 @@ def test_report_shows_planted_text_as_text(run: Run) -> None:
 
 
 def test_no_secret_is_anywhere(run: Run) -> None:
+    _nowhere(run)
+
+
+@pytest.mark.integration
+def test_no_secret_is_in_a_command_line(run_in_interpreters: Run) -> None:
+    _nowhere(run_in_interpreters)
+    cmdlines = run_in_interpreters.cmdlines
+    ours = [line for line in cmdlines if str(run_in_interpreters.root).encode() in line or b"visual_changenet" in line]
+    assert any(b"train" in line for line in ours), "command lines of the run were really seen"
+    assert len(cmdlines) > 5
+
+
+def _nowhere(run: Run) -> None:
     places = [p for root in (run.root, run.home, run.workspace) for p in root.rglob("*") if p.is_file() and p.name != ".env"]
     assert len(places) > 100
     for path in places:
@@ -211,9 +236,3 @@ def test_no_secret_is_anywhere(run: Run) -> None:
         assert not any(secret in content for secret in SECRETS), path
     seen = b"\n".join([run.out.encode(), run.err.encode(), *run.cmdlines])
     assert not any(secret in seen for secret in SECRETS)
-
-
-def test_command_lines_of_the_run_were_really_seen(run: Run) -> None:
-    ours = [line for line in run.cmdlines if str(run.root).encode() in line or b"visual_changenet" in line]
-    assert any(b"train" in line for line in ours)
-    assert len(run.cmdlines) > 5
