@@ -41,6 +41,8 @@ IMPORTED_ONCE = (
     "yaml",
 )
 IMPORTED_ONCE += ("jsonschema", "torch", "scipy.stats", "jinja2")
+LIGHT = {f"{PACKAGE}.analysis.digest_workers"}
+"""A new interpreter that imports next to nothing is cheaper than a fork."""
 _ALSO_OURS = {"PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED"}
 _PYCACHE = tempfile.mkdtemp(prefix="deft-pycache-")
 atexit.register(shutil.rmtree, _PYCACHE, ignore_errors=True)
@@ -70,7 +72,7 @@ def is_ours(args: Any, env: Mapping[Any, Any] | None) -> bool:
     if words[0] != sys.executable:
         return False
     script = len(words[1]) > 3 and words[1].endswith(".py") and Path(words[1]).parent == SCRIPTS and Path(words[1]).is_file()
-    module = words[1] == "-m" and len(words) > 2 and words[2].split(".")[0] == PACKAGE
+    module = words[1] == "-m" and len(words) > 2 and words[2].split(".")[0] == PACKAGE and words[2] not in LIGHT
     return (script or module) and _asks_nothing_of_the_interpreter(env)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.forked_python import forks
+from tests.built_once import built_once
 
 from ..loop.conftest import SCRIPTS, deft
 from .planting import TOKEN, must_be_harmless, plant, unquoted
@@ -68,14 +68,30 @@ def _opened(run: Run) -> list[str]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, monkeypatch_module: pytest.MonkeyPatch) -> Run:
-    with forks():
-        return _hostile(tmp_path_factory.mktemp("hostile"), monkeypatch_module)
+    """Built once for both workers of a session; its processes are forks."""
+
+    def build(folder: Path) -> None:
+        made = _hostile(folder, monkeypatch_module)
+        seen = {"out": made.out, "err": made.err, "code": made.code, "clean": made.next_clean, "hostile": made.next_hostile}
+        (folder / "seen.json").write_text(json.dumps(seen))
+
+    base = built_once(tmp_path_factory, "hostile", build)
+    _set_environment(base, monkeypatch_module)
+    seen = json.loads((base / "seen.json").read_text())
+    return Run(base / "ws", base / "home", seen["out"], seen["err"], seen["code"], seen["clean"], seen["hostile"])
 
 
 @pytest.fixture(scope="module")
 def run_in_interpreters(tmp_path_factory: pytest.TempPathFactory, monkeypatch_module: pytest.MonkeyPatch) -> Run:
     """The same, whose processes have command lines."""
     return _hostile(tmp_path_factory.mktemp("hostile"), monkeypatch_module)
+
+
+def _set_environment(base: Path, patch: pytest.MonkeyPatch) -> None:
+    for variable in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        patch.setenv(variable, str(base / "home"))
+    for name, value in CANARIES.items():
+        patch.setenv(name, value)
 
 
 def _hostile(base: Path, monkeypatch_module: pytest.MonkeyPatch) -> Run:
