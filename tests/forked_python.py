@@ -204,7 +204,6 @@ def _own_interpreter(words: Sequence[str], env: Mapping[str, str] | None) -> Non
     from multiprocessing import resource_tracker
 
     import numpy as np
-
     from matplotlib.figure import Figure
 
     Figure.savefig = _blank  # type: ignore[method-assign]
