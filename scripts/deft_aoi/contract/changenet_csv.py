@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,11 +132,11 @@ class ImageLayout:
     def _paths(self, folder: str, object_name: str) -> list[Path]:
         return [resolve_under(self.images_dir, folder, self.file_name(object_name, light)) for light in self.lights]
 
-    def input_paths(self, row: Mapping[Hashable, Any]) -> list[Path]:
+    def input_paths(self, row: Mapping[Any, Any]) -> list[Path]:
         """The row's test images, one a light."""
         return self._paths(row["input_path"], row["object_name"])
 
-    def golden_paths(self, row: Mapping[Hashable, Any]) -> list[Path]:
+    def golden_paths(self, row: Mapping[Any, Any]) -> list[Path]:
         """The row's golden images, one a light."""
         return self._paths(row["golden_path"], row["object_name"])
 

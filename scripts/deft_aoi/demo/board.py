@@ -81,9 +81,9 @@ def sample_layout(rng: np.random.Generator, designator: str) -> Layout:
         other = float(rng.uniform(3, 61))
         x, y = (edge, other) if rng.random() < 0.5 else (other, edge)
         vias.append((x, y, float(rng.uniform(2.4, 3.4)), bool(rng.random() < 0.55)))
-    at = (float(rng.uniform(22, 42)), float(rng.choice([5.5, 58.5])))
+    printed_at = (float(rng.uniform(22, 42)), float(rng.choice([5.5, 58.5])))
     phase = rng.uniform(0, 2 * np.pi, 2)
-    return Layout(pour, tuple(traces), tuple(vias), designator, at, (float(phase[0]), float(phase[1])))
+    return Layout(pour, tuple(traces), tuple(vias), designator, printed_at, (float(phase[0]), float(phase[1])))
 
 
 def draw_board(canvas: Canvas, style: BoardStyle, layout: Layout, *, silk_wear: float) -> None:

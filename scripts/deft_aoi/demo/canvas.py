@@ -98,7 +98,8 @@ class Canvas:
         def distance(x: Array, y: Array) -> Array:
             qx, qy = np.abs(x - cx) - w / 2 + radius, np.abs(y - cy) - h / 2 + radius
             outside = np.hypot(np.maximum(qx, 0), np.maximum(qy, 0))
-            return outside + np.minimum(np.maximum(qx, qy), 0) - radius
+            signed: Array = outside + np.minimum(np.maximum(qx, qy), 0) - radius
+            return signed
 
         self._paint(frame, (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2), distance, material, height, add, alpha)
 
@@ -121,7 +122,8 @@ class Canvas:
 
         def distance(x: Array, y: Array) -> Array:
             along = np.clip(((x - x0) * dx + (y - y0) * dy) / length2, 0, 1) if length2 else 0.0
-            return np.hypot(x - x0 - along * dx, y - y0 - along * dy) - radius
+            signed: Array = np.hypot(x - x0 - along * dx, y - y0 - along * dy) - radius
+            return signed
 
         bounds = (min(x0, x1) - radius, min(y0, y1) - radius, max(x0, x1) + radius, max(y0, y1) + radius)
         self._paint(frame, bounds, distance, material, height, add, alpha)

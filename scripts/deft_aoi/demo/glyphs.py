@@ -27,7 +27,6 @@ _STROKES: dict[str, tuple[str, ...]] = {
     "U": ("00 04 24 20",),
     "X": ("00 24", "20 04"),
 }
-ALPHABET = "".join(sorted(_STROKES))
 
 
 def write(

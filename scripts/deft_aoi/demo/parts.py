@@ -15,7 +15,6 @@ from deft_aoi.demo.canvas import Array, Canvas, Frame, HeightFn, Material
 from deft_aoi.demo.glyphs import write
 
 EPOXY = Material((0.065, 0.065, 0.07), gloss=0.05)
-CERAMIC_WHITE = Material((0.62, 0.60, 0.55))
 INK = Material((0.78, 0.78, 0.76))
 LASER = Material((0.30, 0.30, 0.29))
 FLUX = Material((0.36, 0.26, 0.07), gloss=0.3)

@@ -142,7 +142,8 @@ def take(
         exposure = shot.exposure
         if number:
             jitter = rng.uniform(0.97, 1.03, 3)
-            exposure = replace(exposure, gain=tuple(float(g * j) for g, j in zip(exposure.gain, jitter, strict=True)))
+            red, green, blue = (float(g * j) for g, j in zip(exposure.gain, jitter, strict=True))
+            exposure = replace(exposure, gain=(red, green, blue))
         image = photograph(shade(canvas, LIGHTS[light]), exposure, rng, pixels)
         turn = site.design.turn
         images.append(image.transpose(Image.Transpose(1 + turn)) if turn in (1, 2, 3) else image)

@@ -118,7 +118,7 @@ def _paired(a: Side, b: Side) -> tuple[dict[str, Any] | None, str]:
     thresholds = [_kpi(s)["target_point"]["threshold"] for s in (a, b)]
     known, why = _contents(a, len(frames[0]))
     try:
-        result = paired.compare(*frames, *thresholds, **known)
+        result = paired.compare(frames[0], frames[1], thresholds[0], thresholds[1], **known)
     except HardStop as error:
         return None, printable(f"not paired row by row: {error.message}", 200)
     return result, why

@@ -37,7 +37,8 @@ class HardRows:
 
 def hard_rows(view: RunView, album: Album) -> HardRows | None:
     """``None`` where no iteration was asked for hard rows."""
-    table, doubtful = [], {}
+    table: list[tuple[str, ...]] = []
+    doubtful: dict[str, dict[str, str]] = {}
     for it in view.iterations:
         folder = view.run.stage_dir(it.label, "data_mining")
         path = folder / "hard_summary.csv"

@@ -71,9 +71,9 @@ def _in_doubt(view: RunView) -> list[Part]:
     pool = pool[pool["sample_id"].isin(list(doubtful))].reset_index(drop=True)
     layout = specs.layout(specs.load_spec(view.run.workspace.baseline_spec, what="baseline spec"), view.run.workspace.root)
     parts = []
-    for row, files in zip(pool.itertuples(), zip(*image_paths(pool, layout), strict=True), strict=True):
-        found, lights = doubtful[row.sample_id], len(layout.lights)
-        facts = f"pool row labelled {fmt.part(row.label)}, score {fmt.score(float(found['model_score']))}, neighbours disagree"
+    for row, files in zip(pool.to_dict("records"), zip(*image_paths(pool, layout), strict=True), strict=True):
+        found, lights = doubtful[row["sample_id"]], len(layout.lights)
+        facts = f"pool row labelled {fmt.part(row['label'])}, score {fmt.score(float(found['model_score']))}, neighbours disagree"
         score = float(found["model_score"])
-        parts.append(Part(row.sample_id, facts, files[:lights], files[lights:], (), row.label, score))
+        parts.append(Part(row["sample_id"], facts, files[:lights], files[lights:], (), row["label"], score))
     return parts

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -221,13 +221,13 @@ def read_run(results_dir: str | Path) -> RunView:
         stages = {e["stage"]: e for e in events if e["iter"] == label and e["status"] == "ok"}
         kpi, comparison, metric = None, None, None
         if "evaluate" in stages:
-            kpi = out.attempt(str(view.get("kpi_json")), lambda view=view: read_checked(run.root / view["kpi_json"], "kpi"))
-            voucher = run.stage_dir(label, "inference") / provenance.EVALUATE_MANIFEST
-            found = out.attempt(run.rel(voucher), lambda voucher=voucher: read_checked(voucher, "evaluate"))
+            kpi = out.attempt(str(view.get("kpi_json")), partial(read_checked, run.root / str(view.get("kpi_json")), "kpi"))
+            manifest = run.stage_dir(label, "inference") / provenance.EVALUATE_MANIFEST
+            found = out.attempt(run.rel(manifest), partial(read_checked, manifest, "evaluate"))
             comparison = (found or {}).get("comparison")
             if view.get("primary_metric"):
                 file = (run.root / view["inference_csv"]).with_name("metric.json")
-                metric = out.attempt(run.rel(file), lambda file=file: read_checked(file, "metric_result"))
+                metric = out.attempt(run.rel(file), partial(read_checked, file, "metric_result"))
         view = {**view, "verdict": state.shown_verdict(out.view, label)} if view.get("verdict") else view
         out.iterations.append(Iteration(label, view, kpi, comparison, stages, metric))
     return out

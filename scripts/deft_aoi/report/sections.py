@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from deft_aoi.report import breakdown, charts
@@ -217,7 +218,7 @@ def rejections(view: RunView) -> tuple[list[str], list[tuple[str, ...]]]:
     found = []
     for it in view.iterations:
         path = view.run.stage_dir(it.label, "data_mining") / "knn_summary.csv"
-        row = view.attempt(view.run.rel(path), lambda path=path: first_row(path)) if "data_mining" in it.events else None
+        row = view.attempt(view.run.rel(path), partial(first_row, path)) if "data_mining" in it.events else None
         if row:
             found.append((it.label, row))
     used = [r for r in REJECTIONS if any(int(row.get(f"rejected_{r}") or 0) for _l, row in found)]
@@ -237,7 +238,8 @@ def timeline(view: RunView) -> tuple[charts.Chart | None, list[tuple[str, ...]]]
     """``(time by iteration, every stage)``."""
     usage = optional_json(view, view.run.run / "usage.json", "usage")
     tokens = (usage or {}).get("stages", {})
-    stages, by_label = [], {}
+    stages: list[tuple[str, ...]] = []
+    by_label: dict[str, dict[str, float]] = {}
     for event in view.events:
         if event["status"] == "started" or event["stage"] == "note":
             continue

@@ -128,7 +128,7 @@ def _slices(view: RunView, rows: list[Row], side: int) -> list[tuple[str, ...]]:
         size = _size(row) * 64 / side
         name = "at the limit" if row["at_limit"] == "True" else next(words for most, words in SLICES if size <= most)
         judged.setdefault(row["content_id"], (name, is_pass(row["label"]), float(score["siamese_score"]) > threshold))
-    out = []
+    out: list[tuple[str, ...]] = []
     for name in (*(words for _, words in SLICES), "at the limit"):
         good = [flagged for words, is_good, flagged in judged.values() if words == name and is_good]
         bad = [flagged for words, is_good, flagged in judged.values() if words == name and not is_good]

@@ -16,7 +16,8 @@ COLUMNS = ("run", "handed over", "KPI rows", "champion's FAR", "FAR", "one-sided
 
 def rows(history: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """One row a run, oldest first, as :data:`COLUMNS`; ``*`` marks KPI rows that are not those of the run before."""
-    out, before = [], None
+    out: list[tuple[str, ...]] = []
+    before = None
     for week in history:
         old = week["champion"]
         other = "" if before in (None, week["kpi_content"]) else " *"

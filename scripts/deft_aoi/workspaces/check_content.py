@@ -78,7 +78,7 @@ def check_labels(workspace: Workspace, parts: dict[str, Part], spec: Spec | None
     for name, part in parts.items():
         pairs = pairs_of(part.frame, part.layout, part.ids)[:LOOKED_AT]
         scores = [measured.rule_registered for measured in cache.measure(pairs)]
-        good = [is_pass(part.frame["label"].iat[row]) for row in range(len(pairs))]
+        good = [is_pass(str(part.frame["label"].iat[row])) for row in range(len(pairs))]
         by_score = sorted(range(len(pairs)), key=scores.__getitem__)
         rows = [r for r in reversed(by_score) if good[r]][:SUSPECTS] + [r for r in by_score if not good[r]][:SUSPECTS]
         shown = tuple(_picture(rels[name], part, row) for row in rows)
@@ -142,9 +142,9 @@ def _check_near(rel: str, a: Part, rel_b: str, b: Part, found: list[Finding], le
         return
     rows = _lines(a, near["row_a"])
     pairs = "; ".join(
-        f"line {file_line(a.frame, _lines(a, [p.row_a])[0])} and line {file_line(b.frame, _lines(b, [p.row_b])[0])} "
-        f"({p.residual:.1f} grey levels apart)"
-        for p in near.head(NEAR_LISTED).itertuples()
+        f"line {file_line(a.frame, _lines(a, [p['row_a']])[0])} and line {file_line(b.frame, _lines(b, [p['row_b']])[0])} "
+        f"({p['residual']:.1f} grey levels apart)"
+        for p in near.head(NEAR_LISTED).to_dict("records")
     )
     message = (
         f"{len(near)} rows show test images of the {b.name} in another dress (nearly the same: saved again, moved, cropped, "
@@ -173,10 +173,10 @@ def _check_near(rel: str, a: Part, rel_b: str, b: Part, found: list[Finding], le
 def _both(rel_a: str, a: Part, rel_b: str, b: Part, pairs: pd.DataFrame) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """The test images of the rows of both parts, side by side."""
     out = []
-    for pair in pairs.head(PICTURES).itertuples():
+    for pair in pairs.head(PICTURES).to_dict("records"):
         (one, left), (two, right) = (
-            _picture(rel_a, a, pair.row_a, test_only=True),
-            _picture(rel_b, b, pair.row_b, test_only=True),
+            _picture(rel_a, a, pair["row_a"], test_only=True),
+            _picture(rel_b, b, pair["row_b"], test_only=True),
         )
         out.append((f"{one} | {two}", (*left, *right)))
     return tuple(out)

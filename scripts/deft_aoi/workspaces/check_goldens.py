@@ -73,7 +73,8 @@ def check_goldens(workspace: Workspace, parts: dict[str, Part], spec: specs.Spec
     poses = _poses(tests, levelled, shifts)
     for pose in sorted({p[0] for p in poses if p}):
         at = [i for i, p in enumerate(poses) if p and p[0] == pose]
-        before, after = (_median([p[k] for p in poses if p and p[0] == pose]) for k in (1, 2))
+        mine = [p for p in poses if p and p[0] == pose]
+        before, after = _median([p[1] for p in mine]), _median([p[2] for p in mine])
         message = f"have a golden that fits better {pose} ({before:.0f} grey levels of difference become {after:.0f})"
         add(
             "golden_pose", at, message, "export the goldens in the tests' own orientation and scale; registration only moves them"
@@ -114,7 +115,8 @@ def _poses(tests: list[Pixels], goldens: list[Pixels], shifts: list[Shift]) -> l
     """The change that brings each golden clearly nearer, with the difference before and after; ``None`` for none."""
     best: list[tuple[str, float, float] | None] = [None] * len(tests)
     doubtful = [i for i, s in enumerate(shifts) if s.cost_after > DIFFERENT]
-    for pose in (*QUARTERS, *MIRRORS, *ANGLES, *FACTORS):
+    candidates: tuple[str | float, ...] = (*QUARTERS, *MIRRORS, *ANGLES, *FACTORS)
+    for pose in candidates:
         changed = [_changed(goldens[i], pose) for i in doubtful]
         again = estimate_shifts(zip([tests[i] for i in doubtful], changed, strict=True), Registration())
         for i, shift in zip(doubtful, again, strict=True):

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deft_aoi.analysis.identity import ContentIndex, image_paths
 from deft_aoi.contract import spec as specs
@@ -237,7 +237,8 @@ def _image_findings(source: Source, frame: pd.DataFrame, broken: dict[int, tuple
             lines_of(missing, frame),
         )
         return
-    padded, plain = [], []
+    padded: list[tuple[Any, ...]] = []
+    plain: list[tuple[Any, ...]] = []
     for position in missing:
         column, path, _ = broken[position]
         name = _padded_name(source, frame.iloc[position], path)

@@ -12,7 +12,7 @@ FAR_LARGER = 2.0
 
 def middle_side(thumbs: Iterable[bytes]) -> int:
     """The median of the longer sides in pixels; a thumbnail begins with width and height of its image."""
-    sides = sorted(max(struct.unpack("<2H", thumb[:4])) for thumb in thumbs)
+    sides: list[int] = sorted(max(struct.unpack("<2H", thumb[:4])) for thumb in thumbs)
     return sides[len(sides) // 2]
 
 

@@ -7,7 +7,7 @@ mining pool and (drawn by our own code on golden crops) in the pre-generated pai
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,9 @@ def import_deeppcb(clone: Path, output: Path, options: Options) -> dict[str, Any
     with WorkspaceBuilder(output) as builder:
         boards = {b.name: b for b in read_boards(find_pcbdata(clone))}
         clusters = cluster_by_hash({b.name: template_hash(load_pair(b)[1]) for b in boards.values()}, ALIKE_BITS)
-        weights = {b.name: Counter([b.group, *(f"{b.group}/{box.label}" for box in b.boxes)]) for b in boards.values()}
+        weights: dict[str, Counter[Hashable]] = {
+            b.name: Counter([b.group, *(f"{b.group}/{box.label}" for box in b.boxes)]) for b in boards.values()
+        }
         parts = split_boards(clusters, weights, FRACTIONS, options.seed)
         notes = [
             f"{len(boards)} boards in {len(clusters)} groups that look alike; a group is in one part only",

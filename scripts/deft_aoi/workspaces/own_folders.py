@@ -165,7 +165,7 @@ def from_folders(
         try:
             label, below, fields = _fields(key, files[0], pattern, labelled, origin)
             name = fields.get("object") or below.rpartition("/")[2]
-            words = fields | {"file": below.rpartition("/")[2], "object_name": name}
+            words = {**fields, "file": below.rpartition("/")[2], "object_name": name}
             own, source = goldens.of((below, key, key.replace(f"{label}/", "", 1)), words, origin)
         except HardStop as error:
             problems.append(error)

@@ -18,7 +18,6 @@ from deft_aoi.contract.text import quoted
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-BIT_DEPTHS = ("12", "16", "auto")
 _ORIENTATION = 0x0112
 MAX_LISTED = 10
 

@@ -272,7 +272,8 @@ def _outcomes(workspace: Workspace, spec: specs.Spec, frame: pd.DataFrame) -> tu
         known.setdefault(content, label)
     found = leaks[leaks["leak"] != ""]
     words = [
-        f"{frame['object_name'][row.Index]} is {quoted(row.leak_with, 80)} of the {row.leak} set" for row in found.itertuples()
+        f"{frame['object_name'][at]} is {quoted(row['leak_with'], 80)} of the {row['leak']} set"
+        for at, row in zip(found.index.tolist(), found.to_dict("records"), strict=True)
     ]
     return outcomes, words
 
@@ -340,7 +341,7 @@ def _text(path: Path) -> str:
     return text if not text or text.endswith("\n") else text + "\n"
 
 
-def _csv_lines(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[str]:
+def _csv_lines(rows: Sequence[dict[Any, Any]], columns: Sequence[str]) -> list[str]:
     import pandas as pd
 
     table = pd.DataFrame(
