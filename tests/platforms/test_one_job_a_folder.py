@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from deft_aoi.contract.errors import Blocked, JobFailed, JobLost
@@ -92,7 +92,7 @@ class Scheduler:
             self.kill_after_sbatch = True
         if not self.jobs:
             return
-        job = list(self.jobs.values())[-1]
+        number, job = list(self.jobs.items())[-1]
         if what == "forget" and job["state"] not in ACTIVE:
             job["known"] = False
         if job["state"] not in ACTIVE:
@@ -102,6 +102,7 @@ class Scheduler:
             job["lags"] = True
         elif what == "start":
             job["state"] = "RUNNING"
+            (self.record_dir / f"{job['name']}.claim").write_text(f"{number}\n")  # the script's first act
         elif what in ("ends_well", "fails") and job["state"] == "RUNNING":
             job["code"] = 0 if what == "ends_well" else 3
             (self.record_dir / f"{job['name']}.exit").write_text(f"{job['code']}\n")
@@ -143,6 +144,7 @@ def look(folder: Path, attempt: int) -> tuple[str, int]:
     return status.state.value, attempt + (status.state is not JobState.COMPLETE)
 
 
+@example(["kill_after_sbatch", "start", "ends_well"])
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(what=st.lists(st.sampled_from(HAPPENINGS), max_size=30))
 def test_no_interleaving_puts_two_jobs_on_one_folder(monkeypatch: pytest.MonkeyPatch, what: list[str]) -> None:
