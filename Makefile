@@ -29,7 +29,7 @@ lock:
 	pip-compile -q --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-options \
 	  --extra docker --extra agent --extra kubernetes --extra hub -o requirements.lock pyproject.toml
 	pip-compile -q --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-options \
-	  --extra docker --extra agent --extra dev --extra kubernetes --extra hub --extra siglip --extra faiss --extra ray \
+	  --extra docker --extra agent --extra dev --extra kubernetes --extra hub --extra siglip --extra ray \
 	  -o requirements-dev.lock pyproject.toml
 
 lint: $(STAMP_DEV)

@@ -31,7 +31,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from deft_aoi.analysis.identity import ContentIndex  # noqa: E402
 from deft_aoi.contract.paths import Workspace  # noqa: E402
-from deft_aoi.mining import pairs, pool  # noqa: E402
+from deft_aoi.mining import pool, pregen_scan, pregen_staging  # noqa: E402
 
 LIGHTS = ("SolderLight",)
 
@@ -77,7 +77,7 @@ def bench_staging(root: Path, count: int, turns: int) -> None:
     names = [f"R{i}+bridge_{i:05d}" for i in range(count)]
     for seed, folder in enumerate((workspace.pregen_ng, workspace.pregen_ok), start=1):
         write_crops(folder, names, 224, ".png", seed, distinct=100)  # nothing is decoded here, so copies cost the same
-    found = pairs.scan(workspace, LIGHTS, ".png", decode=False)
+    found = pregen_scan.scan(workspace, LIGHTS, ".png", decode=False)
     floors, times = [], []
     for attempt in range(turns):
         copy = root / f"copy{attempt}"
@@ -92,7 +92,7 @@ def bench_staging(root: Path, count: int, turns: int) -> None:
         shutil.rmtree(copy)
         out = root / "results" / f"run_{attempt}" / "synth_pool"
         out.mkdir(parents=True)
-        times.append(measure(lambda out=out: pairs.stage(found, out, workspace=workspace, final_dir=out)))
+        times.append(measure(lambda out=out: pregen_staging.stage(found, out, workspace=workspace, final_dir=out)))
         shutil.rmtree(out)
     report(f"staging {count} pairs of 224 px over cp + sha256sum", min(times), min(floors), 1.3)
 

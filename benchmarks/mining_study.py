@@ -35,6 +35,7 @@ from deft_aoi.contract.files import atomic_write_json, read_json  # noqa: E402
 from deft_aoi.contract.paths import Workspace  # noqa: E402
 from deft_aoi.contract.text import PASS  # noqa: E402
 from deft_aoi.mining import pool, select  # noqa: E402
+from deft_aoi.mining.settings import MiningConfig  # noqa: E402
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,7 +100,7 @@ class Study(LoopSteps):
                 store.matrix(samples["content_id"].tolist()),
                 rows,
                 store,
-                config=select.MiningConfig(top_k=top_k, min_similarity=cut, search_eligible=True, **(options or {})),
+                config=MiningConfig(top_k=top_k, min_similarity=cut, search_eligible=True, **(options or {})),
                 encoder=store.encoder.name,
                 exclusions=self.exclusions(model.rows),
             )

@@ -21,7 +21,7 @@ from deft_aoi.loop import specs as derive
 from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.stages import evaluate, prestage, train
 from deft_aoi.loop.stages.dataset import previous_training
-from deft_aoi.mining import encoders, jobs, pairs, pool, select
+from deft_aoi.mining import encoders, jobs, pool, pregen_scan, pregen_staging, select
 from deft_aoi.mining.store import EmbeddingStore, EncoderIdentity
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class LoopSteps:
         self.base = previous_training(self.ctx, "iter1")
         folder = run.synth_pool
         folder.mkdir(parents=True, exist_ok=True)
-        found = pairs.scan(workspace, self.lights, self.ext)
-        staged = pairs.stage(found, folder, workspace=workspace, final_dir=folder)
+        found = pregen_scan.scan(workspace, self.lights, self.ext)
+        staged = pregen_staging.stage(found, folder, workspace=workspace, final_dir=folder)
         self.leaks = prestage.forbidden(self.ctx)
         built = pool.build(workspace, self.lights, self.ext, index=self.index, out_dir=folder, sdg_rows=staged.rows)
         built = pool.identify(built, workspace, index=self.index, out_dir=folder, forbidden=self.leaks)

@@ -36,11 +36,11 @@ def run(args: argparse.Namespace) -> Result:
     from deft_aoi.contract.errors import UsageError
     from deft_aoi.contract.paths import RunPaths, Workspace
     from deft_aoi.contract.text import quoted
-    from deft_aoi.mining import pairs
+    from deft_aoi.mining import pregen_scan, pregen_staging
 
     workspace = Workspace.at(args.workspace)
     spec = {} if args.light and args.image_ext else specs.load_spec(workspace.baseline_spec)
-    found = pairs.scan(workspace, tuple(args.light or specs.lights(spec)), args.image_ext or specs.image_ext(spec))
+    found = pregen_scan.scan(workspace, tuple(args.light or specs.lights(spec)), args.image_ext or specs.image_ext(spec))
     types = ", ".join(f"{quoted(name)} {count}" for name, count in list(found.counts_by_type.items())[:20])
     data = {"pairs": len(found.pairs), "counts_by_type": found.counts_by_type, "ignored": len(found.ignored)}
     if args.check:
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> Result:
     out = Path(args.output_dir).resolve()
     workspace.rel(out)
     out.mkdir(parents=True, exist_ok=True)
-    staged = pairs.stage(found, out, workspace=workspace, final_dir=out, force=args.force)
+    staged = pregen_staging.stage(found, out, workspace=workspace, final_dir=out, force=args.force)
     text = f"{len(found.pairs)} pairs ({types}), {staged.copied} files copied to {quoted(out, 200)}"
     return Result(text, {**data, "copied": staged.copied})
 

@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--quota-per-label", type=int, metavar="N", help="at most N neighbours of one label a target")
     parser.add_argument("--diversity-margin", type=float, metavar="M", help="farthest first within M of the nearest")
     parser.add_argument("--hard-pass", action="store_true", help="search among PASS rows for PASS targets")
-    parser.add_argument("--backend", choices=("auto", "numpy", "faiss", "torch-cuda"), default="auto", help="default auto")
+    parser.add_argument("--backend", choices=("auto", "numpy", "torch-cuda"), default="auto", help="default auto")
     parser.add_argument("--block-mib", type=int, default=256, metavar="MIB", help="memory budget (default 256)")
     parser.add_argument("--encoder", default="given", metavar="NAME", help="who made the embeddings, for the record")
     return parser
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> Result:
     from pathlib import Path
 
     from deft_aoi.mining.outputs import summary_lines, summary_row
-    from deft_aoi.mining.select import MiningConfig
+    from deft_aoi.mining.settings import MiningConfig
     from deft_aoi.mining.tables import mine_tables
 
     config = MiningConfig(

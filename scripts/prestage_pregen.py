@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> Result:
     from deft_aoi.contract.paths import RunPaths, Workspace
     from deft_aoi.loop import gate
     from deft_aoi.loop.cli_driver import run_driver
-    from deft_aoi.mining import embed_pool, pairs, pregen_staging
+    from deft_aoi.mining import embed_pool, pregen_staging
     from deft_aoi.record import log
     from deft_aoi.record.driver_exit import DriverOptions
 
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> Result:
             pregen_staging.discard(paths.synth_pool)
         text, data, code = run_driver(str(paths.root), script=__file__, options=DriverOptions(), limit=1, named="prestage")
     else:
-        data, code = pairs.check_unchanged(workspace, paths.synth_pool), 0
+        data, code = pregen_staging.check_unchanged(workspace, paths.synth_pool), 0
         text = f"staged before: {data['pairs']} pairs, {data['files_checked']} files unchanged"
     if args.embed_with_siglip and code == 0:
         spec = specs.load_spec(workspace.baseline_spec)

@@ -34,7 +34,6 @@ _LEFT_OUT = (
     "scikit_learn*",
     "matplotlib",
     "scipy*",
-    "faiss*",
     "anthropic*",
     "pip",
     "networkx*",

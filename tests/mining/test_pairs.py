@@ -19,20 +19,20 @@ from deft_aoi.contract.changenet_csv import ImageLayout, read_changenet_csv
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import sha256_file
 from deft_aoi.contract.schema import read_checked, schema_path, write_checked
-from deft_aoi.mining import pairs
+from deft_aoi.mining import pregen_scan, pregen_staging
 
 LIGHTS = ("SolderLight",)
 
 
 def _scan(make, lights=LIGHTS, ext=".png"):
-    return pairs.scan(make.workspace, lights, ext)
+    return pregen_scan.scan(make.workspace, lights, ext)
 
 
 def _stage(make, found=None, **options):
     final = make.workspace.results / "run_1" / "synth_pool"
     out = make.workspace.results / "run_1" / "synth_pool.tmp-1"
     out.mkdir(parents=True, exist_ok=True)
-    return pairs.stage(found or _scan(make), out, workspace=make.workspace, final_dir=final, **options), out, final
+    return pregen_staging.stage(found or _scan(make), out, workspace=make.workspace, final_dir=final, **options), out, final
 
 
 def test_pairs_are_made_by_stem_whatever_the_extension_and_junk_is_listed(make):
@@ -144,7 +144,7 @@ def test_a_bad_defect_spec_line_is_named(make, line):
 def test_staged_rows_are_changenet_rows_for_every_light(make):
     make.pregen("R1+bridge_00000", 1)
     make.pregen("R2+open_00001", 2, ok_ext=".bmp")
-    staged, out, final = _stage(make, pairs.scan(make.workspace, ("SolderLight", "UniformLight"), ".png"))
+    staged, out, final = _stage(make, pregen_scan.scan(make.workspace, ("SolderLight", "UniformLight"), ".png"))
     assert staged.copied == 8
     out.rename(final)
     rows = read_changenet_csv(final / "sdg_rows.csv", what="rows")
@@ -197,11 +197,10 @@ def test_other_parameters_are_not_mixed_into_what_is_staged(make):
     make.pregen("R1", 1)
     _stage(make)
     with pytest.raises(HardStop, match="other sources or parameters"):
-        _stage(make, pairs.scan(make.workspace, ("Other",), ".png"))
+        _stage(make, pregen_scan.scan(make.workspace, ("Other",), ".png"))
 
 
 def _stage_and_halt(make, started):
-    from deft_aoi.mining import pregen_staging
 
     copy = pregen_staging._copy_one
 
@@ -272,7 +271,7 @@ def test_mutation_after_staging_stops(make, where):
     make.pregen("R1", 1)
     make.pregen("R2", 2)
     _, out, _ = _stage(make)
-    summary = pairs.check_unchanged(make.workspace, out)
+    summary = pregen_staging.check_unchanged(make.workspace, out)
     assert summary["files_digested"] == 0
     assert summary["files_checked"] == 8
     target = make.workspace.pregen_ng / "R1.png"
@@ -291,14 +290,14 @@ def test_mutation_after_staging_stops(make, where):
         target.write_bytes(data)
         os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
     with pytest.raises(HardStop, match="changed during the run"):
-        pairs.check_unchanged(make.workspace, out)
+        pregen_staging.check_unchanged(make.workspace, out)
 
 
 def test_touched_but_equal_files_are_digested_and_accepted(make, tmp_path: Path):
     make.pregen("R1", 1)
     _, out, _ = _stage(make)
     os.utime(make.workspace.pregen_ng / "R1.png")
-    summary = pairs.check_unchanged(make.workspace, out)
+    summary = pregen_staging.check_unchanged(make.workspace, out)
     assert summary["files_digested"] == 1
     write_checked(tmp_path / "ingest_summary.json", summary, "ingest_summary")
     assert read_checked(tmp_path / "ingest_summary.json", "ingest_summary") == summary
@@ -307,4 +306,4 @@ def test_touched_but_equal_files_are_digested_and_accepted(make, tmp_path: Path)
 def test_no_pairs_at_all_stage_as_an_empty_table(make):
     staged, out, _ = _stage(make)
     assert staged.copied == 0
-    assert len(pairs.load_staged(out).rows) == 0
+    assert len(pregen_staging.load_staged(out).rows) == 0

@@ -13,7 +13,7 @@ from deft_aoi.analysis.identity import ContentIndex
 from deft_aoi.contract.changenet_csv import ImageLayout
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import sha256_file
-from deft_aoi.mining import pairs, pool
+from deft_aoi.mining import pool, pregen_scan, pregen_staging
 
 from .conftest import LIGHT, write_csv, write_image
 
@@ -135,12 +135,14 @@ def test_real_and_synthetic_rows_share_one_table_before_and_after_publication(ma
     final = make.workspace.results / "run_1" / "synth_pool"
     now = make.workspace.results / "run_1" / "synth_pool.tmp-1"
     now.mkdir(parents=True)
-    staged = pairs.stage(pairs.scan(make.workspace, LIGHTS, ".png"), now, workspace=make.workspace, final_dir=final)
+    staged = pregen_staging.stage(
+        pregen_scan.scan(make.workspace, LIGHTS, ".png"), now, workspace=make.workspace, final_dir=final
+    )
     before, out = _build(make, tmp_path, sdg_rows=staged.rows, synth_now=now)
     assert before.counts == {"real": 3, "sdg": 1, "featureless": 0}
     assert ".tmp-" not in (out / "source_pool.csv").read_text()
     now.rename(final)
-    after, _ = _build(make, tmp_path, sdg_rows=pairs.load_staged(final).rows, previous=out / "source_pool.csv")
+    after, _ = _build(make, tmp_path, sdg_rows=pregen_staging.load_staged(final).rows, previous=out / "source_pool.csv")
     assert after.frame["content_id"].tolist() == before.frame["content_id"].tolist()
     ImageLayout(make.workspace.root, LIGHTS, ".png").require(after.frame, "pool")
     sdg = after.frame.iloc[3]
@@ -188,7 +190,7 @@ def test_a_synthetic_pair_that_is_an_evaluation_pair_stops(make, tmp_path):
     make.pregen("S1", 50)
     now = make.workspace.results / "r" / "synth_pool"
     now.mkdir(parents=True)
-    staged = pairs.stage(pairs.scan(make.workspace, LIGHTS, ".png"), now, workspace=make.workspace, final_dir=now)
+    staged = pregen_staging.stage(pregen_scan.scan(make.workspace, LIGHTS, ".png"), now, workspace=make.workspace, final_dir=now)
     built, _ = _build(make, tmp_path, sdg_rows=staged.rows)
     part = ContentIndex(tmp_path / "cache").part("KPI set", built.frame, ImageLayout(make.workspace.root, LIGHTS, ".png"))
     last = part.take((part.frame["provenance"] == "sdg").to_numpy())

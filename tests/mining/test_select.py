@@ -21,7 +21,8 @@ from deft_aoi.contract.schema import validate
 from deft_aoi.mining import outputs
 from deft_aoi.mining import select as selection
 from deft_aoi.mining.pool import row_keys, write_parquet
-from deft_aoi.mining.select import Exclusions, MiningConfig, select, with_filepath
+from deft_aoi.mining.select import Exclusions, select, with_filepath
+from deft_aoi.mining.settings import MiningConfig
 from deft_aoi.mining.store import EmbeddingStore, EncoderIdentity, normalize_rows
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -150,7 +151,7 @@ def test_searching_eligible_rows_gives_the_places_of_used_ones_to_new_ones():
         encoder="x",
         exclusions=excluded,
     )
-    assert plain.exhausted
+    assert plain.counts["kept"] == 0
     assert plain.rejected["already_in_training"] == 2
     assert wide.kept["object_name"].tolist() == ["R2", "R3"]
 
@@ -175,10 +176,10 @@ def test_quota_hard_pass_and_diversity():
     ]
 
 
-def test_no_targets_or_no_eligible_rows_is_exhausted_not_an_error(tmp_path):
+def test_no_targets_or_no_eligible_rows_keeps_nothing_and_is_no_error(tmp_path):
     pool = _pool(["a"], ["open"])
     none = select(_targets([]), np.empty((0, 2), np.float32), pool, _line(0), config=MiningConfig(), encoder="x")
-    assert none.exhausted
+    assert none.counts["kept"] == 0
     outputs.write_outputs(none, tmp_path / "none")
     all_used = select(
         _targets(["open"]),
@@ -189,7 +190,7 @@ def test_no_targets_or_no_eligible_rows_is_exhausted_not_an_error(tmp_path):
         encoder="x",
         exclusions=Exclusions({"a"}),
     )
-    assert all_used.exhausted
+    assert all_used.counts["kept"] == 0
 
 
 @settings(max_examples=80, deadline=None)

@@ -28,7 +28,6 @@ MODULE_CALLS = frozenset(
 EXCEPTIONS = {
     ("agent/local_tools.py", "getattr"): "a method by the name of a tool, which is looked up in the table of tools before",
     ("loop/options.py", "getattr"): "an argparse namespace has one attribute for each option of this very table",
-    ("mining/select.py", "getattr"): "the fields of a dataclass, from its own list",
     ("engines/embedded/checkpoint.py", "torch.load"): "weights_only=True, after the opcode scan",
 }
 ENVIRONMENT = {

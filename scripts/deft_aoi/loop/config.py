@@ -10,7 +10,7 @@ from deft_aoi.analysis.constants import MIN_RECALL_SUPPORT, SCORE_NOISE, SECONDS
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.kpi_target import DEFAULT_TARGET, KpiTarget, parse_kpi_target
-from deft_aoi.mining.defaults import HARD_ROWS, MINING
+from deft_aoi.mining.settings import HARD_ROWS, MINING
 
 if TYPE_CHECKING:
     from deft_aoi.analysis.judging import JudgingRules
@@ -190,7 +190,7 @@ def resolve(given: Mapping[str, Any], user_spec: specs.Spec) -> RunConfig:
             expected="--encoder siglip, difference or pixels with --engine tao",
             found="engine tao",
         )
-    from deft_aoi.mining import defaults as mining_defaults
+    from deft_aoi.mining import settings as mining_settings
 
     said = given.get("min_similarity")
     if isinstance(said, str):
@@ -200,7 +200,7 @@ def resolve(given: Mapping[str, Any], user_spec: specs.Spec) -> RunConfig:
             raise UsageError("min_similarity must be a number from -1 to 1 or none", found=said) from error
         settings["min_similarity"] = Setting(said, "user")
     else:
-        fallback = Setting(mining_defaults.default_min_similarity(encoder), "default")
+        fallback = Setting(mining_settings.default_min_similarity(encoder), "default")
         settings["min_similarity"] = fallback if said is None else Setting(float(said), "user")
     similarity = settings["min_similarity"].value
     if similarity is not None and not -1 <= similarity <= 1:

@@ -15,7 +15,7 @@ from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.safe_open import open_regular
 from deft_aoi.contract.schema import validate
 from deft_aoi.contract.text import PASS, normalize_label, quoted
-from deft_aoi.mining.defaults import MAX_LISTED
+from deft_aoi.mining.settings import MAX_LISTED
 
 FALLBACK = "ng"
 _STEM = re.compile(r"\+(?P<type>[^+]+)_\d+$")

@@ -7,9 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from deft_aoi.contract.errors import HardStop
 from deft_aoi.mining.pool import ROW_KEY
-from deft_aoi.mining.store import EmbeddingStore
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,34 +71,3 @@ def distinct_contents(pool: pd.DataFrame, excluded: Exclusions) -> DistinctConte
         used = np.array([key in excluded.training_keys for key in keys_of], dtype=bool)
         reason[np.flatnonzero(~plain)[used]] = "featureless"
     return DistinctContents(first, reason, leak, label, np.asarray(keys, dtype=object), of_row)
-
-
-def item_matrix(
-    items: DistinctContents, searched: np.ndarray, pool: pd.DataFrame, source: EmbeddingStore | np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings of the searched items, and the matrix row of each."""
-    import numpy as np
-
-    first = items.first[searched]
-    if isinstance(source, EmbeddingStore):
-        return source.mapped(pool["content_id"].to_numpy(object)[first].tolist()), np.arange(len(first))
-    if len(source) != len(pool):
-        raise HardStop(
-            "pool and embeddings do not match",
-            expected=f"{len(pool)} rows",
-            found=f"{len(source)}",
-            hint="embed the pool again: prestage_pregen.py --force",
-        )
-    whole = len(first) == len(pool) and bool((first == np.arange(len(first))).all())
-    return (source if whole else np.asarray(source)[first]), np.arange(len(first))
-
-
-def zero_rows(matrix: np.ndarray) -> np.ndarray:
-    """Rows of ``(N, D)`` that are zero throughout; a mapped matrix is not pulled into memory."""
-    import numpy as np
-
-    if not matrix.size:
-        return np.empty(0, dtype=np.int64)
-    maybe = np.flatnonzero(matrix[:, 0] == 0)
-    parts = [maybe[at : at + 65536] for at in range(0, len(maybe), 65536)]
-    return np.concatenate([part[~np.asarray(matrix[part]).any(axis=1)] for part in parts] or [maybe])

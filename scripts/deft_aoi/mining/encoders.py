@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.contract.files import canonical_json, digest_json, read_json, sha256_file
+from deft_aoi.contract.images import open_image
 from deft_aoi.contract.text import quoted
-from deft_aoi.mining.images import load_image
 from deft_aoi.mining.store import EncoderIdentity
 
 if TYPE_CHECKING:
@@ -125,7 +125,8 @@ class SiglipEncoder:
                 expected=str(folder),
                 hint="download the model again, or name its folder with --model-path",
             ) from error
-        self.model: Any = model.to(self.device).train(False)
+        self.model: Any = model.train(False)
+        self.model.to(self.device)
 
     def encode(self, paths: Sequence[str]) -> np.ndarray:
         """Embed images: ``(N, D)`` float32, not normalised.
@@ -150,7 +151,7 @@ class SiglipEncoder:
         from PIL import Image
 
         how = self.preprocessing
-        image = load_image(path).resize((how["side"], how["side"]), Image.Resampling(how["resample"]))
+        image = open_image(path).resize((how["side"], how["side"]), Image.Resampling(how["resample"]))
         pixels = np.asarray(image, dtype=np.float32) / 255.0
         return ((pixels - np.float32(how["mean"])) / np.float32(how["std"])).transpose(2, 0, 1)
 
@@ -169,7 +170,7 @@ class PixelEncoder:
 
         rows = []
         for path in paths:
-            small = load_image(Path(path)).convert("L").resize((self.side, self.side), Image.Resampling.BOX)
+            small = open_image(Path(path)).convert("L").resize((self.side, self.side), Image.Resampling.BOX)
             grey = np.asarray(small, dtype=np.float32).reshape(-1)
             rows.append(grey - grey.mean())
         return np.stack(rows) if rows else np.empty((0, self.side**2), dtype=np.float32)
@@ -195,13 +196,13 @@ class DifferenceEncoder:
 
         rows = []
         for path, other in zip(paths, goldens, strict=True):
-            test, golden = load_image(Path(path)).convert("L"), load_image(Path(other)).convert("L")
+            test, golden = open_image(Path(path)).convert("L"), open_image(Path(other)).convert("L")
             if golden.size != test.size:
                 golden = golden.resize(test.size, Image.Resampling.BILINEAR)
             change = np.asarray(test, dtype=np.float32) - np.asarray(golden, dtype=np.float32)
             parts = [Image.fromarray(np.maximum(part, 0)) for part in (change, -change)]
             small = [np.asarray(p.resize((self.side, self.side), Image.Resampling.BOX)).reshape(-1) for p in parts]
-            rows.append(np.concatenate([*small, np.float32([ALIKE])]))
+            rows.append(np.concatenate([*small, np.array([ALIKE], dtype=np.float32)]))
         return np.stack(rows) if rows else np.empty((0, 2 * self.side**2 + 1), dtype=np.float32)
 
 

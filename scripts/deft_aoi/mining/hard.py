@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.text import PASS
-from deft_aoi.mining.defaults import GUARD_NEIGHBOURS
 from deft_aoi.mining.distinct import KEPT, Exclusions, distinct_contents
+from deft_aoi.mining.settings import GUARD_NEIGHBOURS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,7 +118,7 @@ def select_hard(
         (real & (pool["label"] == PASS).to_numpy(), count // 2),
     ):
         rows = np.flatnonzero(side)
-        good = bool(len(rows)) and pool["label"].iat[rows[0]] == PASS
+        good = bool(len(rows) and pool["label"].iat[rows[0]] == PASS)
         kept = 0
         for row in rows[np.argsort(-scores[rows] if good else scores[rows], kind="stable")]:
             if kept == wanted:

@@ -25,8 +25,8 @@ from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_bytes, sha256_bytes
 from deft_aoi.contract.paths import Workspace
 from deft_aoi.contract.text import PASS, normalize_label, quoted
-from deft_aoi.mining.defaults import MAX_LISTED
 from deft_aoi.mining.path_rules import resolve_column
+from deft_aoi.mining.settings import MAX_LISTED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +118,7 @@ def build(
         image_ext: the spec's extension.
         index: digests, cached: an unchanged image is not read again.
         out_dir: written; must exist.
-        sdg_rows: rows of :func:`deft_aoi.mining.pairs.stage`.
+        sdg_rows: rows of :func:`deft_aoi.mining.pregen_staging.stage`.
         synth_now: the folder that holds ``images/synth_ng`` at this moment, where that is not yet the folder that
             ``sdg_rows`` name (an attempt's folder before publication).
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.images import format_of
+from deft_aoi.contract.images import format_of, open_image
 from deft_aoi.contract.paths import Workspace, resolve_under
 from deft_aoi.contract.text import check_name, quoted
-from deft_aoi.mining.defaults import MAX_LISTED
 from deft_aoi.mining.defect_types import assign_types, read_defect_spec
-from deft_aoi.mining.images import load_image
+from deft_aoi.mining.settings import MAX_LISTED
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def scan(workspace: Workspace, lights: tuple[str, ...], image_ext: str, *, decod
     if decode:
         for rel in sorted([*ng.values(), *ok.values()]):
             try:
-                load_image(workspace.root / rel)
+                open_image(workspace.root / rel)
             except HardStop as error:
                 problems.append(f"{quoted(rel)}: {error.message} ({error.found})")
     if problems:

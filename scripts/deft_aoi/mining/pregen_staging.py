@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.changenet_csv import ImageLayout, read_changenet_csv, write_changenet_csv
 from deft_aoi.contract.errors import HardStop
-from deft_aoi.contract.files import atomic_write_json, copy_hashed, digest_json, read_json, sha256_file
-from deft_aoi.contract.images import FORMAT_OF, format_of
+from deft_aoi.contract.files import atomic_write_bytes, atomic_write_json, copy_hashed, digest_json, read_json, sha256_file
+from deft_aoi.contract.images import FORMAT_OF, format_of, open_image
 from deft_aoi.contract.paths import Workspace, resolve_under
 from deft_aoi.contract.schema import validate
 from deft_aoi.contract.text import quoted
-from deft_aoi.mining.defaults import JPEG_QUALITY, MAX_LISTED
-from deft_aoi.mining.images import load_image, save_as
 from deft_aoi.mining.pregen_scan import PregenPair, PregenPairs, scan
+from deft_aoi.mining.settings import JPEG_QUALITY, MAX_LISTED
 
 if TYPE_CHECKING:
     import pandas as pd
+    from PIL import Image
 
 MANIFEST = "manifest.json"
 ROWS = "sdg_rows.csv"
@@ -223,7 +223,7 @@ def _copy_one(workspace: Workspace, source: str, out_dir: Path, rel: str, image_
         _, source_sha = copy_hashed(src, dst)
         sha = source_sha
     else:
-        save_as(load_image(src), dst, image_ext)
+        _save_as(open_image(src), dst, image_ext)
         source_sha, sha = sha256_file(src), sha256_file(dst)
     if _stat_fields(src, "source_") != before:
         raise HardStop(
@@ -240,6 +240,25 @@ def _copy_one(workspace: Workspace, source: str, out_dir: Path, rel: str, image_
         "source_sha256": source_sha,
         "reencoded": sha != source_sha,
     }
+
+
+def _save_as(image: Image.Image, path: Path, extension: str) -> None:
+    """Encode ``image`` with the format that ``extension`` names, atomically and without metadata."""
+    import io
+
+    buffer = io.BytesIO()
+    kind = FORMAT_OF.get(extension.lower())
+    if kind == "JPEG":
+        image.save(buffer, kind, quality=JPEG_QUALITY, subsampling=0)
+    elif kind:
+        image.save(buffer, kind)
+    else:
+        raise HardStop(
+            "the spec's image_ext is not an image format we write",
+            found=quoted(extension),
+            hint="use " + ", ".join(FORMAT_OF),
+        )
+    atomic_write_bytes(path, buffer.getvalue())
 
 
 def _empty_rows() -> pd.DataFrame:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from deft_aoi.contract.text import is_pass
-from deft_aoi.mining.defaults import YIELD_WARNING_FRACTION
+from deft_aoi.mining.settings import YIELD_WARNING_FRACTION, MiningConfig
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from deft_aoi.mining.select import MiningConfig
+    from deft_aoi.mining.store import StoredRows
 
 Search = Callable[["np.ndarray", "np.ndarray", int], "tuple[np.ndarray, np.ndarray]"]
 Proposals = list[list[tuple[int, float]]]
@@ -25,8 +25,7 @@ def propose(
     targets: np.ndarray,
     target_labels: list[str],
     item_labels: np.ndarray,
-    matrix: np.ndarray,
-    rows: np.ndarray,
+    vectors: np.ndarray | StoredRows,
     *,
     config: MiningConfig,
 ) -> Proposals:
@@ -37,8 +36,7 @@ def propose(
         targets: ``(T, D)``.
         target_labels: ``T`` labels.
         item_labels: label of each searched item.
-        matrix: embeddings that ``rows`` points into.
-        rows: matrix row of each searched item.
+        vectors: embedding of each searched item.
         config: which options are on.
     """
     import numpy as np
@@ -57,7 +55,7 @@ def propose(
             if config.quota_per_label is not None:
                 ranked = _within_quota(ranked, item_labels, config.quota_per_label)
             if config.diversity_margin is not None:
-                ranked = _farthest_first(ranked, matrix, rows, config.top_k, config.diversity_margin)
+                ranked = _farthest_first(ranked, vectors, config.top_k, config.diversity_margin)
             out[target] = ranked[: config.top_k]
     return out
 
@@ -74,7 +72,7 @@ def _within_quota(ranked: list[tuple[int, float]], labels: np.ndarray, quota: in
 
 
 def _farthest_first(
-    ranked: list[tuple[int, float]], matrix: np.ndarray, rows: np.ndarray, k: int, margin: float
+    ranked: list[tuple[int, float]], vectors: np.ndarray | StoredRows, k: int, margin: float
 ) -> list[tuple[int, float]]:
     """The nearest, then among near-equals (within ``margin`` of it) always the one farthest from what is chosen."""
     import numpy as np
@@ -82,13 +80,13 @@ def _farthest_first(
     near = [pair for pair in ranked if pair[1] >= ranked[0][1] - margin]
     if len(near) <= k:
         return ranked[:k]
-    vectors = np.asarray(matrix[rows[[item for item, _ in near]]], dtype=np.float64)
+    points = np.asarray(vectors[np.array([item for item, _ in near])], dtype=np.float64)
     chosen = [0]
-    distance = ((vectors - vectors[0]) ** 2).sum(axis=1)
+    distance = ((points - points[0]) ** 2).sum(axis=1)
     while len(chosen) < k:
         distance[chosen] = -1.0
         chosen.append(int(distance.argmax()))
-        distance = np.minimum(distance, ((vectors - vectors[chosen[-1]]) ** 2).sum(axis=1))
+        distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
     return [near[i] for i in sorted(chosen)]
 
 

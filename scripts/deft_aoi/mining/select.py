@@ -8,16 +8,16 @@ balance, else the run stops: a silent drop.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deft_aoi.contract.errors import HardStop, UsageError
+from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.text import is_pass, quoted
 from deft_aoi.mining import proposals
-from deft_aoi.mining.defaults import BLOCK_BYTES, METRIC, METRICS, TOP_K_PER_TARGET
-from deft_aoi.mining.distinct import KEPT, DistinctContents, Exclusions, distinct_contents, item_matrix, zero_rows
+from deft_aoi.mining.distinct import KEPT, DistinctContents, Exclusions, distinct_contents
 from deft_aoi.mining.neighbours import top_k
-from deft_aoi.mining.store import EmbeddingStore
+from deft_aoi.mining.settings import MiningConfig
+from deft_aoi.mining.store import EmbeddingStore, StoredRows, zero_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,58 +26,6 @@ if TYPE_CHECKING:
 PAIR_REASONS = ("below_min_similarity", "label_filter")
 SOURCE_REASONS = ("leaks", "already_in_training", "featureless", "zero_embedding", "conflicting_labels", "duplicate_content")
 REASONS = PAIR_REASONS + SOURCE_REASONS
-
-
-@dataclass(frozen=True)
-class MiningConfig:
-    """How to mine (schema ``mining_config``).
-
-    Attributes:
-        top_k: neighbours a target.
-        metric: ``cosine``, ``euclidean``, ``manhattan``.
-        min_similarity: cut-off; ``None`` cuts nothing, and means nothing else.
-        filter_by_label: reject neighbours of another label than the target's (after the search, as TAO does).
-        search_eligible: give every target its ``top_k`` nearest rows that can still be kept. The nearer ones that cannot
-            (mined before, leaking) are proposed and rejected all the same, but take no place; otherwise the yield of a
-            frozen pool collapses as soon as the nearest rows are in training.
-        quota_per_label: at most so many neighbours of one label a target; ``None`` is no quota.
-        diversity_margin: among neighbours whose similarity is within this of the nearest, take the farthest from one
-            another first; ``None`` is plain k-NN.
-        hard_pass: for targets that are false alarms (label PASS), search among PASS rows only.
-        backend: of :func:`deft_aoi.mining.neighbours.top_k`.
-        block_bytes: of the same.
-    """
-
-    top_k: int = TOP_K_PER_TARGET
-    metric: str = METRIC
-    min_similarity: float | None = None
-    filter_by_label: bool = False
-    search_eligible: bool = False
-    quota_per_label: int | None = None
-    diversity_margin: float | None = None
-    hard_pass: bool = False
-    backend: str = "auto"
-    block_bytes: int = BLOCK_BYTES
-
-    def __post_init__(self) -> None:
-        wrong = []
-        if not 1 <= self.top_k <= 1000:
-            wrong.append(f"top_k {self.top_k}, expected 1 to 1000")
-        if self.metric not in METRICS:
-            wrong.append(f"metric {self.metric}, expected one of {METRICS}")
-        if self.min_similarity is not None and self.metric == "cosine" and not -1 <= self.min_similarity <= 1:
-            wrong.append(f"min_similarity {self.min_similarity}, expected -1 to 1 or none")
-        if self.quota_per_label is not None and self.quota_per_label < 1:
-            wrong.append(f"quota_per_label {self.quota_per_label}, expected 1 or more")
-        if self.diversity_margin is not None and self.diversity_margin < 0:
-            wrong.append(f"diversity_margin {self.diversity_margin}, expected 0 or more")
-        if wrong:
-            raise UsageError("mining: wrong setting", found="; ".join(wrong))
-
-    def as_dict(self) -> dict[str, Any]:
-        """For the record; backend and budget are left out since they cannot change the result."""
-        names = ("top_k", "metric", "min_similarity", "filter_by_label", "search_eligible", "quota_per_label", "diversity_margin")
-        return {**{name: getattr(self, name) for name in names}, "hard_pass": self.hard_pass}
 
 
 @dataclass(frozen=True)
@@ -111,11 +59,6 @@ class Mined:
     targets: pd.DataFrame
     target_embeddings: np.ndarray
 
-    @property
-    def exhausted(self) -> bool:
-        """Nothing new was found: the loop ends as ``pool_exhausted``."""
-        return self.counts["kept"] == 0
-
 
 def select(
     targets: pd.DataFrame,
@@ -148,6 +91,13 @@ def select(
     """
     import numpy as np
 
+    if not isinstance(pool_embeddings, EmbeddingStore) and len(pool_embeddings) != len(pool):
+        raise HardStop(
+            "pool and embeddings do not match",
+            expected=f"{len(pool)} rows",
+            found=f"{len(pool_embeddings)}",
+            hint="embed the pool again: prestage_pregen.py --force",
+        )
     if len(targets) != len(target_embeddings):
         raise HardStop(
             "targets and embeddings do not match",
@@ -162,8 +112,7 @@ def select(
     everything = np.arange(len(items.first))
     lost = np.zeros(len(targets), dtype=bool)
     if config.metric == "cosine":  # a zero vector has no direction, so nothing is similar to it: a flat pair, usually
-        matrix, _ = item_matrix(items, everything, pool, pool_embeddings)
-        zero = zero_rows(matrix)
+        zero = zero_rows(_vectors(pool_embeddings, pool, items.first))
         items.reason[zero[items.reason[zero] == KEPT]] = "zero_embedding"
         lost[zero_rows(target_embeddings)] = True
     proposals = _propose(targets, target_embeddings, pool, pool_embeddings, items, everything, config)
@@ -193,14 +142,12 @@ def _propose(
 
     if not len(searched):
         return [[] for _ in range(len(targets))]
-    matrix, rows = item_matrix(items, searched, pool, pool_embeddings)
     tie_order = np.argsort(np.argsort(items.key[searched], kind="stable"), kind="stable")
 
     def _search(queries: np.ndarray, among: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        part = matrix if len(among) == len(searched) else np.ascontiguousarray(matrix[rows[among]])
         found, similarity = top_k(
             queries,
-            part,
+            _vectors(pool_embeddings, pool, items.first[searched[among]]),
             k,
             metric=config.metric,
             backend=config.backend,
@@ -210,10 +157,18 @@ def _propose(
         )
         return among[found], similarity
 
+    vectors = _vectors(pool_embeddings, pool, items.first[searched])
     found = proposals.propose(
-        _search, target_embeddings, targets["label"].tolist(), items.label[searched], matrix, rows, config=config
+        _search, target_embeddings, targets["label"].tolist(), items.label[searched], vectors, config=config
     )
     return [[(int(searched[local]), float(similarity)) for local, similarity in ranked] for ranked in found]
+
+
+def _vectors(source: EmbeddingStore | np.ndarray, pool: pd.DataFrame, rows: np.ndarray) -> StoredRows | np.ndarray:
+    """Embeddings of these pool rows (ascending)."""
+    if isinstance(source, EmbeddingStore):
+        return source.rows(pool["content_id"].to_numpy(object)[rows].tolist())
+    return source if len(rows) == len(source) else source[rows]
 
 
 def with_filepath(frame: pd.DataFrame, light: str, image_ext: str) -> pd.DataFrame:
@@ -269,7 +224,7 @@ def _conclude(
     # A row was as good as its best pair: a neighbour too far from one target may be near another.
     best = pairs.assign(progress=pairs["decision"].map(progress).astype("int64")).groupby("row")["progress"].max()
     names = list(progress)
-    decided = {int(row): names[int(step)] for row, step in best.items()}
+    decided = {row: names[step] for row, step in zip(best.index.tolist(), best.tolist(), strict=True)}
     tally = Counter(decided.values())
     rejected = {reason: tally.get(reason, 0) for reason in REASONS}
     leaks = Counter(str(items.leak[items.of_row[row]]) for row, reason in decided.items() if reason == "leaks")
@@ -354,8 +309,3 @@ def premine_warnings(targets: pd.DataFrame, pool: pd.DataFrame) -> list[str]:
         + ("" if is_pass(label) else ": collect or generate such defects")
         for label in absent
     ]
-
-
-def with_min_similarity(config: MiningConfig, value: float | None) -> MiningConfig:
-    """The configuration with another cut-off."""
-    return replace(config, min_similarity=value)

@@ -7,6 +7,7 @@ without.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from dataclasses import asdict
@@ -61,18 +62,20 @@ def run_ray(
     own = not ray.is_initialized()
     if own:
         _bounded(
-            lambda: ray.init(address=address, include_dashboard=False, logging_level="ERROR", log_to_driver=False),
+            lambda: ray.init(address=address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False),
             CONNECT_LIMIT_SEC,
             Blocked("no Ray cluster answered", expected=f"an answer within {CONNECT_LIMIT_SEC:.0f} s", hint="check the address"),
         )
     try:
-        _assert_resources(ray.cluster_resources(), cpus_per_shard, gpus_per_shard)
+        resources: Any = ray.cluster_resources  # has no types
+        _assert_resources(resources(), cpus_per_shard, gpus_per_shard)
         late = JobFailed(
             "the Ray shards were not finished in time",
             expected=f"{len(todo)} shards within {limit_sec:.0f} s",
             hint="run it again",
         )
-        return _bounded(lambda: _embed(job, todo, cpus_per_shard, gpus_per_shard), limit_sec, late)
+        embedded: int = _bounded(lambda: _embed(job, todo, cpus_per_shard, gpus_per_shard), limit_sec, late)
+        return embedded
     finally:
         if own:
             ray.shutdown()

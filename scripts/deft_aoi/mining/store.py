@@ -107,7 +107,7 @@ class EmbeddingStore:
             atomic_write_json(card, encoder_identity.as_dict())
         elif read_json(card, what="encoder card") != encoder_identity.as_dict():
             raise HardStop("an embedding cache belongs to another encoder", found=str(card), hint=f"remove {self.dir}")
-        self._parts: list[tuple[np.ndarray, np.ndarray]] = []
+        self._parts: list[tuple[np.ndarray, np.memmap[Any, Any]]] = []
         self._names: list[str] = []
         self._ids: np.ndarray | None = None
         self._order: np.ndarray | None = None
@@ -158,8 +158,8 @@ class EmbeddingStore:
                 found=f"{matrix.shape[1]}",
                 hint="one folder holds one model: give a changed encoder another name or folder",
             )
-        wanted = set(self.missing(content_ids))
-        rows = [i for i, cid in enumerate(content_ids) if cid in wanted and not wanted.discard(cid)]
+        first = {cid: i for i, cid in reversed(list(enumerate(content_ids)))}
+        rows = [first[cid] for cid in self.missing(content_ids)]
         if not rows:
             return 0
         ids = [content_ids[i] for i in rows]
@@ -173,46 +173,11 @@ class EmbeddingStore:
         Raises:
             HardStop: an id has no embedding.
         """
-        return self._take(self._require(content_ids))
+        return self.rows(content_ids)[:]
 
-    def mapped(self, content_ids: Sequence[str]) -> np.ndarray:
-        """Like :meth:`matrix`, memory-mapped: for a pool that shall not be held in memory.
-
-        The file is kept beside the parts under the digest of the ids, so that the second iteration maps it at once;
-        older ones are removed.
-        """
-        import numpy as np
-
-        name = f"mapped-{digest_json(list(content_ids))[:32]}.npy"
-        path = self.dir / name
-        sums = _read_checksums(path)
-        if sums is None or not path.is_file() or sha256_file(path) != sums["npy"]:
-            positions = self._require(content_ids)
-            temp = self.dir / f".{name}.{os.getpid()}.tmp"
-            out = np.lib.format.open_memmap(temp, mode="w+", dtype=np.float32, shape=(len(content_ids), self.dim or 0))
-            for begin in range(0, len(content_ids), 65536):
-                out[begin : begin + 65536] = self._take(positions[begin : begin + 65536])
-            out.flush()
-            del out
-            for old in self.dir.glob("mapped-*"):
-                old.unlink(missing_ok=True)
-            digest = sha256_file(temp)
-            temp.rename(path)
-            atomic_write_json(path.with_suffix(".json"), {"npy": digest})
-            fsync_dir(self.dir)
-        return np.load(path, mmap_mode="r")
-
-    def _take(self, positions: np.ndarray) -> np.ndarray:
-        """The rows at these places of all parts, one after the other."""
-        import numpy as np
-
-        out = np.empty((len(positions), self.dim or 0), dtype=np.float32)
-        start = 0
-        for _ids, part in self._parts:
-            mine = np.flatnonzero((positions >= start) & (positions < start + len(part)))
-            out[mine] = part[positions[mine] - start]
-            start += len(part)
-        return out
+    def rows(self, content_ids: Sequence[str]) -> StoredRows:
+        """Like :meth:`matrix`, read when indexed: for a pool that shall not be held in memory."""
+        return StoredRows([part for _ids, part in self._parts], self._require(content_ids), self.dim or 0)
 
     def _require(self, content_ids: Sequence[str]) -> np.ndarray:
         positions = self._positions(content_ids)
@@ -267,7 +232,7 @@ class EmbeddingStore:
             # np.unique keeps the first position of an id that two processes embedded at the same time.
             self._ids, self._order = np.unique(ids, return_index=True)
 
-    def _read_part(self, path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    def _read_part(self, path: Path) -> tuple[np.ndarray, np.memmap[Any, Any]] | None:
         """Ids and mapped embeddings of a part; a damaged part is set aside: it is a cache and is embedded again."""
         import numpy as np
         import pyarrow as pa
@@ -298,7 +263,77 @@ class EmbeddingStore:
         return None if mapped is None else (ids, mapped)
 
 
-def _map(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
+class StoredRows:
+    """``(N, D)`` float32 rows of a store's parts, each slice or index array read when it is asked for.
+
+    Args:
+        parts: mapped ``(n, D)`` matrices.
+        positions: ``(N,)`` the wanted rows, counted through all parts.
+        dim: D.
+    """
+
+    def __init__(self, parts: list[np.memmap[Any, Any]], positions: np.ndarray, dim: int) -> None:
+        import numpy as np
+
+        self._parts, self._positions = parts, positions
+        self._starts = np.cumsum([0, *(len(part) for part in parts)])
+        self.shape = (len(positions), dim)
+
+    def __len__(self) -> int:
+        """N."""
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """A copy of these rows."""
+        import numpy as np
+
+        at = self._positions[rows]
+        if not len(at):
+            return np.empty((0, self.shape[1]), dtype=np.float32)
+        of_part = np.searchsorted(self._starts, at, side="right") - 1
+        used = np.unique(of_part)
+        if len(used) == 1:
+            return self._read(used[0], at)
+        out = np.empty((len(at), self.shape[1]), dtype=np.float32)
+        for number in used:
+            mine = of_part == number
+            out[mine] = self._read(number, at[mine])
+        return out
+
+    def _read(self, number: int, at: np.ndarray) -> np.ndarray:
+        """Rows of one part, through its file: a touched row of a map would bring its neighbours into memory."""
+        import numpy as np
+
+        part = self._parts[number]
+        at, dim = at - self._starts[number], self.shape[1]
+        out = np.empty((len(at), dim), dtype=np.float32)
+        cuts = [0, *(np.flatnonzero(np.diff(at) != 1) + 1).tolist(), len(at)]
+        with Path(str(part.filename)).open("rb") as file:
+            for first, last in zip(cuts, cuts[1:], strict=False):  # runs of consecutive rows
+                file.seek(part.offset + int(at[first]) * dim * 4)
+                if file.readinto(out[first:last].data) != (last - first) * dim * 4:
+                    raise HardStop(
+                        "an embedding file is shorter than it was",
+                        expected="the file as it was opened",
+                        found=str(part.filename),
+                        hint="run the stage again: a damaged file is written again",
+                    )
+        return out
+
+
+def zero_rows(vectors: np.ndarray | StoredRows) -> np.ndarray:
+    """Rows of ``(N, D)`` that are zero throughout."""
+    import numpy as np
+
+    found = []
+    for start in range(0, len(vectors), 65536):
+        block = vectors[start : start + 65536]
+        maybe = np.flatnonzero(block[:, :1] == 0)
+        found.append(start + maybe[~block[maybe].any(axis=1)])
+    return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+
+
+def _map(path: Path, shape: tuple[int, int]) -> np.memmap[Any, Any] | None:
     import numpy as np
 
     try:

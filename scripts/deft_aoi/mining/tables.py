@@ -10,7 +10,8 @@ from deft_aoi.contract.files import sha256_bytes
 from deft_aoi.contract.text import normalize_label, quoted
 from deft_aoi.mining.jobs import read_embedding_column
 from deft_aoi.mining.outputs import write_outputs
-from deft_aoi.mining.select import Mined, MiningConfig, select
+from deft_aoi.mining.select import Mined, select
+from deft_aoi.mining.settings import MiningConfig
 
 if TYPE_CHECKING:
     import numpy as np

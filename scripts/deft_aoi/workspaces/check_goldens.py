@@ -16,7 +16,7 @@ from deft_aoi.analysis.registration import Registration, Shift, estimate_shifts
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.paths import Workspace
 from deft_aoi.contract.text import PASS, quoted
-from deft_aoi.mining.defaults import DISPLACED_PX, DISPLACED_SHARE
+from deft_aoi.mining.settings import DISPLACED_PX, DISPLACED_SHARE
 from deft_aoi.workspaces.check_findings import NOTE, WARNING, Finding, lines_of
 
 if TYPE_CHECKING:

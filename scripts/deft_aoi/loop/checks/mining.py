@@ -11,7 +11,7 @@ from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.paths import digest_cache_home
 from deft_aoi.loop.checks.session import Checklist
 from deft_aoi.loop.config import RunConfig
-from deft_aoi.mining.defaults import DISPLACED_PX, DISPLACED_SHARE
+from deft_aoi.mining.settings import DISPLACED_PX, DISPLACED_SHARE
 
 
 def check_mining(session: Checklist, config: RunConfig) -> None:

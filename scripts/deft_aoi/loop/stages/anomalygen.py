@@ -7,7 +7,7 @@ from pathlib import Path
 from deft_aoi.contract.files import digest_json, sha256_file
 from deft_aoi.contract.schema import write_checked
 from deft_aoi.loop.context import RunContext, StageResult
-from deft_aoi.mining import pairs, pregen_staging
+from deft_aoi.mining import pregen_staging
 from deft_aoi.record import publish
 from deft_aoi.record.publish import publish_digest
 
@@ -26,7 +26,7 @@ def ingest(ctx: RunContext, label: str, _attempt: int) -> StageResult:
         out = Path(publish.attempt_dir(final, inputs_digest=inputs))
         write_checked(out / "ingest_summary.json", checked, "ingest_summary")
         publish.publish(out, final, inputs_digest=inputs)
-    staged = pairs.load_staged(ctx.run.synth_pool)
+    staged = pregen_staging.load_staged(ctx.run.synth_pool)
     counts = staged.manifest["counts_by_type"]
     return StageResult(
         f"{label}: {staged.manifest['pairs']} staged pairs unchanged",

@@ -14,7 +14,8 @@ from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages import hard_rows
 from deft_aoi.loop.stages.dataset import previous_training
 from deft_aoi.loop.stages.embedding import embed, encoder_for
-from deft_aoi.mining import outputs, pairs, pool, select
+from deft_aoi.mining import outputs, pool, pregen_staging, select
+from deft_aoi.mining.settings import MiningConfig
 from deft_aoi.mining.store import EmbeddingStore
 from deft_aoi.record import provenance, publish
 from deft_aoi.record.publish import publish_digest
@@ -29,7 +30,7 @@ def mine(ctx: RunContext, label: str, attempt: int) -> StageResult:
     final = ctx.run.stage_dir(label, "data_mining")
     targets_file = ctx.path(ctx.iteration(label)["routing_dir"]) / "mining_gaps.parquet"
     encoder = encoder_for(ctx, label)
-    config = select.MiningConfig(
+    config = MiningConfig(
         top_k=ctx.config.top_k_per_target,
         metric=ctx.config.metric,
         min_similarity=ctx.config.min_similarity,
@@ -109,7 +110,7 @@ def refresh_pool(ctx: RunContext, out: Path) -> pool.Pool:
 
     Today's table replaces ``synth_pool/source_pool.*``, which the next refresh is compared with.
     """
-    staged = pairs.load_staged(ctx.run.synth_pool)
+    staged = pregen_staging.load_staged(ctx.run.synth_pool)
     previous = ctx.run.synth_pool / pool.CSV
     lights, ext, index = specs.lights(ctx.spec), specs.image_ext(ctx.spec), ContentIndex(ctx.digest_cache)
     built = pool.build(ctx.workspace, lights, ext, index=index, out_dir=out, sdg_rows=staged.rows)

@@ -1,6 +1,11 @@
-"""Every constant of mining, each with its reason."""
+"""How to mine: the configuration, and every constant with its reason."""
 
 from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from deft_aoi.contract.errors import UsageError
 
 TOP_K_PER_TARGET = 5
 """Neighbours asked for per target: the default."""
@@ -61,3 +66,54 @@ def encoder_family(name: str) -> str:
 def default_min_similarity(encoder_name: str) -> float | None:
     """The cut-off used when none was given; ``None`` (no cut) for an encoder without one."""
     return MIN_SIMILARITY.get(encoder_family(encoder_name))
+
+
+@dataclass(frozen=True)
+class MiningConfig:
+    """How to mine (schema ``mining_config``).
+
+    Attributes:
+        top_k: neighbours a target.
+        metric: ``cosine``, ``euclidean``, ``manhattan``.
+        min_similarity: cut-off; ``None`` cuts nothing, and means nothing else.
+        filter_by_label: reject neighbours of another label than the target's (after the search, as TAO does).
+        search_eligible: give every target its ``top_k`` nearest rows that can still be kept. The nearer ones that cannot
+            (mined before, leaking) are proposed and rejected all the same, but take no place; otherwise the yield of a
+            frozen pool collapses as soon as the nearest rows are in training.
+        quota_per_label: at most so many neighbours of one label a target; ``None`` is no quota.
+        diversity_margin: among neighbours whose similarity is within this of the nearest, take the farthest from one
+            another first; ``None`` is plain k-NN.
+        hard_pass: for targets that are false alarms (label PASS), search among PASS rows only.
+        backend: of :func:`deft_aoi.mining.neighbours.top_k`.
+        block_bytes: of the same.
+    """
+
+    top_k: int = TOP_K_PER_TARGET
+    metric: str = METRIC
+    min_similarity: float | None = None
+    filter_by_label: bool = False
+    search_eligible: bool = False
+    quota_per_label: int | None = None
+    diversity_margin: float | None = None
+    hard_pass: bool = False
+    backend: str = "auto"
+    block_bytes: int = BLOCK_BYTES
+
+    def __post_init__(self) -> None:
+        wrong = []
+        if not 1 <= self.top_k <= 1000:
+            wrong.append(f"top_k {self.top_k}, expected 1 to 1000")
+        if self.metric not in METRICS:
+            wrong.append(f"metric {self.metric}, expected one of {METRICS}")
+        if self.min_similarity is not None and self.metric == "cosine" and not -1 <= self.min_similarity <= 1:
+            wrong.append(f"min_similarity {self.min_similarity}, expected -1 to 1 or none")
+        if self.quota_per_label is not None and self.quota_per_label < 1:
+            wrong.append(f"quota_per_label {self.quota_per_label}, expected 1 or more")
+        if self.diversity_margin is not None and self.diversity_margin < 0:
+            wrong.append(f"diversity_margin {self.diversity_margin}, expected 0 or more")
+        if wrong:
+            raise UsageError("mining: wrong setting", found="; ".join(wrong))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the record; backend and budget are left out since they cannot change the result."""
+        return {name: value for name, value in asdict(self).items() if name not in ("backend", "block_bytes")}
