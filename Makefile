@@ -58,6 +58,7 @@ demo: $(STAMP)
 
 faults: $(STAMP_DEV)
 	$(PY) tests/faults/run.py
+	DEFT_LONG_TESTS=1 $(PY) -m pytest tests/analysis/test_file_index.py tests/analysis/test_operating_point.py
 
 replay: $(STAMP_DEV)
 	$(PY) -m pytest tests/agent tests/transcripts

@@ -19,6 +19,8 @@ SCRIPTS = REPO / "scripts"
 T = TypeVar("T")
 FORKED = {"agent", "analysis", "loop", "mining", "report", "security", "workspaces"}
 """Rooms whose tests start our scripts often."""
+LONG = bool(os.environ.get("DEFT_LONG_TESTS"))
+"""Set by ``make faults``: random cases in their full number, ten times that of ``make test``."""
 HANG_SEC = 600
 """After so long what never comes is a failure, not a hang; no result depends on it."""
 
