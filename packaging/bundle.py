@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -68,7 +69,8 @@ def for_other_hosts(root: Path = ROOT) -> dict[str, str]:
 
     An Agent Plugins 1.0.0 host reads ``plugin.json`` (its fields are closed) and ``skills/<name>/SKILL.md``; Codex and
     Cursor list a skill only from a child folder of ``skills``, and Claude Code prefers it. It is the skill's whole text: a
-    pointer costs every session a turn. The copy at the top serves hosts that take the folder itself for the skill.
+    pointer costs every session a turn. The copy at the top serves hosts that take the folder itself for the skill. README.md
+    links no file that stays in the repository.
     """
     claude = json.loads((root / ".claude-plugin/plugin.json").read_text(encoding="utf-8"))
     skill = (root / "SKILL.md").read_text(encoding="utf-8")
@@ -81,6 +83,10 @@ def for_other_hosts(root: Path = ROOT) -> dict[str, str]:
     for name in (".codex-plugin/plugin.json", ".cursor-plugin/plugin.json"):
         manifest = json.loads((root / name).read_text(encoding="utf-8"))
         found[name] = json.dumps({**manifest, "skills": "./skills/"}, indent=2) + "\n"
+    readme = re.sub(r"!\[[^\]]*\]\([^)]*\)\n", "", (root / "README.md").read_text(encoding="utf-8"))
+    found["README.md"] = re.sub(
+        r"\[([^\]]*)\]\(((?:docs|benchmarks)/[^)]*|CONTRIBUTING.md|SECURITY.md)\)", r"\1 (in the repository)", readme
+    )
     return found
 
 

@@ -37,3 +37,17 @@ def test_a_plain_word_stays_what_the_model_said(tmp_path):
 def test_no_mark_holds_a_number_that_another_run_has_not(tmp_path):
     _, capture = recorded(tmp_path, path="/w/results/run_20260101_120000/baseline/rca_results/2026/weak_overview.png")
     assert [rule["after"] for rule in capture.values()] == ["review needed: open "]
+
+
+def test_billed_tokens_come_from_recorded_usage_only(tmp_path):
+    from deft_aoi.agent.replay import billed_tokens
+    from deft_aoi.agent.transcript import Transcript, Turn
+
+    def recorded(*usages):
+        turns = [Turn(n, {}, {"usage": usage} if usage else {"text": "x"}, {}) for n, usage in enumerate(usages)]
+        return Transcript(tmp_path / "t.jsonl", {}, turns)
+
+    usage = {"input_tokens": 5, "cache_read_input_tokens": 100, "cache_creation_input_tokens": 20, "output_tokens": 7}
+    assert billed_tokens(recorded(usage, usage)) == 264
+    assert billed_tokens(recorded(usage, None)) is None
+    assert billed_tokens(recorded()) is None

@@ -70,8 +70,23 @@ def test_limits():
     assert head["name"] == "tao-run-deft-aoi"
     assert len(head["description"]) <= 1024
     assert len(head["compatibility"]) <= 500
-    for trigger in ("run the DEFT loop", "fine-tune until FAR", "Do not use for"):
+    for trigger in (
+        "run the DEFT loop",
+        "fine-tune until FAR",
+        "Do not use for",
+        "false calls",
+        "VCN",
+        "improve my AOI ChangeNet model",
+    ):
         assert trigger in head["description"]
+    for question in (
+        "continue run_",
+        "score boards with best_model.json",
+        "what does it still miss",
+        "is 0 in 400 enough",
+        "why did my DEFT run stop",
+    ):
+        assert question in head["description"]
 
 
 def test_tools_are_separated_by_spaces_and_the_version_is_not_quoted():

@@ -24,7 +24,8 @@ class Limits:
 
 def load_prices(path: Path | None = None) -> dict[str, Any]:
     """The dated price table."""
-    return json.loads((path or Path(__file__).with_name("prices.json")).read_text(encoding="utf-8"))
+    table: dict[str, Any] = json.loads((path or Path(__file__).with_name("prices.json")).read_text(encoding="utf-8"))
+    return table
 
 
 def rates(model: str, table: dict[str, Any]) -> dict[str, float] | None:

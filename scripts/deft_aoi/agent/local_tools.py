@@ -85,7 +85,8 @@ class LocalTools:
                 raise UsageError(
                     f"{name}: the input does not fit", expected=f"{list(schema['properties'])}", found=f"{wrong}"[:100]
                 )
-            return getattr(self, f"_{name}")(**given)
+            result: ToolResult = getattr(self, f"_{name}")(**given)
+            return result
         except DeftError as error:
             return ToolResult(f"exit {error.exit_code}\n{error.render()}", error.exit_code)
         except (OSError, TypeError, ValueError) as error:

@@ -18,6 +18,7 @@ from typing import Any
 
 from deft_aoi.agent.replay_server import ReplayServer, Script
 from deft_aoi.agent.transcript import Transcript
+from deft_aoi.agent.usage import KINDS
 from deft_aoi.contract.errors import UsageError
 from deft_aoi.contract.programs import run_program
 from deft_aoi.contract.schema import bundle_root
@@ -49,6 +50,7 @@ class Replayed:
     problems: list[str] = field(default_factory=list)
     tool_calls: int = 0
     tool_bytes: int = 0
+    billed_tokens: int | None = None
     conversations: int = 0
     exit_code: int = -1
     results_dir: str | None = None
@@ -56,9 +58,10 @@ class Replayed:
     def line(self) -> str:
         """One line for a person."""
         verdict = "ok" if not self.problems else "FAILED"
+        billed = "tokens unknown (no usage recorded)" if self.billed_tokens is None else f"{self.billed_tokens:,} billed tokens"
         return (
-            f"{verdict:6} {self.name}: exit {self.exit_code}, {self.tool_calls} tool calls, {self.tool_bytes} bytes, "
-            f"{self.conversations} conversations"
+            f"{verdict:6} {self.name}: exit {self.exit_code}, {self.tool_calls} tool calls, "
+            f"{self.tool_bytes} bytes of tool output, {self.conversations} conversations, {billed}"
         )
 
 
@@ -75,7 +78,7 @@ def replay(transcript: Transcript, workspace: Path, *, home: Path | None = None,
         The outcome; drift, turns left over, answers nobody asked for and a wrong ending are problems.
     """
     header = transcript.header
-    result = Replayed(str(header.get("name") or transcript.path.stem))
+    result = Replayed(str(header.get("name") or transcript.path.stem), billed_tokens=billed_tokens(transcript))
     own = Path(tempfile.mkdtemp(prefix="deft-replay-")) if home is None else home
     values = {"workspace": str(workspace), "home": str(own)}
     runs = sorted((workspace / "results").glob("run_*"))
@@ -113,6 +116,14 @@ def replay(transcript: Transcript, workspace: Path, *, home: Path | None = None,
         if home is None:
             shutil.rmtree(own, ignore_errors=True)
     return result
+
+
+def billed_tokens(transcript: Transcript) -> int | None:
+    """Sum of the ``usage`` fields that the API gave when the transcript was recorded; None where a reply has none."""
+    replies = [turn.reply for turn in transcript.turns if turn.reply]
+    if not replies or not all(reply.get("usage") for reply in replies):
+        return None
+    return sum(int(reply["usage"].get(kind) or 0) for reply in replies for kind in KINDS)
 
 
 def _arguments(header: dict[str, Any], workspace: Path, home: Path) -> list[str]:

@@ -235,6 +235,7 @@ def _events(message: dict[str, Any]) -> Any:
     )
     yield "ping", {"type": "ping"}
     for index, block in enumerate(message["content"]):
+        start: dict[str, Any]
         if block["type"] == "text":
             start, whole, kind, key = {"type": "text", "text": ""}, block["text"], "text_delta", "text"
         else:

@@ -303,7 +303,8 @@ class Session:
         if self.run_dir is None:
             return {}
         try:
-            return json.loads((self.run_dir / "deft_state.json").read_text(encoding="utf-8"))
+            state: dict[str, Any] = json.loads((self.run_dir / "deft_state.json").read_text(encoding="utf-8"))
+            return state
         except (OSError, ValueError):
             return {}
 

@@ -178,7 +178,7 @@ def _property(action: argparse.Action) -> dict[str, Any]:
     if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction):
         kind: dict[str, Any] = {"type": "boolean"}
     else:
-        kind = {"type": {int: "integer", float: "number"}.get(action.type, "string")}  # type: ignore[arg-type]
+        kind = {"type": "integer" if action.type is int else "number" if action.type is float else "string"}
         if action.choices is not None:
             kind["enum"] = list(action.choices)
         if action.nargs in ("+", "*") or isinstance(action.nargs, int) or isinstance(action, argparse._AppendAction):
@@ -193,7 +193,14 @@ def _help_values(action: argparse.Action) -> dict[str, Any]:
 
 
 def _checked(tool: str, name: str, kind: dict[str, Any], value: Any) -> list[Any]:
-    expected = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list}[kind["type"]]
+    types: dict[str, type | tuple[type, ...]] = {
+        "string": str,
+        "integer": int,
+        "number": (int, float),
+        "boolean": bool,
+        "array": list,
+    }
+    expected = types[kind["type"]]
     wrong = not isinstance(value, expected) or (kind["type"] in ("integer", "number") and isinstance(value, bool))
     if wrong or ("enum" in kind and value not in kind["enum"]) or (isinstance(value, str) and "\x00" in value):
         wanted = f"one of {', '.join(map(str, kind['enum']))}" if "enum" in kind else kind["type"]
