@@ -7,6 +7,7 @@ import pytest
 
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.schema import validate
+from deft_aoi.contract.stages import NAMES
 from deft_aoi.record import log, log_event, state
 
 BASELINE = ("train", "inference", "evaluate", "rca")
@@ -65,7 +66,7 @@ def test_every_pair_but_the_allowed_ones_is_refused(run_dir, begun):
     events = log.read(run_dir)
     taken = set()
     for label in ("run", "baseline", "iter1", "iter2"):
-        for stage in log_event.STAGES:
+        for stage in NAMES:
             for status in log_event.STATUSES:
                 with contextlib.suppress(HardStop):
                     state.check_order(events, label, stage, status)

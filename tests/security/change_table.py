@@ -25,8 +25,8 @@ from unittest import mock
 
 from deft_aoi.contract.errors import DeftError
 from deft_aoi.contract.manifests import MANIFEST_NAME
+from deft_aoi.contract.stages import POOL_FILES
 from deft_aoi.loop import driver, launch
-from deft_aoi.record.provenance import POOL_FILES
 
 from ..faults import normaliser
 from ..loop.conftest import deft

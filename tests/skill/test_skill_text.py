@@ -260,11 +260,11 @@ def test_the_example_state_is_what_the_fold_gives():
 
 
 def test_the_stage_table_has_every_stage_of_the_record():
-    from deft_aoi.record.log_event import STAGES
+    from deft_aoi.contract.stages import NAMES
 
     text = (ROOT / "references/stage-execution.md").read_text()
     rows = re.findall(r"^\| ([a-z_-]+) \| (person|[A-Z]+)", text, re.MULTILINE)
-    assert [stage for stage, _ in rows if stage != "spot-check"] == [s for s in STAGES if s not in ("usage", "note")]
+    assert [stage for stage, _ in rows if stage != "spot-check"] == [s for s in NAMES if s not in ("usage", "note")]
     assert {who for _, who in rows} == {"person", "SKILL", "INLINE", "AGENT"}
 
 

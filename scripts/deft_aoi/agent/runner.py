@@ -22,6 +22,7 @@ from deft_aoi.agent.tools import REPORTER_EXPOSED, Tool, ToolResult, load_tools,
 from deft_aoi.agent.transcript import Recorder
 from deft_aoi.contract import plans
 from deft_aoi.contract.errors import ApprovalNeeded, Blocked, DeftError
+from deft_aoi.contract.stages import END_REASONS
 
 MAX_OUTPUT_TOKENS = 8000
 STREAM_ATTEMPTS = 4
@@ -31,7 +32,6 @@ MAX_NUDGES = 3
 """How often a model that stops before the run has ended on disk is told to go on."""
 
 MAX_REPORTER_TURNS = 25
-ENDED = ("kpi_met", "max_iterations", "pool_exhausted", "hard_stop", "job_failed", "user_stop")
 
 NOTE = """
 # Where you are
@@ -309,7 +309,7 @@ class Session:
             return {}
 
     def _ended(self) -> bool:
-        return str(self._state().get("status", "")) in ENDED
+        return str(self._state().get("status", "")) in END_REASONS
 
     def _renewed(self, prompt: str, messages: list[dict[str, Any]], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """A new conversation where the run on disk has moved to another iteration, else the same one."""
@@ -332,7 +332,7 @@ class Session:
         state = self._state()
         if not state or state.get("status") in ("error",):
             return ""
-        if state.get("status") in ENDED:
+        if state.get("status") in END_REASONS:
             done = (self.run_dir / "DEFT_Loop_Report.html").is_file() if self.run_dir else True
             return "" if done else "The loop has ended and there is no report yet: call spawn_reporter."
         result = run_script(self.scripts["next_stage"], {"results_dir": str(self.run_dir)}, cwd=self.cwd)

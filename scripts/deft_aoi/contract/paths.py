@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.stages import BY_NAME
 from deft_aoi.contract.text import check_name, has_hidden, quoted
 from deft_aoi.contract.user_folders import user_folder
 
@@ -321,13 +322,8 @@ class RunPaths:
 
     def stage_dir(self, label: str, stage: str) -> Path:
         """The folder that ``stage`` of iteration ``label`` publishes."""
-        folder = {
-            "rca": "rca_results",
-            "routing": "routing_results",
-            "data_mining": "mining_filter",
-            "prestage": "",
-        }.get(stage, stage)
-        return self.synth_pool if stage == "prestage" else self.iteration(label) / folder
+        spec = BY_NAME[stage]
+        return (self.root if spec.scope == "run" else self.iteration(label)) / spec.folder
 
     def rel(self, path: str | os.PathLike[str]) -> str:
         """``path`` relative to the run's folder, POSIX: how outputs are named in the record."""

@@ -16,6 +16,7 @@ from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import copy_hashed, sha256_file
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.schema import read_checked
+from deft_aoi.contract.stages import EVALUATE_MANIFEST
 from deft_aoi.contract.text import quoted
 from deft_aoi.loop import lineage
 from deft_aoi.record import log, provenance
@@ -169,7 +170,7 @@ def outcome(run: RunPaths, state: dict[str, Any], best: dict[str, Any], body: di
     refused = []
     for label, it in state["iterations"].items():
         if label != "baseline" and it.get("promoted") is False:
-            found = read_checked(run.stage_dir(label, "inference") / provenance.EVALUATE_MANIFEST, "evaluate")["comparison"]
+            found = read_checked(run.stage_dir(label, "inference") / EVALUATE_MANIFEST, "evaluate")["comparison"]
             escapes = [e["sample_id"] for e in found["new_escapes_listed"]]
             refused.append({"iteration": label, "reason": found["reason"], "new_escapes": escapes})
     return {

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from deft_aoi.contract.paths import iteration_label
+from deft_aoi.contract.stages import END_REASONS
 from deft_aoi.loop.config import RunConfig
-from deft_aoi.record.state import ENDED, next_stage
+from deft_aoi.record.state import next_stage
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def next_step(state: dict[str, Any], config: RunConfig) -> Step:
         state: the fold of the record.
         config: the run's configuration.
     """
-    if state.get("status") in ENDED:
+    if state.get("status") in END_REASONS:
         return _after_stop(state)
     label = str(state.get("current_iteration") or "run")
     it = state.get("iterations", {}).get(label, {})

@@ -17,17 +17,10 @@ from deft_aoi.contract.errors import DeftError, HardStop
 from deft_aoi.contract.files import digests_below, sha256_file
 from deft_aoi.contract.manifests import MANIFEST_NAME, list_files, verify_manifest
 from deft_aoi.contract.paths import RunPaths
+from deft_aoi.contract.stages import BY_NAME, EVALUATE_MANIFEST, POOL_FILES, PUBLISHED
 from deft_aoi.contract.text import printable
 from deft_aoi.record import publish, state
-from deft_aoi.record.provenance import (
-    EVALUATE_MANIFEST,
-    POOL_FILES,
-    PUBLISHED,
-    WRITTEN_BY,
-    RecordedDigest,
-    files_in_manifest,
-    on_record,
-)
+from deft_aoi.record.provenance import RecordedDigest, files_in_manifest, on_record
 
 SHOWN = 12
 
@@ -155,7 +148,7 @@ def is_single_file(path: str) -> bool:
 
 def single_problems(run: RunPaths, named: dict[str, RecordedDigest], moving: set[str]) -> list[str]:
     """Single files that are not the ones on record; those that a moving stage writes anew may be another's no longer."""
-    rewritten = {path for stage in moving for path in WRITTEN_BY.get(stage, ())}
+    rewritten = {path for stage in moving for path in BY_NAME[stage].rewrites}
     single = {
         path: known.digest
         for path, known in sorted(named.items())

@@ -15,6 +15,7 @@ from typing import Any
 from deft_aoi.analysis import metric, metric_values
 from deft_aoi.analysis.dataset_files import provenance_path
 from deft_aoi.analysis.metric import Evaluation
+from deft_aoi.contract import stages
 from deft_aoi.contract.errors import DeftError, UsageError
 from deft_aoi.contract.files import read_json, sha256_file
 from deft_aoi.contract.paths import RunPaths
@@ -120,19 +121,19 @@ def verify_run(results_dir: Path, head: str | None = None) -> Verdict:
         verdict.add("head kept elsewhere", _not_that([*(e["prev"] for e in events[1:]), view["head"]], head))
     named = provenance.on_record(run, events)
     moving = published.stages_in_progress(events)
-    single = {path: it for path, it in named.items() if published.is_single_file(path) and path not in provenance.POOL_FILES}
+    single = {path: it for path, it in named.items() if published.is_single_file(path) and path not in stages.POOL_FILES}
     verdict.add("single files on record", published.single_problems(run, single, moving), len(single))
     if published.is_staged(run, named):
         verdict.add("published folders", published.staged_problems(run, named, moving))
     intact = {
         (label, stage): verdict.add("published folders", published.folder_problems(run, view, named, label, stage))
         for label, it in view["iterations"].items()
-        for stage in provenance.PUBLISHED
+        for stage in stages.PUBLISHED
         if stage in it["stages"]
     }
-    if provenance.HOLDOUT in named:
+    if stages.HOLDOUT in named:
         intact["run", "holdout"] = verdict.add("published folders", published.holdout_problems(run, named))
-    if provenance.UNREGISTERED in named:
+    if stages.UNREGISTERED in named:
         verdict.add("published folders", published.unregistered_problems(run, named))
     for label, it in view["iterations"].items():
         if "evaluate" in it["stages"]:

@@ -4,7 +4,7 @@ Append: lock → read the whole log, verify its chain, compare it with the snaps
 repeated ``op_id`` → order of stages → one write, fsync → snapshot → only then is the sequence number returned. A line that
 was acknowledged is never lost; bytes after the last newline were never acknowledged. The cost is linear in the log.
 
-On the path of ``log_stage.py``: no jsonschema, dataclasses, pathlib or typing is imported here.
+On the path of ``log_stage.py``: no jsonschema, dataclasses or pathlib is imported here.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def append(
     Args:
         results_dir: the run's folder.
         iter_label: ``run``, ``baseline`` or ``iterN``.
-        stage: one of :data:`deft_aoi.record.log_event.STAGES`.
+        stage: one of :data:`deft_aoi.contract.stages.NAMES`.
         status: ``ok``, ``error`` or ``started``.
         summary: one line, composed by code; control characters become spaces, and it is cut at 400 characters.
         data: state change (``data["state"]``) and evidence.

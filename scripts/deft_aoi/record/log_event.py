@@ -12,6 +12,7 @@ import re
 import zlib
 
 from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.stages import END_REASONS, NAMES
 
 TYPE_CHECKING = False  # typing itself would cost a tenth of a bare start
 if TYPE_CHECKING:
@@ -19,27 +20,7 @@ if TYPE_CHECKING:
 
     Event: TypeAlias = dict[str, Any]
 
-STAGES = (
-    "approve",
-    "assets",
-    "prestage",
-    "train",
-    "inference",
-    "evaluate",
-    "rca",
-    "routing",
-    "anomalygen",
-    "data_mining",
-    "dataset",
-    "loop_stop",
-    "handoff",
-    "report",
-    "usage",
-    "note",
-)
 STATUSES = ("ok", "error", "started")
-REASONS = ("kpi_met", "max_iterations", "pool_exhausted", "hard_stop", "job_failed", "user_stop")
-"""Why a loop ends: ``data["reason"]`` of ``loop_stop``, and the view's status from then on."""
 RESERVED = ("stages", "stage_completed")
 """Keys of an iteration in the view that only the fold sets; ``data["state"]`` may not hold them."""
 MAX_LINE = 4096
@@ -130,7 +111,7 @@ def check_event(event: Any) -> str:
         ("seq", _whole(event["seq"], 1)),
         ("ts", _text(event["ts"], _TS)),
         ("iter", _text(event["iter"], _ITER)),
-        ("stage", isinstance(event["stage"], str) and event["stage"] in STAGES),
+        ("stage", isinstance(event["stage"], str) and event["stage"] in NAMES),
         ("status", isinstance(event["status"], str) and event["status"] in STATUSES),
         ("summary", _summary(event["summary"])),
         ("duration_sec", _number(event["duration_sec"])),
@@ -154,7 +135,7 @@ def _data(data: Event, stage: Any, status: Any) -> bool:
         return False
     if stage == "loop_stop" and status == "ok":
         reason = data.get("reason")
-        return isinstance(reason, str) and reason in REASONS
+        return isinstance(reason, str) and reason in END_REASONS
     if stage == "approve" and status == "ok":
         return isinstance(data.get("config", {}), dict) and isinstance(data.get("plan_digest", ""), str)
     return True

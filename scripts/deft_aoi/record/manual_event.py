@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 
+from deft_aoi.contract import stages
 from deft_aoi.contract.errors import ApprovalNeeded, UsageError
-from deft_aoi.record import log, log_event
+from deft_aoi.record import log
 from deft_aoi.record.log_file import LOG
 
 TYPE_CHECKING = False
@@ -34,8 +35,8 @@ def append_manual_event(args: argparse.Namespace) -> tuple[log.Ack, str]:
     path = os.path.abspath(os.path.expanduser(args.log_path))
     if os.path.basename(path) != LOG or not os.path.isfile(path):
         raise UsageError("--log-path is not the record of a run", expected=f"RESULTS_DIR/{LOG}", found=_quoted(args.log_path))
-    if args.stage not in log_event.STAGES:
-        raise UsageError("there is no such stage", expected=", ".join(log_event.STAGES), found=_quoted(args.stage))
+    if args.stage not in stages.NAMES:
+        raise UsageError("there is no such stage", expected=", ".join(stages.NAMES), found=_quoted(args.stage))
     if args.stage == "approve":
         raise ApprovalNeeded(
             "an approval is never written by hand",

@@ -14,28 +14,9 @@ from deft_aoi.contract.files import sha256_file
 from deft_aoi.contract.manifests import MANIFEST_NAME, read_manifest
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.schema import read_checked
-
-EVALUATE_MANIFEST = "_EVALUATE.json"
-"""What the evaluate stage leaves beside the scored sets: its own files by digest."""
-
-PUBLISHED = ("train", "inference", "rca", "routing", "anomalygen", "data_mining", "dataset")
-"""Stages of an iteration that publish a folder with a manifest; ``prestage`` publishes one for the run."""
+from deft_aoi.contract.stages import BY_NAME, EVALUATE_MANIFEST
 
 SPECS = "run/specs/"
-HOLDOUT = f"run/holdout/{MANIFEST_NAME}"
-UNREGISTERED = f"run/unregistered/{MANIFEST_NAME}"
-POOL_FILES = tuple(f"synth_pool/source_{n}" for n in ("pool.csv", "pool.parquet", "embeddings.parquet", "embed.log"))
-"""What a mining replaces in the published ``synth_pool/``; its event vouches for them anew."""
-
-LEDGER_FILES = ("run/gap_ledger.parquet", "run/data_requests.json")
-
-WRITTEN_BY = {
-    "data_mining": POOL_FILES,
-    "rca": LEDGER_FILES,
-    "handoff": (*LEDGER_FILES, HOLDOUT, UNREGISTERED),
-    "note": ("run/spot_check.json",),
-}
-"""Which files the event of a stage may vouch for one by one (``data["files"]``)."""
 
 Event = dict[str, Any]
 
@@ -72,15 +53,12 @@ def _names(run: RunPaths, event: Event) -> dict[str, Any]:
     files: dict[str, Any] = given if isinstance(given, dict) else {}
     if event["status"] == "started":
         return {path: digest for path, digest in files.items() if path.startswith(SPECS)}
-    out = {path: digest for path, digest in files.items() if path in WRITTEN_BY.get(stage, ())}
-    keys = {"approve": {"plan_sha256": run.plan}, "report": {"sha256": run.report}}.get(stage, {})
-    if stage == "handoff":
-        keys = {"best_model_sha256": run.best_model, "best_spec_sha256": run.best_spec, "lineage_sha256": run.lineage}
-    elif stage == "prestage" or (stage in PUBLISHED and label != "run"):
-        keys = {"manifest": run.stage_dir(label, stage) / MANIFEST_NAME}
-    elif stage == "evaluate" and label != "run":
-        keys = {"voucher": run.stage_dir(label, "inference") / EVALUATE_MANIFEST}
-    return out | {run.rel(path): data[key] for key, path in keys.items() if key in data}
+    spec = BY_NAME[stage]
+    out = {path: digest for path, digest in files.items() if path in spec.rewrites}
+    names = {key: path for key, path in spec.digest_keys}
+    if spec.publishes and (label == "run") == (spec.scope == "run"):
+        names[spec.manifest_key] = run.rel(run.stage_dir(label, stage) / spec.publishes)
+    return out | {path: data[key] for key, path in names.items() if key in data}
 
 
 def digests(run: RunPaths, events: list[Event], *, stage: str = "") -> dict[str, str]:

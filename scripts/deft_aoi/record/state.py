@@ -10,6 +10,7 @@ import json
 import os
 
 from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.stages import BY_NAME, END_REASONS, STAGES, stages_between
 from deft_aoi.record import log_event
 from deft_aoi.record.log_event import GENESIS
 from deft_aoi.record.log_file import LOG, STATE, StrPath, fsync_dir
@@ -23,12 +24,9 @@ if TYPE_CHECKING:
     State: TypeAlias = dict[str, Any]
 
 IMPORTED = "imported_state"
-ENDED = log_event.REASONS
-BEGIN = ("approve", "assets", "prestage")
-BASELINE = ("train", "inference", "evaluate", "rca")
-ITERATION = ("routing", "anomalygen", "data_mining", "dataset", *BASELINE)
-ANY_TIME = ("usage", "report")
-STOP_AFTER = ("rca", "routing", "data_mining")
+BEGIN = stages_between("", "prestage")
+BASELINE = stages_between("prestage", "rca")
+ITERATION = stages_between("rca", "rca")
 
 
 def empty() -> State:
@@ -97,7 +95,7 @@ def advance(view: State, event: Event, head: str) -> State:
 
 def ended(view: State) -> bool:
     """Whether the loop has ended."""
-    return view["status"] in ENDED
+    return view["status"] in END_REASONS
 
 
 def shown_verdict(view: State, label: str) -> str:
@@ -188,7 +186,7 @@ def next_stage(view: State) -> tuple[str, str] | None:
     Returns:
         ``(label, stage)``, or ``None`` once the loop has ended.
     """
-    if view["status"] in ENDED:
+    if view["status"] in END_REASONS:
         return None
     begun = view["run"]["stages"]
     for stage in BEGIN:
@@ -209,17 +207,17 @@ def allowed(view: State) -> set[tuple[str, str]]:
     """Every ``(label, stage)`` that may be recorded now, notes aside."""
     out: set[tuple[str, str]] = set()
     if "approve" in view["run"]["stages"]:
-        out |= {("run", stage) for stage in ANY_TIME}
+        out |= {("run", spec.name) for spec in STAGES if spec.any_time}
         if any("evaluate" in it["stages"] for it in view["iterations"].values()):
             out.add(("run", "handoff"))
-    if view["status"] in ENDED:
+    if view["status"] in END_REASONS:
         return out
     following = next_stage(view)
     if following is not None:
         out.add(following)
     label = view["current_iteration"]
     last = view["iterations"].get(label, {}).get("stage_completed") if label != "run" else None
-    if last in STOP_AFTER or view["open_error"]:
+    if (last and BY_NAME[last].may_stop) or view["open_error"]:
         out.add(("run", "loop_stop"))
     return out
 

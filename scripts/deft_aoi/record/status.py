@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.errors import UsageError
+from deft_aoi.contract.stages import END_REASONS
 from deft_aoi.contract.text import printable
 from deft_aoi.record import driver_exit, lock, log, state
 from deft_aoi.record.log_file import LOG, StrPath
@@ -80,12 +81,12 @@ def event_line(event: Event) -> str:
 def finished(results_dir: StrPath) -> bool:
     """Whether the loop has ended and its report is on record."""
     view = log.load_state(os.path.realpath(os.path.expanduser(results_dir)))
-    return view["status"] in state.ENDED and "report" in view["run"]["stages"]
+    return view["status"] in END_REASONS and "report" in view["run"]["stages"]
 
 
 def is_over(view: dict[str, Any]) -> bool:
     """Whether a run asks for no driver any more; one that a hard stop ended is over, with its report or without."""
-    return view["status"] in state.ENDED and ("report" in view["run"]["stages"] or view["status"] == "hard_stop")
+    return view["status"] in END_REASONS and ("report" in view["run"]["stages"] or view["status"] == "hard_stop")
 
 
 def _running(events: list[Event]) -> Event | None:

@@ -17,6 +17,7 @@ from deft_aoi.contract.errors import DeftError, HardStop
 from deft_aoi.contract.files import read_json
 from deft_aoi.contract.paths import RunPaths
 from deft_aoi.contract.schema import read_checked
+from deft_aoi.contract.stages import EVALUATE_MANIFEST
 from deft_aoi.contract.text import printable
 from deft_aoi.record import log, provenance, state
 
@@ -222,7 +223,7 @@ def read_run(results_dir: str | Path) -> RunView:
         kpi, comparison, metric = None, None, None
         if "evaluate" in stages:
             kpi = out.attempt(str(view.get("kpi_json")), partial(read_checked, run.root / str(view.get("kpi_json")), "kpi"))
-            manifest = run.stage_dir(label, "inference") / provenance.EVALUATE_MANIFEST
+            manifest = run.stage_dir(label, "inference") / EVALUATE_MANIFEST
             found = out.attempt(run.rel(manifest), partial(read_checked, manifest, "evaluate"))
             comparison = (found or {}).get("comparison")
             if view.get("primary_metric"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from deft_aoi.contract.stages import BY_NAME
 from deft_aoi.report import breakdown, charts
 from deft_aoi.report import number_format as fmt
 from deft_aoi.report.run_view import Iteration, RunView, as_text, first_row, optional_json
@@ -21,7 +22,7 @@ REJECTIONS = {
     "featureless": "flat image",
     "zero_embedding": "no embedding",
 }
-PHASES = (("train", "training"), ("inference", "scoring"), ("data_mining", "mining"), ("", "other"))
+PHASES = ("training", "scoring", "mining", "other")
 PHASE_CLASSES = ("series1", "series2", "series3", "series4")
 
 
@@ -256,10 +257,10 @@ def timeline(view: RunView) -> tuple[charts.Chart | None, list[tuple[str, ...]]]
             )
         )
         if event["status"] == "ok":
-            row = by_label.setdefault(event["iter"], dict.fromkeys([p for p, _n in PHASES], 0.0))
-            row[event["stage"] if event["stage"] in row else ""] += float(event["duration_sec"])
+            row = by_label.setdefault(event["iter"], dict.fromkeys(PHASES, 0.0))
+            row[BY_NAME[event["stage"]].phase] += float(event["duration_sec"])
     bars = [
-        charts.Bar(label, tuple(row[p] for p, _n in PHASES), fmt.duration(sum(row.values())))
+        charts.Bar(label, tuple(row[phase] for phase in PHASES), fmt.duration(sum(row.values())))
         for label, row in by_label.items()
         if sum(row.values()) >= 0.5
     ]
@@ -268,10 +269,10 @@ def timeline(view: RunView) -> tuple[charts.Chart | None, list[tuple[str, ...]]]
     rows = [(fmt.iteration(b.label), *(fmt.duration(v) if v else "" for v in b.values), b.note) for b in bars]
     chart = charts.stacked(
         bars,
-        tuple(zip(PHASE_CLASSES, [n for _p, n in PHASES], strict=True)),
+        tuple(zip(PHASE_CLASSES, PHASES, strict=True)),
         title="Time by iteration",
         key="time",
-        columns=("", *(n for _p, n in PHASES), "together"),
+        columns=("", *PHASES, "together"),
         rows=rows,
         caption="Waiting for people is left out.",
     )

@@ -10,6 +10,7 @@ from deft_aoi.analysis.identity import ContentIndex
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.changenet_csv import read_changenet_csv
 from deft_aoi.contract.files import atomic_write_bytes, digest_json, digests_below, sha256_file
+from deft_aoi.contract.stages import POOL_FILES
 from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages import hard_rows
 from deft_aoi.loop.stages.dataset import previous_training
@@ -201,7 +202,7 @@ def _outcome(ctx: RunContext, label: str, final: Path, encoder: str, digest: str
         "pool_leaks": extra.get("pool_leaks", {}),
         "decoded": extra.get("decoded", 0),
         "warnings": [w[:200] for w in extra.get("warnings", [])][:5],
-        "files": digests_below(ctx.run.root, provenance.POOL_FILES),
+        "files": digests_below(ctx.run.root, POOL_FILES),
     }
     said = f"{row['kept_count']} of {row['candidate_count']} candidates kept"
     if found:

@@ -21,10 +21,10 @@ from deft_aoi.analysis.verdict import beside, facts_of, sentence, verdict_of
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.files import sha256_file
 from deft_aoi.contract.schema import read_checked, write_checked
+from deft_aoi.contract.stages import EVALUATE_MANIFEST
 from deft_aoi.loop.context import RunContext, StageResult
 from deft_aoi.loop.stages.inference import CHOICES, scored_frame
 from deft_aoi.loop.stages.train import prune
-from deft_aoi.record.provenance import EVALUATE_MANIFEST
 
 SCRATCH = "evaluate-"
 

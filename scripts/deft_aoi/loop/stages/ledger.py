@@ -10,10 +10,10 @@ from deft_aoi.analysis import data_requests, gap_ledger, gaps
 from deft_aoi.contract import spec as specs
 from deft_aoi.contract.files import atomic_write_bytes, digests_below
 from deft_aoi.contract.schema import write_checked
+from deft_aoi.contract.stages import LEDGER_FILES
 from deft_aoi.loop.context import RunContext
 from deft_aoi.loop.stages.inference import scored_frame
 from deft_aoi.loop.stages.train import training_spec
-from deft_aoi.record.provenance import LEDGER_FILES
 
 if TYPE_CHECKING:
     import pandas as pd
