@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -95,16 +95,3 @@ def _mined(gaps: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, pd.DataFrame]:
     kept = kept.assign(_target=target).dropna(subset=["_target"])
     once = kept.sort_values("similarity", ascending=False, kind="stable").drop_duplicates(["_target", "source_filepath"])
     return {str(name): part for name, part in once.groupby("_target")}
-
-
-def summarize(ledger: pd.DataFrame) -> dict[str, Any]:
-    """Counts by outcome, with and without mined rows: did mining do what it set out to do?"""
-    helped = ledger["mined_rows"] > 0
-    out: dict[str, Any] = {"targets": len(ledger), "with_mined_rows": int(helped.sum())}
-    for name in OUTCOMES:
-        hit = ledger["outcome"] == name
-        out[name] = int(hit.sum())
-        out[f"{name}_with_mined_rows"] = int((hit & helped).sum())
-    gain = ledger["margin_gain"].to_numpy(dtype=np.float64)
-    out["median_margin_gain"] = float(np.median(gain)) if len(gain) else None
-    return out

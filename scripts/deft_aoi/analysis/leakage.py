@@ -81,17 +81,6 @@ def near_duplicates(a: Part, b: Part) -> pd.DataFrame:
     return found
 
 
-def refuse_near_duplicates(a: Part, b: Part) -> None:
-    """Stop when a test image of ``a`` is one of ``b`` in another dress.
-
-    Raises:
-        HardStop: naming both rows and the option that allows them.
-    """
-    near = near_duplicates(a, b)
-    if len(near):
-        raise near_stop(a.name, b.name, near)
-
-
 def near_stop(a: str, b: str, near: pd.DataFrame) -> HardStop:
     """The error for near-duplicates of the set ``b`` in the set ``a``."""
     first = near.iloc[0]

@@ -108,11 +108,6 @@ class Preprocessing:
         """Short: enters folder names."""
         return digest_json(self.as_dict())[:16]
 
-    @property
-    def radius_px(self) -> int:
-        """Largest shift that is tried."""
-        return Registration(self.limit, self.penalty).radius(self.height, self.width)
-
 
 @dataclass(frozen=True)
 class Pair:
