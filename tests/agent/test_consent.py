@@ -15,7 +15,7 @@ REASONS = {
     "it is more than a short answer",
     "it is empty",
     "it asks something",
-    "it holds invisible characters",
+    "it contains invisible characters",
     "it says no, or not yet",
     "it sets a condition or changes something",
     "it says something else than a plain go",

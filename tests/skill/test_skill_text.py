@@ -120,6 +120,13 @@ def test_references_are_complete_named_from_the_skill_and_say_when_to_read_them(
         assert re.match(r"# .+\n\nRead ", path.read_text()), path.name
 
 
+def test_every_script_is_named_in_a_text():
+    texts = "".join(path.read_text(encoding="utf-8") for path in TEXTS)
+    scripts = [path.name for path in (ROOT / "scripts").glob("*.py")]
+    assert scripts
+    assert [name for name in scripts if name not in texts] == []
+
+
 @pytest.mark.parametrize("path", TEXTS, ids=lambda p: p.name)
 def test_nothing_that_a_scanner_marks_down(path):
     text = path.read_text(encoding="utf-8")

@@ -64,7 +64,7 @@ def why_not(words: str, digest: str = "") -> str:
         A short reason, fit to be shown, that repeats nothing of ``words``.
     """
     if any(unicodedata.category(c) in ("Cc", "Cf") and c not in "\n\r\t\u200d\ufe0f" for c in words):
-        return "it holds invisible characters"
+        return "it contains invisible characters"
     if len(words) > MAX_CHARACTERS:
         return "it is more than a short answer"
     folded = unicodedata.normalize("NFKC", words)
@@ -131,14 +131,14 @@ def _read(text: str, language: str) -> tuple[bool, bool]:
             continue
         for end in range(start + 1, min(len(units), start + (28 if unspaced else 14)) + 1):
             piece = ("" if unspaced else " ").join(units[start:end])
-            if _stands(go, piece, units, end, unspaced):
+            if _found_at(go, piece, units, end, unspaced):
                 reached[end] = True
-            elif _stands(beside, piece, units, end, unspaced):
+            elif _found_at(beside, piece, units, end, unspaced):
                 reached[end] = reached.get(end, False) or reached[start]
     return len(units) in reached, reached.get(len(units), False)
 
 
-def _stands(phrases: re.Pattern[str], piece: str, units: list[str], end: int, unspaced: bool) -> bool:
+def _found_at(phrases: re.Pattern[str], piece: str, units: list[str], end: int, unspaced: bool) -> bool:
     """True where a piece is one of the phrases; in scripts without spaces, what follows may deny it ("好" before "了")."""
     if not phrases.fullmatch(piece):
         return False
@@ -158,7 +158,7 @@ def please_reply(words: str) -> str:
 
 
 def what_to_answer(words: str) -> str:
-    """What an agent is told to do with an answer that is no go."""
+    """What an agent should do with an answer that is no go."""
     return (
         "Answer the user; where a parameter changes run preflight.py again; then show the whole Summary, with nothing "
         f'after it but: "{please_reply(words)}". Wait for the answer.'
@@ -171,7 +171,7 @@ def why_not_shown(shown: str, digest: str, summary: str) -> str:
     Args:
         shown: the assistant's last message.
         digest: the pending plan's.
-        summary: the Summary as pre-flight printed it; empty where it is not on record (then its title and digest line count).
+        summary: the Summary as pre-flight printed it; empty where none was kept (then its title and digest line count).
     """
     message = " ".join(shown.split())
     lines = [" ".join(line.split()) for line in summary.splitlines()] or ["Pre-Flight Summary", f"Plan digest {digest}"]

@@ -3,7 +3,7 @@
 Spelled as ``consent.plain`` writes a text: folded case, no apostrophes, no Latin, Greek or Cyrillic accents. Patterns are
 regular expressions of one line; ``_`` is a space that may be missing in scripts without spaces. A word that means something else in
 another language alone is no go (Polish "tak" is Malay "not", Czech "ano" a Japanese "um", Indonesian "ya" a Spanish "enough"): it
-stands here only together with a word that decides it.
+is listed only together with a word that decides it.
 """
 
 # ruff: noqa: E501  (tables of words)

@@ -1,6 +1,6 @@
 """The gate of a headless session: a person's words on the terminal approve a plan; the model has no way to.
 
-The Summary that the person reads is the one that ``preflight.py`` printed, shown by this code and not retold by the
+The Summary that the person reads is the one that ``preflight.py`` printed, shown by this code and not rephrased by the
 model, and only the plan that was pending when it was shown can be approved.
 """
 
@@ -35,7 +35,7 @@ class Gatekeeper:
     """The plan that was approved since it was shown; its approval is consumed by the run that it opens."""
 
     def after_preflight(self, output: str) -> str:
-        """Takes notice of a Summary that a script printed; returns what the model is told beside it."""
+        """Takes notice of a Summary that a script printed; returns what the model reads beside it."""
         plan = plans.read_pending()
         if plan is None or plan["digest"] not in _DIGEST.findall(output):
             return ""
@@ -65,4 +65,4 @@ class Gatekeeper:
             return f"{words}\n[gate] This is not an approval ({reason}); plan {self.shown[:12]} stays closed."
         plans.write_approval(self.shown, "terminal", words, self.session)
         self.approved = self.shown
-        return f"{words}\n[gate] Approval of plan {self.shown[:12]} is on record. Start the loop."
+        return f"{words}\n[gate] Approval of plan {self.shown[:12]} is recorded. Start the loop."

@@ -1,6 +1,6 @@
 """The tools that are not scripts: reading references and run files, looking at images, the findings, the person.
 
-Each is bounded and confined: what is read lies in the skill or in this workspace, and only
+Each is bounded and confined: what is read is in the skill or in this workspace, and only
 ``run/findings.json`` of the open run can be written.
 """
 
@@ -49,7 +49,7 @@ def definitions(skill_root: Path, *, reporter: bool) -> list[dict[str, Any]]:
         *shared,
         _define("read_reference", "Reads one reference of the skill.", name={"type": "string", "enum": references}),
         _define("ask_user", "Asks the person at the terminal and returns their words.", question=_TEXT),
-        _define("spawn_reporter", "Starts the reporter in a conversation of its own; it gets paths only.", results_dir=_TEXT),
+        _define("spawn_reporter", "Starts the reporter in a separate conversation; it gets paths only.", results_dir=_TEXT),
     ]
 
 
@@ -67,7 +67,7 @@ class LocalTools:
     """Carries out the calls.
 
     Args:
-        skill_root: the folder that holds ``SKILL.md``.
+        skill_root: the folder with ``SKILL.md``.
         workspace: the workspace of this session, or None while none is known.
     """
 
@@ -96,7 +96,7 @@ class LocalTools:
         """The real path of a file below the workspace (or ``root``).
 
         Raises:
-            HardStop: it lies elsewhere.
+            HardStop: it is outside.
             Blocked: there is no workspace yet, or no such file (as ``OSError``).
         """
         base = (root or self.workspace or self.skill_root).resolve()

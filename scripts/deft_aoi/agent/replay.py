@@ -1,6 +1,6 @@
 """Replays transcripts: the loopback server plays the model, everything else is real.
 
-The session runs as a child process with a home, a state folder and a copy of the workspace of its own. Nothing but
+The session runs as a child process with its home, state folder and copy of the workspace. Nothing but
 loopback can be reached from it or from any Python process that it starts: an audit hook refuses every other address.
 """
 
@@ -44,7 +44,7 @@ sys.addaudithook(_audit)
 
 @dataclass
 class Replayed:
-    """What one replay gave; ``problems`` is empty where it holds."""
+    """What one replay gave; ``problems`` is empty where it passed."""
 
     name: str
     problems: list[str] = field(default_factory=list)
@@ -188,7 +188,7 @@ def _check_end(ends: dict[str, Any], result: Replayed, home: Path) -> None:
         result.problems.append(f"exit code {result.exit_code}, expected {ends['exit']}")
     approvals = list((home / "state" / "deft-aoi" / "plans").glob("*.approval.json"))
     if "approved" in ends and len(approvals) != ends["approved"]:
-        result.problems.append(f"{len(approvals)} approvals on record, expected {ends['approved']}")
+        result.problems.append(f"{len(approvals)} approvals recorded, expected {ends['approved']}")
     for key, value in (("max_tool_calls", result.tool_calls), ("max_tool_bytes", result.tool_bytes)):
         if key in ends and value > ends[key]:
             result.problems.append(f"{value} is over {key} {ends[key]}")

@@ -24,7 +24,7 @@ USAGE = {"input_tokens": 100, "output_tokens": 20, "cache_creation_input_tokens"
 
 @dataclass
 class Script:
-    """Where a replay stands: the next turn, the values captured so far, the drift that ended it."""
+    """Progress of a replay: the next turn, the values captured so far, the drift that ended it."""
 
     transcript: Transcript
     values: dict[str, str]
@@ -94,7 +94,7 @@ class Script:
             # A new conversation carries what the last commands printed in its first message, not as tool results.
             text = "\n".join(b.get("text", "") for b in _blocks(request["messages"][0]))
             if GOES_ON in text:
-                # Only what was printed: a capture looks for the first place, and the prompt stands before it.
+                # Only what was printed: a capture looks for the first place, and the prompt comes before it.
                 self.results += [(tool, text.partition(PRINTED)[2]) for tool in self.asked]
                 self.asked = []
         return calls

@@ -29,7 +29,7 @@ STREAM_ATTEMPTS = 4
 """Tries of one model turn whose stream breaks; refused requests are retried by the SDK itself."""
 
 MAX_NUDGES = 3
-"""How often a model that stops before the run has ended on disk is told to go on."""
+"""How often a model that stops before the run has ended on disk is asked to go on."""
 
 MAX_REPORTER_TURNS = 25
 
@@ -62,7 +62,7 @@ class Session:
     Args:
         client: an ``anthropic.Anthropic`` client.
         meter: the model's id and the budget.
-        skill_root: the folder that holds ``SKILL.md`` and ``scripts/``.
+        skill_root: the folder with ``SKILL.md`` and ``scripts/``.
         gatekeeper: asks the person.
         recorder: writes the transcript.
         say: shows the model's words to the person.
@@ -259,7 +259,7 @@ class Session:
         return ToolResult(result.text + note, result.exit_code, result.duration_sec)
 
     def _reporter(self, results_dir: str) -> ToolResult:
-        """The reporter in a conversation of its own: its own instructions, its own tools, paths only."""
+        """The reporter in a separate conversation with its instructions and tools; it gets paths only."""
         try:
             run = self.local.inside(results_dir)
             text = (self.skill_root / "agents" / "reporter.md").read_text(encoding="utf-8").split("---", 2)[-1]
@@ -323,7 +323,7 @@ class Session:
         printed = "\n\n".join(r["content"][0]["text"] for r in results)
         start = (
             f"{prompt}\n\n{GOES_ON} Run: {self.run_dir}. The plan is approved and the loop is "
-            f"at {label}. {PRINTED}{printed}\n\nDo what it says is next; next_stage tells it again."
+            f"at {label}. {PRINTED}{printed}\n\nDo what it says is next; next_stage shows it again."
         )
         return [{"role": "user", "content": start}]
 

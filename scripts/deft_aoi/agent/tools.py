@@ -75,12 +75,12 @@ class Tool:
             UsageError: a property that the script does not have, a missing one, or a value of another type.
         """
         unknown = sorted(set(given) - set(self.actions))
-        absent = [name for name in self.schema.get("required", []) if name not in given]
-        if unknown or absent:
+        missing = [name for name in self.schema.get("required", []) if name not in given]
+        if unknown or missing:
             raise UsageError(
                 f"{self.name}: the input does not fit the tool",
                 expected=f"properties {', '.join(self.actions)}; required {', '.join(self.schema.get('required', [])) or 'none'}",
-                found=f"unknown {', '.join(unknown) or 'none'}; missing {', '.join(absent) or 'none'}"[:300],
+                found=f"unknown {', '.join(unknown) or 'none'}; missing {', '.join(missing) or 'none'}"[:300],
             )
         options: list[str] = []
         positionals: list[str] = []
@@ -124,12 +124,12 @@ def load_tools(scripts_dir: Path, names: tuple[str, ...] = EXPOSED) -> dict[str,
     Raises:
         HardStop: a script is missing: the bundle is not complete.
     """
-    absent = [name for name in names if not (scripts_dir / f"{name}.py").is_file()]
-    if absent:
+    missing = [name for name in names if not (scripts_dir / f"{name}.py").is_file()]
+    if missing:
         raise HardStop(
             "the skill is not complete",
             expected=f"scripts {', '.join(names)}",
-            found=f"missing: {', '.join(absent)}",
+            found=f"missing: {', '.join(missing)}",
             hint="ask the user to install the skill again",
         )
     return {name: _tool(scripts_dir / f"{name}.py") for name in names}

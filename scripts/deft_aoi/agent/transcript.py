@@ -37,7 +37,7 @@ _TOKEN = re.compile(r"[^\s'\"`(){}\[\],;]{6,}")
 
 @dataclass(frozen=True)
 class Turn:
-    """One model turn of a transcript, with the line it stands on."""
+    """One model turn of a transcript, with its line number."""
 
     line: int
     expect: dict[str, Any]

@@ -3,7 +3,7 @@
 Claude Code writes one API message on several lines, and again into the files of subagents and resumed sessions: a
 message counts once, by ``message.id`` over all files, with the field-wise maximum of what its lines say. Each message
 belongs to the stage in whose window it lies: a window ends with the stage's ``ok`` event and begins where the one
-before it ended; the first begins with the run's approval. What lies outside the run is not the run's.
+before it ended; the first begins with the run's approval. Messages outside the run are not counted.
 """
 
 from __future__ import annotations
@@ -184,8 +184,8 @@ def align(events: list[dict[str, Any]], collected: Collected) -> dict[str, Any]:
 def write_usage(results_dir: Path, found: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Writes ``run/usage.json``: a log line has 4096 bytes, a long run more stages than fit.
 
-    What lies outside the run grows while the session goes on. A file whose stages are the same is therefore kept as it
-    is, so that a repetition adds no second event.
+    The number of messages outside the run grows while the session goes on. A file whose stages are the same is therefore kept as
+    it is, so that a repetition adds no second event.
 
     Returns:
         (what the file holds, what the ``usage`` event carries: the file, its digest and the totals).
@@ -223,7 +223,7 @@ def _entries(path: Path, out: Collected) -> Iterator[dict[str, Any]]:
             try:
                 entry = json.loads(raw)
             except (ValueError, RecursionError):
-                out.partial_lines += 1  # a session that was killed, or is being written; nothing of ours is nested deep
+                out.partial_lines += 1  # a session that was killed, or is being written; no transcript is nested deep
                 continue
             if isinstance(entry, dict):
                 yield entry
