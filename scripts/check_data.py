@@ -6,7 +6,8 @@ Examples:
   check_data.py --workspace ~/workspace --html check.html
   check_data.py --workspace ~/workspace --write-fixed proposal     (cleaned CSVs, changes.txt, data_check.json)
 
-Exit codes: 0 no errors (warnings and notes are shown), 2 wrong arguments, 3 errors that would stop the loop.
+Exit codes: 0 no errors (warnings and notes are shown), 2 wrong arguments, 3 errors that would stop the loop, 4 no workspace
+there.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from deft_aoi.contract.changenet_csv import read_changenet_csv
-from deft_aoi.contract.errors import HardStop, UsageError
+from deft_aoi.contract.errors import Blocked, UsageError
 from deft_aoi.contract.files import sha256_file
 from deft_aoi.contract.schema import validate
 from deft_aoi.workspaces import check_content
@@ -289,8 +289,8 @@ def test_a_spec_that_cannot_be_read_is_one_finding(workspace: Path) -> None:
     assert "line 2" in found.message
 
 
-def test_a_workspace_that_does_not_exist_is_a_hard_stop(tmp_path: Path) -> None:
-    with pytest.raises(HardStop, match="does not exist"):
+def test_a_missing_workspace_blocks(tmp_path: Path) -> None:
+    with pytest.raises(Blocked, match="does not exist"):
         check_workspace(tmp_path / "none")
 
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from deft_aoi.contract.errors import HardStop
+from deft_aoi.contract.errors import Blocked, HardStop
 from deft_aoi.contract.stages import BY_NAME
 from deft_aoi.contract.text import check_name, has_hidden, quoted
 from deft_aoi.contract.user_folders import user_folder
@@ -112,12 +112,13 @@ class Workspace:
         """Open the workspace at ``path``.
 
         Raises:
-            HardStop: there is no such folder, its path has a space or a quote (TAO's launcher splits its command
+            Blocked: there is no such folder.
+            HardStop: its path has a space or a quote (TAO's launcher splits its command
                 line there), or what a run writes would lead elsewhere by a link.
         """
         root = Path(path).expanduser()
         if not root.is_dir():
-            raise HardStop(
+            raise Blocked(
                 f"the workspace {quoted(root)} does not exist",
                 expected="a folder with specs/, train/base/, kpi/ and augmentation/",
                 hint="see --workspace; make_demo_workspace.py renders one to try",
