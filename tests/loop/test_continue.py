@@ -18,9 +18,9 @@ from deft_aoi.loop.preflight import run_checks
 from deft_aoi.loop.verify import verify_run
 from deft_aoi.record import log
 from deft_aoi.report import trend
-from tests.forked_python import forks
+from tests.built_once import built_once
 
-from .conftest import NEVER, deft
+from .conftest import NEVER, deft, only_run
 
 WEEK = ("--kpi-target", NEVER, "--training-epochs", 1, "--max-iterations", 1)
 
@@ -28,18 +28,19 @@ WEEK = ("--kpi-target", NEVER, "--training-epochs", 1, "--max-iterations", 1)
 @pytest.fixture(scope="module")
 def second(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run after the finished one, in a workspace of its own: the run before is gone, only its hand-over is left."""
-    base = tmp_path_factory.mktemp("second")
-    shutil.copytree(finished.parents[1], base / "ws")
-    kept = handed_over(finished, base / "kept")
-    shutil.rmtree(base / "ws" / "results")
-    with forks():
+
+    def build(base: Path) -> None:
+        shutil.copytree(finished.parents[1], base / "ws")
+        kept = handed_over(finished, base / "kept")
+        shutil.rmtree(base / "ws" / "results")
         said = deft(
             "run_loop",
             *("--workspace", base / "ws", "--continue-from", kept / "best_model.json", *WEEK, "--yes"),
             env={f"XDG_{name}_HOME": str(base / name) for name in ("STATE", "CACHE", "DATA")},
         )
-    assert said.code == 0, said.out + said.err
-    return next((base / "ws" / "results").glob("run_*"))
+        assert said.code == 0, said.out + said.err
+
+    return only_run(built_once(tmp_path_factory, "second", build) / "ws")
 
 
 def handed_over(run: Path, folder: Path) -> Path:
