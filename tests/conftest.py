@@ -19,6 +19,8 @@ SCRIPTS = REPO / "scripts"
 T = TypeVar("T")
 FORKED = {"agent", "analysis", "loop", "mining", "report", "security", "workspaces"}
 """Rooms whose tests start our scripts often."""
+INTERPRETERS = {"test_secrets_in_failures.py"}
+"""Their interpreters are told something at their start."""
 LONG = bool(os.environ.get("DEFT_LONG_TESTS"))
 """Set by ``make faults``: random cases in their full number, ten times that of ``make test``."""
 HANG_SEC = 600
@@ -59,7 +61,8 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture(scope="module", autouse=True)
 def _forked(request: pytest.FixtureRequest) -> Iterator[None]:
     """Our scripts and jobs of the loop's tests are forks that need not import torch again (see `tests/forked_python.py`)."""
-    with forks() if request.node.path.parent.name in FORKED else contextlib.nullcontext():
+    place = request.node.path
+    with forks() if place.parent.name in FORKED and place.name not in INTERPRETERS else contextlib.nullcontext():
         yield
 
 
