@@ -19,8 +19,8 @@ SCRIPTS = REPO / "scripts"
 T = TypeVar("T")
 FORKED = {"agent", "analysis", "loop", "mining", "report", "security", "workspaces"}
 """Rooms whose tests start our scripts often."""
-INTERPRETERS = {"test_secrets_in_failures.py"}
-"""Their interpreters are told something at their start."""
+INTERPRETERS = {"test_hostile_run.py", "test_secrets_in_failures.py"}
+"""Their interpreters are told something at their start, or their command lines are read."""
 LONG = bool(os.environ.get("DEFT_LONG_TESTS"))
 """Set by ``make faults``: random cases in their full number, ten times that of ``make test``."""
 HANG_SEC = 600
