@@ -27,7 +27,6 @@ TEXTS = [ROOT / "SKILL.md", ROOT / "README.md", ROOT / "agents/reporter.md", *so
 ELSEWHERE = {
     "make demo": "CI and the README's reader run it; the same two scripts run in the loop's tests",
     "make test": "it is what runs this test",
-    "make integration": "it is what runs the tour below",
     "make replay": "it runs the transcripts, which are integration tests of their own",
     "make bundle": "packaging/bundle.py is run by test_bundle.py",
     "deft setup-env": "test_wheel.py runs it from an installed wheel",
