@@ -19,7 +19,7 @@ from deft_aoi.engines import success
 from deft_aoi.loop import config as settings
 from deft_aoi.loop import specs as derive
 from deft_aoi.loop.context import RunContext
-from deft_aoi.loop.stages import evaluate, prestage, train
+from deft_aoi.loop.stages import evaluate, train
 from deft_aoi.loop.stages.dataset import previous_training
 from deft_aoi.mining import encoders, jobs, pool, pregen_scan, pregen_staging, select
 from deft_aoi.mining.store import EmbeddingStore, EncoderIdentity
@@ -64,9 +64,9 @@ class LoopSteps:
         folder.mkdir(parents=True, exist_ok=True)
         found = pregen_scan.scan(workspace, self.lights, self.ext)
         staged = pregen_staging.stage(found, folder, workspace=workspace, final_dir=folder)
-        self.leaks = prestage.forbidden(self.ctx)
         built = pool.build(workspace, self.lights, self.ext, index=self.index, out_dir=folder, sdg_rows=staged.rows)
-        built = pool.identify(built, workspace, index=self.index, out_dir=folder, forbidden=self.leaks)
+        built = pool.identify(built, workspace, index=self.index, out_dir=folder, held_out=self.ctx.held_out)
+        self.leaks = pool.leaking_contents(built.frame)
         self.pool = select.with_filepath(built.frame, self.lights[0], self.ext)
         self.key = digest_json([settings.effective_spec(user_spec, config), config.training_epochs, built.rows_digest])
 
