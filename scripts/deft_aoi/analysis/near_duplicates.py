@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from deft_aoi.analysis.constants import NEAR_RMSE, SELF_DISTANCE, SELF_RATIO, THUMB_BYTES, THUMB_SIDE
+from deft_aoi.analysis.image_views import CROPS, View, centre, inner_means, resized
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,15 +54,10 @@ LOW_PASS = 1.0
 BLURS = (0.0, 0.45, 0.65, 0.9, 1.2)
 """Sigma in pixels of what resizing and back costs."""
 
-_View = tuple[int, float, float, float, float, float]
-"""Source (0 as it is, 1 halved and back, then the crops at full size), left, top, width, height, share of the image."""
-
 _SHIFTS = [(y, x) for y in range(-4, 5) for x in range(-4, 5)]
 _NEAR_SHIFTS = [(y, x) for y in (-2, 0, 2) for x in (-2, 0, 2)]
-_CROPS = (0.97, 0.94, 0.91, 0.88)
 _BLOCK_VALUES = 16_000_000
 _KEPT_TEMPLATES = 4_000
-_INNER = THUMB_SIDE - 2
 _MARGIN = 3
 
 
@@ -230,15 +226,15 @@ class _Templates:
             if len(self._made) >= _KEPT_TEMPLATES:
                 self._made.clear()
             views = self._views(one, cut)
-            lights = [_inner(image, views) for image in self._sample.images[one]]
+            lights = [inner_means(image, views) for image in self._sample.images[one]]
             self._made[key] = _unit(np.stack(lights, axis=1))[0].astype(np.float32), [view[5] for view in views]
         return self._made[key]
 
-    def _views(self, one: int, cut: tuple[int, int]) -> list[_View]:
+    def _views(self, one: int, cut: tuple[int, int]) -> list[View]:
         h, w = (float(side) for side in self._sample.images[one][0].shape)
         y, x = h / SIDE, w / SIDE
         views = [(0, dx * x, dy * y, w, h, 1.0) for dy, dx in _SHIFTS]
-        for source, share in enumerate((1.0, *_CROPS), start=1):
+        for source, share in enumerate((1.0, *CROPS), start=1):
             views += [(source, dx * x, dy * y, w, h, share) for dy, dx in _NEAR_SHIFTS]
         if any(cut):
             scale = h / self._sample.sizes[one][0]
@@ -247,57 +243,11 @@ class _Templates:
         return views
 
 
-def _inner(image: NDArray[np.float32], views: list[_View]) -> NDArray[np.float32]:
-    """What the inner part of a thumbnail of each view is: (views, inner, inner) block means, from running sums."""
-    from PIL import Image
-
-    h, w = image.shape
-    whole = Image.fromarray(image)
-    half = whole.resize((max(1, w // 2), max(1, h // 2)), Image.Resampling.BICUBIC).resize((w, h), Image.Resampling.BILINEAR)
-    sources = [image, np.asarray(half), *(_resized(_centre(image, share), (h, w)) for share in _CROPS)]
-    sums = np.zeros((len(sources), h + 1, w + 1))
-    np.stack(sources).cumsum(axis=1, dtype=np.float64).cumsum(axis=2, out=sums[:, 1:, 1:])
-    source, left, top, width, height, _share = np.array(views).T
-    x0, x1 = _blocks(left, width, w)
-    y0, y1 = _blocks(top, height, h)
-    x0, x1, y0, y1 = x0[:, None, :], x1[:, None, :], y0[:, :, None], y1[:, :, None]
-    of = source.astype(np.intp)[:, None, None]
-    total = sums[of, y1, x1] - sums[of, y0, x1] - sums[of, y1, x0] + sums[of, y0, x0]
-    return np.asarray(total / ((y1 - y0) * (x1 - x0)), dtype=np.float32)
-
-
-def _blocks(start: NDArray[np.float64], length: NDArray[np.float64], side: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """First and end pixel of each inner block of each view, as Pillow's box filter takes them: (views, inner)."""
-    border = length / THUMB_SIDE
-    box = np.maximum(0, start + border), np.minimum(side, start + length - border)
-    low, high = (edge.astype(np.float32).astype(np.float64)[:, None] for edge in box)  # Pillow's box is single precision
-    step = (high - low) / _INNER
-    centre, half = low + (np.arange(_INNER) + 0.5) * step, np.maximum(step, 1) / 2
-    first, end = (np.clip(np.floor(centre + sign * half - 0.5).astype(np.intp) + 1, 0, side) for sign in (-1, 1))
-    return first, end
-
-
-def _centre(image: NDArray[np.float32], share: float) -> NDArray[np.float32]:
-    cut = [round(side * (1 - share) / 2) for side in image.shape]
-    return image[cut[0] : image.shape[0] - cut[0], cut[1] : image.shape[1] - cut[1]]
-
-
-def _resized(image: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-    from PIL import Image
-
-    if image.shape == shape:
-        return image
-    return np.asarray(Image.fromarray(image).resize((shape[1], shape[0]), Image.Resampling.BICUBIC), dtype=np.float32)
-
-
 def reduced(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """At most ``MAX_SIDE`` pixels: what is compared, and all that must be kept of an image to compare it later."""
     factor = MAX_SIDE / max(image.shape)
-    return (
-        image
-        if factor >= 1
-        else _resized(image, (max(8, round(image.shape[0] * factor)), max(8, round(image.shape[1] * factor))))
-    )
+    height, width = (max(8, round(side * factor)) for side in image.shape)
+    return image if factor >= 1 else resized(image, (height, width))
 
 
 def compare(a: Images, b: Images, share: float = 1.0) -> Near:
@@ -316,12 +266,12 @@ def compare(a: Images, b: Images, share: float = 1.0) -> Near:
         best = _laid(a, b)
         if best.confirmed or a[0].shape == b[0].shape:
             return best
-    a, b = [reduced(i) for i in a], [_centre(reduced(i), share) for i in b]
+    a, b = [reduced(i) for i in a], [centre(reduced(i), share) for i in b]
     size = (min(a[0].shape[0], b[0].shape[0]), min(a[0].shape[1], b[0].shape[1]))
     if share < 1.0:
         size = a[0].shape
     return min(
-        best, _laid([_resized(i, size) for i in a], [_resized(i, size) for i in b]), key=lambda n: (not n.confirmed, n.residual)
+        best, _laid([resized(i, size) for i in a], [resized(i, size) for i in b]), key=lambda n: (not n.confirmed, n.residual)
     )
 
 

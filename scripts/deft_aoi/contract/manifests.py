@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.files import atomic_write_json, raise_unreadable, read_json, sha256_file
+from deft_aoi.contract.stages import MANIFEST
 
 if TYPE_CHECKING:
     from deft_aoi.contract.safe_open import StrPath
 
-MANIFEST_NAME = "_MANIFEST.json"
+MANIFEST_NAME = MANIFEST
 
 
 def list_files(root: StrPath) -> list[str]:

@@ -26,7 +26,7 @@ class StageSpec(NamedTuple):
         scope: ``run`` (once for the run) or ``iteration``.
         follows: stages after which it comes, ``""`` for the first; empty where its place is not in that order.
         may_stop: the loop may end after it.
-        any_time: may be recorded whenever the run is approved.
+        any_time: may be recorded whenever the run is approved (a note: even before).
         folder: below the iteration's folder (``run``: below the run's); empty for a stage that publishes none.
         publishes: the file of that folder that lists its files by digest, recorded as ``manifest`` (``voucher`` for that of
             an evaluation).
@@ -66,13 +66,7 @@ STAGES = (
     StageSpec("inference", "iteration", follows=("train",), folder="inference", publishes=MANIFEST, phase="scoring"),
     StageSpec("evaluate", "iteration", follows=("inference",), folder="inference", publishes=EVALUATE_MANIFEST),
     StageSpec(
-        "rca",
-        "iteration",
-        follows=("evaluate",),
-        may_stop=True,
-        folder="rca_results",
-        publishes=MANIFEST,
-        rewrites=LEDGER_FILES,
+        "rca", "iteration", follows=("evaluate",), may_stop=True, folder="rca_results", publishes=MANIFEST, rewrites=LEDGER_FILES
     ),
     StageSpec("routing", "iteration", follows=("rca",), may_stop=True, folder="routing_results", publishes=MANIFEST),
     StageSpec("anomalygen", "iteration", follows=("routing",), folder="anomalygen", publishes=MANIFEST),
@@ -91,7 +85,7 @@ STAGES = (
     StageSpec("handoff", "run", digest_keys=HAND_OVER, rewrites=(*LEDGER_FILES, HOLDOUT, UNREGISTERED)),
     StageSpec("report", "run", any_time=True, digest_keys=(("sha256", "DEFT_Loop_Report.html"),)),
     StageSpec("usage", "run", any_time=True),
-    StageSpec("note", "run", any_time=True, rewrites=("run/spot_check.json",)),
+    StageSpec("note", "run", rewrites=("run/spot_check.json",)),
 )
 
 BY_NAME = {spec.name: spec for spec in STAGES}

@@ -13,19 +13,14 @@ import errno
 import fcntl
 import os
 import time
+from typing import Any
 
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.record import log_event, log_file
 from deft_aoi.record import state as states
+from deft_aoi.record.log_event import Event
 from deft_aoi.record.log_file import LOG, STATE, LogFile, StrPath
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    from deft_aoi.record.log_event import Event
-    from deft_aoi.record.state import State
-
+from deft_aoi.record.state import State
 
 READER_PATIENCE_SEC = 5.0
 

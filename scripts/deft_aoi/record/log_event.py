@@ -10,15 +10,12 @@ import hashlib
 import json
 import re
 import zlib
+from typing import Any, TypeAlias
 
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.stages import END_REASONS, NAMES
 
-TYPE_CHECKING = False  # typing itself would cost a tenth of a bare start
-if TYPE_CHECKING:
-    from typing import Any, TypeAlias
-
-    Event: TypeAlias = dict[str, Any]
+Event: TypeAlias = dict[str, Any]
 
 STATUSES = ("ok", "error", "started")
 RESERVED = ("stages", "stage_completed")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from typing import TYPE_CHECKING, Any
 
 from deft_aoi.contract import stages
 from deft_aoi.contract.errors import ApprovalNeeded, UsageError
 from deft_aoi.record import log
 from deft_aoi.record.log_file import LOG
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
 
 MAX_NOTE = 300
 SPOT_CHECK = "spot_check"

@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any, TypeAlias
 
 from deft_aoi.contract.errors import HardStop
 from deft_aoi.contract.stages import BY_NAME, END_REASONS, STAGES, stages_between
 from deft_aoi.record import log_event
-from deft_aoi.record.log_event import GENESIS
+from deft_aoi.record.log_event import GENESIS, Event
 from deft_aoi.record.log_file import LOG, STATE, StrPath, fsync_dir
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, TypeAlias
-
-    from deft_aoi.record.log_event import Event
-
-    State: TypeAlias = dict[str, Any]
+State: TypeAlias = dict[str, Any]
 
 IMPORTED = "imported_state"
 BEGIN = stages_between("", "prestage")
