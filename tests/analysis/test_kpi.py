@@ -332,6 +332,8 @@ def test_the_untrained_rule_stands_beside_the_model_and_a_tie_is_called_one(scor
     assert row["p_value"] < 1e-12
     assert "comparing registered pixels gives 50 false alarms" in beside(report)[0]
     assert "50 times fewer" in beside(report)[0]
+    row["fp"] = 116
+    assert ": 116 times fewer" in beside(report)[0], "no power of ten for a reader"
     same = kpi.analyze(frame, target=TARGET, untrained=Untrained(frame["siamese_score"].to_numpy(), registered=False))
     assert [r["says"] for r in same["reference"]["points"]] == ["no better shown"] * 2
     worse = kpi.analyze(

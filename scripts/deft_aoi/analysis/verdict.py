@@ -179,7 +179,8 @@ def beside(report: Mapping[str, Any]) -> list[str]:
     if report["reference"] is not None:
         kind = "registered pixels" if report["reference"]["registered"] else "pixels"
         row = report["reference"]["points"][0]
-        fewer = f"{row['fp'] / row['model_fp']:.2g} times fewer" if row["model_fp"] else "better"
+        ratio = row["fp"] / max(row["model_fp"], 1)
+        fewer = f"{ratio:,.{0 if ratio >= 10 else 1}f} times fewer" if row["model_fp"] else "better"
         words = {"better": fewer, "worse": "worse than without a model"}.get(row["says"], "no better shown")
         lines.append(
             f"without training: comparing {kind} gives {row['fp']:,} false alarms at recall "
